@@ -1,0 +1,60 @@
+"""Every exception that a user of atlaseg can meet.
+
+Each derives from :class:`AtlasegError` and from the built-in it specialises. A message is one line and names
+the file, what was expected, what was found and what to do. The command line prints it and exits with code 2.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "AtlasegError",
+    "DatasetError",
+    "GeometryError",
+    "LabelError",
+    "MissingFileError",
+    "NotFittedError",
+    "OptionError",
+    "PlanError",
+    "UnreadableFileError",
+    "UnsafeModelError",
+]
+
+
+class AtlasegError(Exception):
+    """Base of every error that atlaseg raises on purpose."""
+
+
+class UnreadableFileError(AtlasegError, OSError):
+    """A file exists but cannot be read as what it should be (truncated, wrong format)."""
+
+
+class MissingFileError(AtlasegError, FileNotFoundError):
+    """A file or folder that was named is not there."""
+
+
+class DatasetError(AtlasegError, ValueError):
+    """The files of a data set do not make a data set (layout, names, voxel values)."""
+
+
+class GeometryError(AtlasegError, ValueError):
+    """Grids, affines or dimensions do not fit together."""
+
+
+class LabelError(AtlasegError, ValueError):
+    """A label map holds values that it must not hold."""
+
+
+class OptionError(AtlasegError, ValueError):
+    """An option or its value is not one that is offered."""
+
+
+class PlanError(AtlasegError, ValueError):
+    """A plan does not follow its schema or cannot be met (for example, too little memory)."""
+
+
+class UnsafeModelError(AtlasegError, ValueError):
+    """A model folder holds something that would run as code; it is not opened."""
+
+
+class NotFittedError(AtlasegError, RuntimeError):
+    """A segmenter was asked to segment before it was fitted or loaded."""

@@ -1,0 +1,245 @@
+"""The plan of a run: every choice between a data set and a trained network, as readable, checked data.
+
+The dataclasses below are the schema of ``plan.yaml``; ``pipeline.plan_file`` reads and writes it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Literal
+
+from pipeline.case import LabelTable
+from pipeline.errors import PlanError
+
+__all__ = [
+    "Augmentation",
+    "InferencePlan",
+    "NetworkPlan",
+    "Normalisation",
+    "Plan",
+    "TrainingPlan",
+]
+
+Triple = tuple[int, int, int]
+Spacing = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """How intensities become network input.
+
+    Args:
+        kind: ``zscore`` (MRI: each channel to mean 0 and standard deviation 1) or ``clip-scale`` (CT: clip to
+            ``[lower, upper]`` and scale to ``[0, 1]``).
+        nonzero: for ``zscore``: statistics and result over non-zero voxels only (skull-stripped scans).
+        lower: for ``clip-scale``: lower bound in the scan's unit (HU).
+        upper: for ``clip-scale``: upper bound in the scan's unit (HU).
+    """
+
+    kind: Literal["zscore", "clip-scale"] = "zscore"
+    nonzero: bool = False
+    lower: float = 0.0
+    upper: float = 1.0
+
+
+@dataclass(frozen=True)
+class NetworkPlan:
+    """Which network, and its size.
+
+    Args:
+        name: a name of the table in ``pipeline.networks``.
+        depth: ``context``, ``standard`` or ``precision``: 4, 3 or 2 levels down.
+        channels: feature channels at each resolution, finest first; one more than there are levels down.
+        strides: downsampling factor per axis of each level down.
+        residual_units: convolutions of each residual unit (where the network has them).
+        dropout: dropout probability.
+    """
+
+    name: str = "unet"
+    depth: Literal["context", "standard", "precision"] = "standard"
+    channels: tuple[int, ...] = (32, 64, 128, 256)
+    strides: tuple[Triple, ...] = ((2, 2, 2), (2, 2, 2), (2, 2, 2))
+    residual_units: int = 2
+    dropout: float = 0.0
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Random changes of training patches; each ``*_probability`` is per patch.
+
+    Args:
+        spatial_probability: of rotation, scaling and elastic deformation together (one resampling).
+        rotation_degrees: largest rotation about each axis.
+        scaling: largest relative change of size, 0.2 for 0.8 to 1.2.
+        elastic_mm: standard deviation of the random displacement at the coarse grid's points, in mm.
+        elastic_grid_mm: spacing of the coarse displacement grid, in mm.
+        flip_axes: axes of the array that are mirrored at random (half of the patches each).
+        noise_probability: of Gaussian noise.
+        noise_std: its largest standard deviation, in units of the normalised intensities.
+        blur_probability: of Gaussian blur.
+        bias_field_probability: of a smooth multiplicative field.
+        gamma_probability: of a gamma change of contrast.
+        low_resolution_probability: of resampling to a lower resolution and back.
+        intensity_probability: of a random scale and shift of the intensities.
+    """
+
+    spatial_probability: float = 0.8
+    rotation_degrees: float = 15.0
+    scaling: float = 0.15
+    elastic_mm: float = 1.5
+    elastic_grid_mm: float = 12.0
+    flip_axes: tuple[int, ...] = ()
+    noise_probability: float = 0.15
+    noise_std: float = 0.1
+    blur_probability: float = 0.1
+    bias_field_probability: float = 0.1
+    gamma_probability: float = 0.2
+    low_resolution_probability: float = 0.1
+    intensity_probability: float = 0.3
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """How the network is trained.
+
+    Args:
+        epochs: number of epochs; ``None`` where ``minutes`` is the budget. Exactly one of the two is given.
+        minutes: wall-clock budget of the training loop; the learning-rate schedule follows it.
+        iterations_per_epoch: optimizer steps between two entries of the log.
+        batch_size: patches per step.
+        foreground_fraction: share of patches that are centred on a labelled voxel.
+        loss: ``dice``, ``dice-ce`` or ``dice-focal``.
+        optimizer: ``adamw`` or ``sgd`` (Nesterov momentum 0.99).
+        learning_rate: the highest of the schedule.
+        weight_decay: decoupled weight decay.
+        schedule: ``poly`` (power 0.9), ``cosine``, ``plateau`` or ``constant``, each after the warm-up.
+        warmup: share of the budget in which the learning rate rises linearly from near zero.
+        gradient_clip: largest norm of the gradient, ``None`` for no clipping.
+        ema: decay of the exponential moving average of the weights, ``None`` for none.
+        precision: ``bf16``, ``fp16`` or ``fp32`` arithmetic of the network.
+        validate_every: epochs between validations.
+        early_stopping: stop after so many validations without a better Dice; ``None`` never stops early.
+        cache: ``memory`` or ``disk``: where preprocessed cases are kept.
+        seed: of everything random.
+    """
+
+    epochs: int | None = 100
+    minutes: float | None = None
+    iterations_per_epoch: int = 50
+    batch_size: int = 2
+    foreground_fraction: float = 0.5
+    loss: Literal["dice", "dice-ce", "dice-focal"] = "dice-ce"
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-2
+    schedule: Literal["poly", "cosine", "plateau", "constant"] = "poly"
+    warmup: float = 0.03
+    gradient_clip: float | None = 12.0
+    ema: float | None = None
+    precision: Literal["bf16", "fp16", "fp32"] = "fp32"
+    validate_every: int = 5
+    early_stopping: int | None = None
+    cache: Literal["memory", "disk"] = "memory"
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class InferencePlan:
+    """How a scan is labelled.
+
+    Args:
+        overlap: share by which neighbouring windows overlap, per axis.
+        mirror: average over mirrored copies of the scan (test-time augmentation).
+        mirror_axes: the axes of the array that are mirrored, in all combinations.
+        window_batch: windows per forward pass.
+    """
+
+    overlap: float = 0.5
+    mirror: bool = False
+    mirror_axes: tuple[int, ...] = (0, 1, 2)
+    window_batch: int = 1
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything a run needs to know, chosen from the data and open to the user.
+
+    Args:
+        dataset: name of the data set.
+        channels: names of the input channels.
+        labels: label values and names, in the order of the network's output channels.
+        orientation: axes of the network's grid, such as ``RAS``.
+        spacing: voxel size of the network's grid in mm.
+        normalisation: of the intensities.
+        foreground_threshold: crop to the box of voxels above it (any channel); ``None`` does not crop.
+        patch_size: in voxels of the network's grid.
+        network: name and size of the network.
+        training: how it is trained.
+        augmentation: random changes of training patches.
+        inference: how scans are labelled.
+        memory_gb: the stated memory budget of training.
+        reasons: for each choice, why it was made.
+    """
+
+    dataset: str
+    channels: tuple[str, ...]
+    labels: LabelTable
+    orientation: str = "RAS"
+    spacing: Spacing = (1.0, 1.0, 1.0)
+    normalisation: Normalisation = field(default_factory=Normalisation)
+    foreground_threshold: float | None = None
+    patch_size: Triple = (64, 64, 64)
+    network: NetworkPlan = field(default_factory=NetworkPlan)
+    training: TrainingPlan = field(default_factory=TrainingPlan)
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    inference: InferencePlan = field(default_factory=InferencePlan)
+    memory_gb: float = 8.0
+    reasons: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _check_values(self)
+
+
+def _check_values(plan: Plan) -> None:
+    """Conditions between values that types cannot state."""
+    training, network = plan.training, plan.network
+    if (training.epochs is None) == (training.minutes is None):
+        raise PlanError("training: give either epochs or minutes, and set the other to null")
+    if len(network.channels) != len(network.strides) + 1:
+        raise PlanError(
+            f"network: {len(network.channels)} channels need {len(network.channels) - 1} strides, "
+            f"found {len(network.strides)}"
+        )
+    if sorted(plan.orientation.upper()) not in [sorted(a + b + c) for a in "LR" for b in "AP" for c in "IS"]:
+        raise PlanError(
+            f"orientation {plan.orientation!r}: give one letter each of L/R, A/P and I/S, such as RAS"
+        )
+    positive = {
+        "spacing": min(plan.spacing),
+        "patch_size": min(plan.patch_size),
+        "training.batch_size": training.batch_size,
+        "training.iterations_per_epoch": training.iterations_per_epoch,
+        "training.learning_rate": training.learning_rate,
+        "training.validate_every": training.validate_every,
+        "training.epochs": 1 if training.epochs is None else training.epochs,
+        "training.minutes": 1 if training.minutes is None else training.minutes,
+        "inference.window_batch": plan.inference.window_batch,
+        "network.channels": min(network.channels),
+        "memory_gb": plan.memory_gb,
+    }
+    if wrong := [name for name, value in positive.items() if not value > 0]:
+        raise PlanError(f"{wrong[0]} must be greater than 0, found {positive[wrong[0]]}")
+    shares = {
+        f"augmentation.{f.name}": getattr(plan.augmentation, f.name)
+        for f in dataclasses.fields(plan.augmentation)
+        if f.name.endswith("_probability")
+    } | {"training.foreground_fraction": training.foreground_fraction, "training.warmup": training.warmup}
+    if wrong := [name for name, value in shares.items() if not 0 <= value <= 1]:
+        raise PlanError(f"{wrong[0]} must lie between 0 and 1, found {shares[wrong[0]]}")
+    if not 0 <= plan.inference.overlap < 1:
+        raise PlanError(
+            f"inference.overlap must be at least 0 and less than 1, found {plan.inference.overlap}"
+        )
+    if plan.normalisation.kind == "clip-scale" and not plan.normalisation.lower < plan.normalisation.upper:
+        raise PlanError("normalisation: clip-scale needs lower < upper")

@@ -1,1 +1,1 @@
-"""Templates of the MONAI bundle that atlaseg renders into a run folder (data, read by ``pipeline.bundle``)."""
+"""Templates of the MONAI bundle that atlaseg renders into a run folder (data only)."""

@@ -12,9 +12,24 @@ import numpy.typing as npt
 
 from pipeline.errors import DatasetError, LabelError
 
-__all__ = ["Case", "Dataset", "LabelTable"]
+__all__ = ["Case", "Dataset", "LabelTable", "value_counts"]
 
 _INTEGER_TYPES = (np.uint8, np.int8, np.uint16, np.int16, np.uint32, np.int32, np.int64)
+#: Label maps whose values lie below this are counted in one pass, without sorting the voxels.
+_COUNTED_VALUES = 1 << 16
+
+
+def value_counts(label_map: npt.NDArray[Any]) -> dict[int, int]:
+    """Number of voxels of each value of an integer label map, by rising value.
+
+    >>> value_counts(np.array([[0, 4], [4, 255]]))
+    {0: 1, 4: 2, 255: 1}
+    """
+    if label_map.size and label_map.min() >= 0 and label_map.max() < _COUNTED_VALUES:
+        counts = np.bincount(label_map.ravel())
+        return {int(value): int(counts[value]) for value in np.flatnonzero(counts)}
+    values, counts = np.unique(label_map, return_counts=True)
+    return dict(zip(values.tolist(), counts.tolist(), strict=True))
 
 
 @dataclass(frozen=True)
@@ -88,7 +103,7 @@ class LabelTable:
 
     def unknown(self, label_map: npt.NDArray[Any]) -> list[int]:
         """Values of an integer label map that the table does not have, in rising order."""
-        return sorted(int(v) for v in np.setdiff1d(np.unique(label_map), np.asarray(self.values)))
+        return sorted(value_counts(label_map).keys() - set(self.values))
 
     def to_indices(self, label_map: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
         """Label values ``(*spatial)`` -> channel indices of the same shape.

@@ -5,8 +5,10 @@ Frames: affines map voxel indices to RAS+ millimetres, as nibabel and MONAI hold
 
 from __future__ import annotations
 
+import math
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +29,7 @@ __all__ = [
     "read_header",
     "read_image",
     "read_label_map",
+    "read_voxels",
     "same_grid",
     "volume_name",
     "write_label_map",
@@ -64,6 +67,11 @@ class Header:
         return self.shape[:3]
 
     @property
+    def channels(self) -> int:
+        """Number of volumes in the file: 1, or the product of the dimensions after the third."""
+        return math.prod(self.shape[3:])
+
+    @property
     def spacing(self) -> tuple[float, ...]:
         """Voxel size in mm along each axis of the array."""
         return tuple(float(s) for s in np.linalg.norm(self.affine[:3, :3], axis=0))
@@ -96,21 +104,39 @@ def volume_name(path: Path) -> str:
 
 def _open(path: Path) -> nib.Nifti1Image:
     import nibabel as nib
-    from nibabel.filebasedimages import ImageFileError
 
     if not path.is_file():
         raise MissingFileError(f"{path}: no such file")
-    try:
+    with _readable(path, "not a readable NIfTI file"):
         image = nib.load(path)
-    except (ImageFileError, OSError, EOFError, ValueError, zlib.error) as error:
-        raise UnreadableFileError(f"{path}: not a readable NIfTI file ({_one_line(error)})") from error
     if not isinstance(image, nib.Nifti1Image):
         raise UnreadableFileError(
             f"{path}: expected NIfTI, found {type(image).__name__}; convert it to .nii.gz"
         )
     if not np.isfinite(image.affine).all() or abs(np.linalg.det(image.affine[:3, :3])) < 1e-12:
         raise GeometryError(f"{path}: the affine is not invertible, so voxels have no place in space")
+    if image.get_data_dtype().kind not in "iuf":
+        raise UnreadableFileError(
+            f"{path}: expected one real number per voxel, found {image.get_data_dtype()} (colour or complex)"
+        )
+    if not image.shape or min(image.shape) < 1:
+        raise UnreadableFileError(f"{path}: the file holds no voxels, its shape is {image.shape}")
     return image
+
+
+@contextmanager
+def _readable(path: Path, problem: str) -> Iterator[None]:
+    """Turn everything that nibabel raises on a broken file into an error that names the file."""
+    from nibabel.filebasedimages import ImageFileError
+    from nibabel.spatialimages import HeaderDataError
+    from nibabel.wrapstruct import WrapStructError
+
+    broken = (ImageFileError, HeaderDataError, WrapStructError, OSError, EOFError, ValueError, zlib.error)
+    try:
+        yield
+    # A damaged header can also ask for more voxels than any machine has, or than an integer can count.
+    except (*broken, MemoryError, OverflowError) as error:
+        raise UnreadableFileError(f"{path}: {problem} ({_one_line(error)})") from error
 
 
 def _one_line(error: BaseException) -> str:
@@ -119,12 +145,17 @@ def _one_line(error: BaseException) -> str:
 
 def _voxels(image: nib.Nifti1Image, path: Path) -> npt.NDArray[Any]:
     """Voxels with the scaling slope applied; integers stay integers where there is no slope."""
-    try:
+    with _readable(path, "the voxels cannot be read, is it truncated?"):
         return np.asanyarray(image.dataobj)
-    except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise UnreadableFileError(
-            f"{path}: the voxels cannot be read, is it truncated? ({_one_line(error)})"
-        ) from error
+
+
+def read_voxels(path: Path) -> npt.NDArray[Any]:
+    """Voxels of one file as stored, 4-D included, with the scaling slope applied.
+
+    Raises:
+        MissingFileError, UnreadableFileError, GeometryError: as :func:`read_header`.
+    """
+    return _voxels(_open(path), path)
 
 
 def read_header(path: Path) -> Header:
@@ -137,8 +168,9 @@ def read_header(path: Path) -> Header:
     """
     image = _open(path)
     header = image.header
-    sform, sform_code = header.get_sform(coded=True)
-    qform, qform_code = header.get_qform(coded=True)
+    with _readable(path, "sform or qform is not valid"):
+        sform, sform_code = header.get_sform(coded=True)
+        qform, qform_code = header.get_qform(coded=True)
     return Header(
         path=path,
         shape=tuple(int(n) for n in image.shape),
@@ -284,6 +316,11 @@ def _write(path: Path, voxels: npt.NDArray[Any], like: Path, *, channels: bool) 
     header.set_data_dtype(voxels.dtype)
     header.set_slope_inter(1, 0)
     header["cal_min"] = header["cal_max"] = 0
+    # Geometry is kept, free text and extensions are not: they may hold a patient's name or DICOM headers.
+    header["descrip"] = header["aux_file"] = b""
+    if "db_name" in header:  # NIfTI-2 has none
+        header["db_name"] = b""
+    header.extensions.clear()
     kind = nib.Nifti2Image if isinstance(source, nib.Nifti2Image) else nib.Nifti1Image
     # affine=None keeps sform, qform and their codes exactly as they are in the scan's header
     result = kind(np.asarray(voxels), None, header=header)

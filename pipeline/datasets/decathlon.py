@@ -1,0 +1,110 @@
+"""Layout of the Medical Segmentation Decathlon: a ``dataset.json`` that lists files.
+
+Source: Antonelli et al., "The Medical Segmentation Decathlon", Nature Communications 13, 4128 (2022),
+http://medicaldecathlon.com. Several channels lie in one 4-D file, channels last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pipeline.case import LabelTable
+from pipeline.datasets.listing import CaseList, Listing, Report, inside, read_json, split_channel
+from pipeline.errors import DatasetError, LabelError
+from pipeline.volume import SUFFIXES, volume_name
+
+__all__ = ["list_decathlon"]
+
+LAYOUT = "Medical Segmentation Decathlon"
+
+
+def list_decathlon(folder: Path, report: Report) -> Listing:
+    """Cases that ``dataset.json`` names: ``training`` and ``validation`` with labels, ``test`` without.
+
+    Raises:
+        DatasetError: ``dataset.json`` has no usable ``labels``, ``modality`` or lists of cases.
+    """
+    source = folder / "dataset.json"
+    content = read_json(source)
+    cases = CaseList(report)
+    for part, entry in _entries(content, source):
+        try:
+            images, label = _files(folder, entry, part, source)
+        except DatasetError as error:
+            report(error, source)
+            continue
+        if images[0].name.startswith("._"):  # macOS writes these beside the real files
+            continue
+        cases.add(_case_name(images, label), images, label)
+    return Listing(
+        folder=folder,
+        layout=LAYOUT,
+        name=str(content.get("name") or folder.resolve().name),
+        cases=cases.sorted(),
+        labels=_labels(content.get("labels"), source),
+        channels=_channels(content.get("modality"), source),
+    )
+
+
+def _entries(content: dict[str, Any], source: Path) -> Iterator[tuple[str, Any]]:
+    for part in ("training", "validation", "test"):
+        entries = content.get(part, [])
+        if not isinstance(entries, list):
+            raise DatasetError(f"{source}: {part} must be a list of cases, found {type(entries).__name__}")
+        yield from ((part, entry) for entry in entries)
+
+
+def _files(folder: Path, entry: Any, part: str, source: Path) -> tuple[list[Path], Path | None]:
+    """Image files and label file of one entry."""
+    image, label = (entry.get("image"), entry.get("label")) if isinstance(entry, dict) else (entry, None)
+    named: list[Any] = image if isinstance(image, list) else [image]
+    if not named or not all(isinstance(text, str) and text for text in named):
+        raise DatasetError(f'{source}: a case in {part} must be {{"image": PATH, ...}}, found {entry!r}')
+    if label is not None and not isinstance(label, str):
+        raise DatasetError(f"{source}: label of {named[0]} must be a path, found {label!r}")
+    if label is None and part == "training":
+        raise DatasetError(f'{source}: {named[0]} is listed in training without a "label"; add it')
+    paths = [inside(folder, text, source) for text in named]
+    if len(paths) == 1 and not paths[0].is_file():
+        paths = _channel_files(paths[0]) or paths
+    return paths, inside(folder, label, source) if label else None
+
+
+def _channel_files(image: Path) -> list[Path]:
+    """``NAME_0000.nii.gz``, ... for ``NAME.nii.gz``: nnU-Net's first version lists cases without channels."""
+    suffix = next((s for s in SUFFIXES if image.name.lower().endswith(s)), image.suffix)
+    pattern = f"{volume_name(image)}_[0-9][0-9][0-9][0-9]{suffix}"
+    return sorted(p for p in image.parent.glob(pattern)) if image.parent.is_dir() else []
+
+
+def _case_name(images: list[Path], label: Path | None) -> str:
+    if len(images) == 1 and split_channel(images[0]) is None:
+        return volume_name(images[0])
+    if label is not None:
+        return volume_name(label)
+    channel = split_channel(images[0])
+    return channel[0] if channel and len(images) > 1 else volume_name(images[0])
+
+
+def _labels(labels: Any, source: Path) -> LabelTable:
+    """Table from ``{"0": "background", "1": NAME, ...}``."""
+    if not isinstance(labels, dict) or not labels:
+        raise DatasetError(f'{source}: expected "labels": {{"0": "background", "1": NAME, ...}}')
+    try:
+        named = {str(name): int(value) for value, name in labels.items()}
+        if len(named) < len(labels):
+            raise LabelError(f"structure names {list(labels.values())} must be distinct")
+        return LabelTable.from_names(named)
+    except (ValueError, LabelError) as error:
+        raise DatasetError(f"{source}: labels: {error}") from error
+
+
+def _channels(modality: Any, source: Path) -> tuple[str, ...]:
+    """Names in the order of the keys ``"0"``, ``"1"``, ..."""
+    if not isinstance(modality, dict) or sorted(modality) != sorted(str(i) for i in range(len(modality))):
+        raise DatasetError(f'{source}: expected "modality": {{"0": "MRI", ...}}, found {modality!r}')
+    if not modality:
+        raise DatasetError(f'{source}: "modality" names no channel; write {{"0": "MRI"}} or {{"0": "CT"}}')
+    return tuple(str(modality[str(i)]) for i in range(len(modality)))

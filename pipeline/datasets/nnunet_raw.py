@@ -1,0 +1,130 @@
+"""nnU-Net's raw layout: ``imagesTr/NAME_0000.nii.gz``, ``labelsTr/NAME.nii.gz`` and a ``dataset.json``.
+
+Source: nnU-Net v2, ``documentation/dataset_format.md``; Isensee et al., Nature Methods 18, 203 (2021).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pipeline.case import LabelTable
+from pipeline.datasets.listing import (
+    CaseList,
+    Listing,
+    Report,
+    inside,
+    read_json,
+    split_channel,
+    volumes_in,
+)
+from pipeline.errors import DatasetError, LabelError, MissingFileError
+from pipeline.volume import SUFFIXES, volume_name
+
+__all__ = ["list_nnunet_raw"]
+
+LAYOUT = "nnU-Net raw"
+
+
+def list_nnunet_raw(folder: Path, report: Report) -> Listing:
+    """Labelled cases of ``imagesTr`` and unlabelled ones of ``imagesTs``, one file per channel.
+
+    Raises:
+        DatasetError: ``dataset.json`` lacks usable ``labels`` or ``channel_names``, asks for a file format
+            other than NIfTI, or for region-based labels or an ignore label.
+    """
+    source = folder / "dataset.json"
+    content = read_json(source)
+    channels = _channels(content.get("channel_names"), source)
+    ending = content.get("file_ending", ".nii.gz")
+    if ending not in SUFFIXES:
+        raise DatasetError(f"{source}: file_ending {ending!r} is not read; convert the data to .nii.gz")
+    cases = CaseList(report)
+    if isinstance(content.get("dataset"), dict):
+        _add_named(cases, folder, content["dataset"], source, report)
+    else:
+        _add_found(cases, folder, ending, channels, report)
+    for name, images in _by_case(folder / "imagesTs", ending, channels, report).items():
+        cases.add(name, images, None)
+    return Listing(
+        folder=folder,
+        layout=LAYOUT,
+        name=str(content.get("name") or folder.resolve().name),
+        cases=cases.sorted(),
+        labels=_labels(content.get("labels"), source),
+        channels=channels,
+    )
+
+
+def _add_found(cases: CaseList, folder: Path, ending: str, channels: tuple[str, ...], report: Report) -> None:
+    """Cases found by listing ``imagesTr``."""
+    found = _by_case(folder / "imagesTr", ending, channels, report)
+    for name, images in found.items():
+        cases.add(name, images, folder / "labelsTr" / f"{name}{ending}")
+    for path in volumes_in(folder / "labelsTr", report):
+        if volume_name(path) not in found:
+            problem = f"label map without images imagesTr/{volume_name(path)}_0000{ending}"
+            report(MissingFileError(f"{path}: {problem}; add them or move it away"), path)
+
+
+def _add_named(cases: CaseList, folder: Path, entries: dict[str, Any], source: Path, report: Report) -> None:
+    """Cases that ``dataset.json`` names itself: ``{"NAME": {"images": [...], "label": PATH}}``."""
+    for name, entry in entries.items():
+        images, label = (entry.get("images"), entry.get("label")) if isinstance(entry, dict) else (None, None)
+        if not isinstance(images, list) or not images or not isinstance(label, str):
+            report(
+                DatasetError(f'{source}: dataset: {name} needs "images": [PATH, ...] and "label": PATH'),
+                source,
+            )
+            continue
+        try:
+            files = [inside(folder, str(text), source) for text in images]
+            cases.add(name, files, inside(folder, label, source))
+        except DatasetError as error:
+            report(error, source)
+
+
+def _by_case(folder: Path, ending: str, channels: tuple[str, ...], report: Report) -> dict[str, list[Path]]:
+    """``{case name: one file per channel}``, in the order of the channels, whether the files exist or not."""
+    names: dict[str, None] = {}
+    for path in volumes_in(folder, report):
+        parts = split_channel(path)
+        if not path.name.endswith(ending) or parts is None or parts[1] >= len(channels):
+            wanted = f"NAME_0000{ending}" + (
+                f" to NAME_{len(channels) - 1:04d}{ending}" * (len(channels) > 1)
+            )
+            problem = f"file name does not fit dataset.json, expected {wanted}; rename it or move it away"
+            report(DatasetError(f"{path}: {problem}"), path)
+        else:
+            names[parts[0]] = None
+    return {name: [folder / f"{name}_{c:04d}{ending}" for c in range(len(channels))] for name in names}
+
+
+def _labels(labels: Any, source: Path) -> LabelTable:
+    """Table from ``{"background": 0, NAME: value, ...}``."""
+    if not isinstance(labels, dict) or not labels:
+        raise DatasetError(f'{source}: expected "labels": {{"background": 0, NAME: 1, ...}}')
+    for name, value in labels.items():
+        if isinstance(value, list):
+            raise DatasetError(
+                f"{source}: label {name!r} is a region {value}; region-based labels are not supported, "
+                "give every structure one value of its own"
+            )
+        if name == "ignore":
+            raise DatasetError(
+                f"{source}: the ignore label ({value}) is not supported; label these voxels or leave the "
+                "cases out"
+            )
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise DatasetError(f"{source}: label {name!r} must be a whole number, found {value!r}")
+    try:
+        return LabelTable.from_names(labels)
+    except LabelError as error:
+        raise DatasetError(f"{source}: labels: {error}") from error
+
+
+def _channels(names: Any, source: Path) -> tuple[str, ...]:
+    """Names in the order of the keys ``"0"``, ``"1"``, ..."""
+    if not isinstance(names, dict) or sorted(names) != sorted(str(i) for i in range(len(names))) or not names:
+        raise DatasetError(f'{source}: expected "channel_names": {{"0": "MRI", ...}}, found {names!r}')
+    return tuple(str(names[str(i)]) for i in range(len(names)))

@@ -1,0 +1,111 @@
+"""Data sets by their folder alone: the layout is recognised by what lies in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from concurrent.futures import Executor
+from pathlib import Path
+
+from pipeline.case import Dataset, LabelTable, value_counts
+from pipeline.datasets.decathlon import list_decathlon
+from pipeline.datasets.folders import list_folders
+from pipeline.datasets.listing import Listing, Report, raise_at_once, read_json
+from pipeline.datasets.nnunet_raw import list_nnunet_raw
+from pipeline.errors import DatasetError, LabelError, MissingFileError
+from pipeline.volume import read_label_map
+
+__all__ = ["check_values", "label_values", "list_dataset", "read_dataset"]
+
+#: A label map with more values than this is taken for an image in the wrong folder.
+MOST_VALUES = 1000
+
+
+def read_dataset(folder: Path, *, executor: Executor | None = None) -> Dataset:
+    """Data set of a folder in any known layout.
+
+    Label maps are opened only where no file names the label values (plain folders without ``labels.json``).
+
+    Args:
+        folder: with a Decathlon or nnU-Net ``dataset.json``, or with ``images/`` and ``labels/``.
+        executor: reads label maps in parallel, where they must be read.
+
+    Raises:
+        MissingFileError: the folder, or a file that belongs to a case, is not there.
+        DatasetError: the layout is not known, the folder holds no labelled case, names repeat, or a path
+            leaves the folder.
+        LabelError, UnreadableFileError, GeometryError: a label map that had to be read is not usable.
+    """
+    listing = list_dataset(folder, raise_at_once)
+    labels = listing.labels
+    if labels is None:
+        files = [case.label for case in listing.cases if case.label is not None]
+        found = executor.map(label_values, files) if executor else map(label_values, files)
+        labels = _table(found)
+    dataset = Dataset(listing.name, listing.cases, labels, listing.channels)
+    if not dataset.labelled:
+        raise DatasetError(f"{folder}: no case with a label map ({listing.layout}); add at least one")
+    return dataset
+
+
+def list_dataset(folder: Path, report: Report) -> Listing:
+    """Cases of a folder in any known layout, before any label map is read.
+
+    Args:
+        folder: of the data set.
+        report: takes each problem of a single file or case.
+
+    Raises:
+        MissingFileError: there is no such folder.
+        DatasetError: the layout is not known, or the file that describes it cannot be used.
+    """
+    if not folder.is_dir():
+        raise MissingFileError(f"{folder}: no such folder; give the folder of a data set")
+    if (folder / "dataset.json").is_file():
+        content = read_json(folder / "dataset.json")
+        if "channel_names" in content or "file_ending" in content:
+            return list_nnunet_raw(folder, report)
+        if "training" in content:
+            return list_decathlon(folder, report)
+    if (folder / "images").is_dir() and (folder / "labels").is_dir():
+        return list_folders(folder, report)
+    raise DatasetError(
+        f"{folder}: not a data set; expected a dataset.json with training (Decathlon) or channel_names "
+        f"(nnU-Net), or folders images/ and labels/; found {_contents(folder)}"
+    )
+
+
+def _contents(folder: Path) -> str:
+    names = sorted(
+        path.name + "/" * path.is_dir() for path in folder.iterdir() if not path.name.startswith(".")
+    )
+    return ", ".join(names[:5]) + ", ..." * (len(names) > 5) if names else "an empty folder"
+
+
+def label_values(path: Path) -> list[int]:
+    """Label values that a label map holds, in rising order.
+
+    Raises:
+        LabelError: a value is negative, or there are so many that the file must be an image.
+        UnreadableFileError, GeometryError: as :func:`pipeline.volume.read_label_map`.
+    """
+    return check_values(value_counts(read_label_map(path)), path)
+
+
+def check_values(values: Iterable[int], path: Path) -> list[int]:
+    """The values in rising order, if they can be labels that nobody has named.
+
+    Raises:
+        LabelError: a value is negative, or there are more than a label map can sensibly hold.
+    """
+    found = sorted(values)
+    if found and found[0] < 0:
+        raise LabelError(f"{path}: label value {found[0]} is negative; labels count from 0, the background")
+    if len(found) > MOST_VALUES:
+        raise LabelError(
+            f"{path}: {len(found)} different values, is it an image? If not, name them in labels.json"
+        )
+    return found
+
+
+def _table(values: Iterable[Iterable[int]]) -> LabelTable:
+    return LabelTable.from_values(value for found in values for value in found)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Header",
+    "corner_distance",
     "grid_difference",
     "read_header",
     "read_image",
@@ -63,8 +64,8 @@ class Header:
 
     @property
     def spatial_shape(self) -> tuple[int, ...]:
-        """The first three dimensions."""
-        return self.shape[:3]
+        """The first three dimensions; a 2-D file is one slice."""
+        return _spatial(self.shape)
 
     @property
     def channels(self) -> int:
@@ -88,6 +89,11 @@ class Header:
         """Largest angle in degrees between a voxel axis and its closest anatomical axis."""
         directions = np.abs(self.affine[:3, :3]) / np.linalg.norm(self.affine[:3, :3], axis=0)
         return float(np.degrees(np.arccos(np.clip(directions.max(axis=0), -1, 1))).max())
+
+
+def _spatial(shape: Sequence[int]) -> tuple[int, int, int]:
+    first, second, third = (*shape[:3], 1, 1, 1)[:3]
+    return first, second, third
 
 
 def volume_name(path: Path) -> str:
@@ -205,10 +211,7 @@ def read_image(paths: Path | Sequence[Path]) -> MetaTensor:
             )
         image = _open(path)
         voxels = _voxels(image, path).astype(np.float32)
-        voxels = voxels.reshape(voxels.shape + (1,) * (3 - voxels.ndim)) if voxels.ndim < 3 else voxels
-        channels.extend(
-            [voxels] if voxels.ndim == 3 else list(np.moveaxis(voxels.reshape(*voxels.shape[:3], -1), -1, 0))
-        )
+        channels.extend(np.moveaxis(voxels.reshape(*_spatial(voxels.shape), -1), -1, 0))
     meta = {"filename_or_obj": str(files[0])}
     return MetaTensor(
         torch.from_numpy(np.stack(channels)), affine=torch.from_numpy(first.affine.copy()), meta=meta
@@ -224,10 +227,9 @@ def read_label_map(path: Path) -> npt.NDArray[np.int64]:
         LabelError: voxels are not whole numbers, or not finite.
     """
     voxels = _voxels(_open(path), path)
-    if voxels.ndim > 3:
-        if any(n != 1 for n in voxels.shape[3:]):
-            raise GeometryError(f"{path}: a label map must be 3-D, found {voxels.ndim}-D {voxels.shape}")
-        voxels = voxels.reshape(voxels.shape[:3])
+    if any(n != 1 for n in voxels.shape[3:]):
+        raise GeometryError(f"{path}: a label map must be 3-D, found {voxels.ndim}-D {voxels.shape}")
+    voxels = voxels.reshape(_spatial(voxels.shape))
     if voxels.dtype.kind == "f":
         if not np.isfinite(voxels).all():
             raise LabelError(f"{path}: the label map holds NaN or infinite voxels")
@@ -249,9 +251,7 @@ def grid_difference(a: Header, b: Header) -> str | None:
     """
     if a.spatial_shape != b.spatial_shape:
         return f"shape {_cross(b.spatial_shape)} instead of {_cross(a.spatial_shape)}"
-    ends = [(0, n - 1) for n in a.spatial_shape] + [(0, 0)] * (3 - len(a.spatial_shape))
-    corners = np.array([(i, j, k, 1) for i in ends[0] for j in ends[1] for k in ends[2]], dtype=float).T
-    distance = np.linalg.norm(((a.affine - b.affine) @ corners)[:3], axis=0).max()
+    distance = corner_distance(a.affine, b.affine, a.spatial_shape)
     if distance <= GRID_TOLERANCE_VOXELS * min(a.spacing):
         return None
     shift = np.linalg.norm(a.affine[:3, 3] - b.affine[:3, 3])
@@ -261,6 +261,15 @@ def grid_difference(a: Header, b: Header) -> str | None:
     if not np.allclose(a.spacing, b.spacing, rtol=1e-4):
         parts.append(f"voxel size {_sizes(b.spacing)} instead of {_sizes(a.spacing)} mm")
     return ", ".join(parts)
+
+
+def corner_distance(
+    a: npt.NDArray[np.float64], b: npt.NDArray[np.float64], spatial_shape: Sequence[int]
+) -> float:
+    """Largest distance in mm between the places that two affines give to the corner voxels of a grid."""
+    ends = [(0, n - 1) for n in spatial_shape]
+    corners = np.array([(i, j, k, 1) for i in ends[0] for j in ends[1] for k in ends[2]], dtype=float).T
+    return float(np.linalg.norm(((a - b) @ corners)[:3], axis=0).max())
 
 
 def same_grid(a: Header, b: Header) -> bool:
@@ -308,7 +317,7 @@ def _write(path: Path, voxels: npt.NDArray[Any], like: Path, *, channels: bool) 
     import nibabel as nib
 
     source = _open(like)
-    shape = source.shape[:3]
+    shape = _spatial(source.shape)
     spatial = voxels.shape[:-1] if channels else voxels.shape
     if spatial != shape:
         raise GeometryError(f"{path}: result is {_cross(spatial)} but {like} is {_cross(shape)}")

@@ -1,0 +1,346 @@
+"""Every problem of a data set, found by reading all of it: what ``atlaseg check`` prints."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from concurrent.futures import Executor
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from pipeline.case import Case, LabelTable, value_counts
+from pipeline.datasets.listing import Listing
+from pipeline.datasets.reader import check_values, list_dataset
+from pipeline.errors import (
+    AtlasegError,
+    DatasetError,
+    GeometryError,
+    LabelError,
+    MissingFileError,
+    UnreadableFileError,
+)
+from pipeline.volume import (
+    GRID_TOLERANCE_VOXELS,
+    Header,
+    corner_distance,
+    grid_difference,
+    read_header,
+    read_label_map,
+    read_voxels,
+)
+
+__all__ = ["CaseReport", "Inspection", "Kind", "Problem", "inspect_dataset"]
+
+Kind = Literal[
+    "missing-file",  # a file that is named is not there
+    "missing-label",  # an image without a label map
+    "unreadable",  # truncated, or not NIfTI
+    "layout",  # names, paths and lists of the data set
+    "geometry",  # an affine that cannot be used
+    "grid",  # image, channels and label on different grids
+    "dimensions",  # 4-D where 3-D is meant, or another number of channels
+    "sform-qform",  # the two affines of one header disagree
+    "not-finite",  # NaN or infinite voxels
+    "constant",  # a channel without contrast
+    "label-values",  # not whole, not finite, negative
+    "unknown-label",  # values that the data set does not have
+    "empty-label",  # no structure in a label map
+    "unused-label",  # a structure in no label map
+]
+
+#: sform and qform further apart than this (in voxels, at a corner) put labels visibly in the wrong place.
+_SERIOUS_DISAGREEMENT_VOXELS = 0.5
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong with one file.
+
+    Args:
+        kind: what it is, for machines.
+        file: where it is.
+        message: one line for people, without the file's name.
+        severity: ``error`` keeps the data set from being used as it is; ``warning`` does not.
+        case: name of the case, where it is known.
+    """
+
+    kind: Kind
+    file: Path
+    message: str
+    severity: Literal["error", "warning"] = "error"
+    case: str | None = None
+
+
+@dataclass(frozen=True)
+class CaseReport:
+    """What was found in the files of one case.
+
+    Args:
+        name: of the case.
+        labelled: whether it has a label map.
+        shape: spatial shape in voxels; empty where no header could be read, as are spacing and orientation.
+        spacing: voxel size in mm.
+        orientation: closest anatomical axes, such as ``RAS``.
+        obliquity: largest angle in degrees between a voxel axis and its closest anatomical axis.
+        channels: number of channels in all files together.
+        dtype: number type of the image on disk.
+        volumes: label value -> volume in ml, background left out.
+        problems: of its files.
+    """
+
+    name: str
+    labelled: bool
+    shape: tuple[int, ...] = ()
+    spacing: tuple[float, ...] = ()
+    orientation: str = ""
+    obliquity: float = 0.0
+    channels: int = 0
+    dtype: str = ""
+    volumes: dict[int, float] = field(default_factory=dict)
+    problems: tuple[Problem, ...] = ()
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """All that was found in a data set.
+
+    Args:
+        folder: of the data set.
+        layout: how its files lie on disk.
+        name: of the data set.
+        channels: name of each input channel.
+        labels: label values and names, as named by the data set or as found.
+        cases: one report each, sorted by name.
+        problems: of the whole data set, errors first.
+    """
+
+    folder: Path
+    layout: str
+    name: str
+    channels: tuple[str, ...]
+    labels: LabelTable
+    cases: tuple[CaseReport, ...]
+    problems: tuple[Problem, ...]
+
+    @property
+    def errors(self) -> tuple[Problem, ...]:
+        """Problems that keep the data set from being used as it is."""
+        return tuple(problem for problem in self.problems if problem.severity == "error")
+
+    @property
+    def warnings(self) -> tuple[Problem, ...]:
+        """Problems that do not stop training."""
+        return tuple(problem for problem in self.problems if problem.severity == "warning")
+
+
+def inspect_dataset(
+    folder: Path,
+    *,
+    tolerated: Iterable[Kind] = (),
+    executor: Executor | None = None,
+    on_case: Callable[[int, int], None] | None = None,
+) -> Inspection:
+    """Read every file of a data set and list what is wrong.
+
+    Args:
+        folder: in any layout that :func:`pipeline.datasets.read_dataset` knows.
+        tolerated: kinds of problem that are meant to be so, and count as warnings only.
+        executor: reads the cases in parallel.
+        on_case: called with the number of cases done and in all, after each.
+
+    Raises:
+        MissingFileError: there is no such folder.
+        DatasetError: the folder holds no data set, so that there is nothing to inspect.
+    """
+    problems: list[Problem] = []
+
+    def collect(error: AtlasegError, file: Path) -> None:
+        problems.append(_as_problem(error, file))
+
+    listing = list_dataset(folder, collect)
+    inspect = partial(inspect_case, labels=listing.labels, channels=len(listing.channels))
+    results = executor.map(inspect, listing.cases) if executor else map(inspect, listing.cases)
+    reports = []
+    for report in results:
+        reports.append(report)
+        if on_case:
+            on_case(len(reports), len(listing.cases))
+    problems += [problem for report in reports for problem in report.problems]
+    problems += _missing_labels(listing)
+    labels = listing.labels or LabelTable.from_values(v for report in reports for v in report.volumes)
+    problems += _of_the_whole(listing, reports, labels)
+    return Inspection(
+        folder=folder,
+        layout=listing.layout,
+        name=listing.name,
+        channels=listing.channels,
+        labels=labels,
+        cases=tuple(reports),
+        problems=_ordered(problems, frozenset(tolerated)),
+    )
+
+
+def _missing_labels(listing: Listing) -> list[Problem]:
+    return [
+        Problem(
+            "missing-label",
+            path,
+            f"no label map for image {name}; add it, or check with --allow-unlabelled if it has none",
+            case=name,
+        )
+        for name, path in listing.absent_labels.items()
+    ]
+
+
+def _of_the_whole(listing: Listing, reports: list[CaseReport], labels: LabelTable) -> list[Problem]:
+    """Problems that no single case has."""
+    found: Counter[int] = Counter(value for report in reports for value in report.volumes)
+    labelled = [report for report in reports if report.labelled]
+    if not labelled:
+        return [Problem("layout", listing.folder, "no case with a label map; add at least one")]
+    return [
+        Problem("unused-label", listing.folder, f"{name} ({value}) is in no label map", "warning")
+        for value, name in labels.structures.items()
+        if not found[value]
+    ]
+
+
+def _ordered(problems: list[Problem], tolerated: frozenset[Kind]) -> tuple[Problem, ...]:
+    """Each problem once, errors first, tolerated kinds as warnings."""
+    # The same broken header can be met twice: when channels are counted and when the case is read.
+    once = {(problem.file, problem.kind, problem.message): problem for problem in problems}.values()
+    judged = [replace(p, severity="warning") if p.kind in tolerated else p for p in once]
+    return tuple(sorted(judged, key=lambda p: (p.severity, str(p.file))))
+
+
+def _as_problem(error: AtlasegError, file: Path, case: str | None = None) -> Problem:
+    kinds: dict[type[AtlasegError], Kind] = {
+        MissingFileError: "missing-file",
+        UnreadableFileError: "unreadable",
+        DatasetError: "layout",
+        GeometryError: "geometry",
+        LabelError: "label-values",
+    }
+    return Problem(kinds[type(error)], file, str(error).removeprefix(f"{file}: "), case=case)
+
+
+def inspect_case(case: Case, labels: LabelTable | None, channels: int) -> CaseReport:
+    """Read the files of one case; what is wrong with them is in the report, nothing is raised.
+
+    Args:
+        case: of the data set.
+        labels: known label values, ``None`` where the label maps define them.
+        channels: number of channels that every case has.
+    """
+    problems: list[Problem] = []
+    headers = [header for path in case.images if (header := _image(case, path, problems))]
+    report = CaseReport(case.name, case.label is not None)
+    if headers:
+        first = headers[0]
+        report = replace(
+            report,
+            shape=first.spatial_shape,
+            spacing=first.spacing,
+            orientation=first.orientation,
+            obliquity=first.obliquity,
+            channels=sum(header.channels for header in headers),
+            dtype=str(first.dtype),
+        )
+        for other in headers[1:]:
+            if difference := grid_difference(first, other):
+                message = f"not on the grid of channel {first.path.name}: {difference}; resample it"
+                problems.append(Problem("grid", other.path, message, case=case.name))
+        if len(headers) == len(case.images) and report.channels != channels:
+            problems.append(_wrong_channels(case, first, report.channels, channels))
+    if case.label is not None:
+        volumes = _label(case, case.label, headers[0] if headers else None, labels, problems)
+        report = replace(report, volumes=volumes)
+    return replace(report, problems=tuple(problems))
+
+
+def _wrong_channels(case: Case, first: Header, found: int, expected: int) -> Problem:
+    shape = " x ".join(str(n) for n in first.shape)
+    if expected == 1 and len(case.images) == 1:
+        message = f"expected a 3-D image, found {len(first.shape)}-D ({shape}); keep one volume of it"
+    else:
+        message = f"expected {expected} channels as in the data set, found {found} ({shape})"
+    return Problem("dimensions", first.path, message, case=case.name)
+
+
+def _image(case: Case, path: Path, problems: list[Problem]) -> Header | None:
+    """Header of one image file; problems of its header and voxels are added to the list."""
+    try:
+        header = read_header(path)
+        problems += _affines(case, header)
+        voxels = read_voxels(path)
+    except AtlasegError as error:
+        problems.append(_as_problem(error, path, case.name))
+        return None
+    finite = np.isfinite(voxels)
+    if not finite.all():
+        bad = int(voxels.size - np.count_nonzero(finite))
+        message = f"{bad} of {voxels.size} voxels are NaN or infinite; replace them, for example by 0"
+        problems.append(Problem("not-finite", path, message, case=case.name))
+    elif (lowest := voxels.min()) == voxels.max():
+        message = f"all voxels have the value {float(lowest):g}; the scan is empty"
+        problems.append(Problem("constant", path, message, case=case.name))
+    return header
+
+
+def _affines(case: Case, header: Header) -> list[Problem]:
+    """The two affines of one header, where both are set and they disagree."""
+    if header.sform is None or header.qform is None:
+        return []
+    distance = corner_distance(header.sform, header.qform, header.spatial_shape)
+    voxels = distance / min(header.spacing)
+    if voxels <= GRID_TOLERANCE_VOXELS:
+        return []
+    message = (
+        f"sform and qform disagree by up to {distance:.3g} mm, so programs place the voxels differently; "
+        "set the wrong one to the other (sform is used here)"
+    )
+    serious = voxels > _SERIOUS_DISAGREEMENT_VOXELS
+    severity: Literal["error", "warning"] = "error" if serious else "warning"
+    return [Problem("sform-qform", header.path, message, severity, case.name)]
+
+
+def _label(
+    case: Case, path: Path, image: Header | None, labels: LabelTable | None, problems: list[Problem]
+) -> dict[int, float]:
+    """Volumes in ml by label value; problems of the label map are added to the list."""
+    try:
+        header = read_header(path)
+        problems += _affines(case, header)
+        if header.channels != 1:
+            shape = " x ".join(str(n) for n in header.shape)
+            message = f"expected a 3-D label map, found {len(header.shape)}-D ({shape})"
+            problems.append(Problem("dimensions", path, message, case=case.name))
+            return {}
+        if image is not None and (difference := grid_difference(image, header)):
+            message = f"not on the grid of its image: {difference}; resample it onto {image.path.name}"
+            problems.append(Problem("grid", path, message, case=case.name))
+        counts = value_counts(read_label_map(path))
+        check_values(counts if labels is None else [v for v in counts if v < 0], path)
+    except AtlasegError as error:
+        problems.append(_as_problem(error, path, case.name))
+        return {}
+    if labels is not None and (unknown := sorted(counts.keys() - set(labels.values))):
+        number = sum(counts[value] for value in unknown)
+        known = _shortened(labels.values)
+        message = f"unknown label values {_shortened(unknown)} in {number} voxels; known are {known}"
+        problems.append(Problem("unknown-label", path, message, case=case.name))
+    ml = abs(float(np.linalg.det(header.affine[:3, :3]))) / 1000
+    volumes = {v: n * ml for v, n in counts.items() if v and (labels is None or v in labels.values)}
+    if not any(counts.keys()):
+        message = "empty: no voxel is labelled; label it, or check with --allow-empty if it is meant so"
+        problems.append(Problem("empty-label", path, message, case=case.name))
+    return volumes
+
+
+def _shortened(values: Iterable[int]) -> str:
+    listed = [str(value) for value in values]
+    return ", ".join(listed if len(listed) <= 8 else [*listed[:4], "...", listed[-1]])

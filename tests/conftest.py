@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 CHECKOUT = Path(__file__).resolve().parents[1]
+SHAPE = (6, 7, 8)
 
 
 @pytest.fixture(scope="session")
@@ -19,3 +23,89 @@ def real_data() -> Path:
         source = "ATLASEG_TEST_DATA" if named else "../shared/data beside the checkout"
         pytest.skip(f"no real scans at {folder} ({source}); set ATLASEG_TEST_DATA to their folder")
     return folder
+
+
+class DatasetBuilder:
+    """Writes small data sets in every layout, good as they are, for tests to break.
+
+    Each has ``count`` cases named ``a``, ``b``, ...; images are noise, label maps hold 0, 1 and 4.
+    """
+
+    shape = SHAPE
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._rng = np.random.default_rng(0)
+
+    def volume(self, path: Path, voxels: Any, affine: Any = None, kind: type | None = None) -> Path:
+        """Write one NIfTI file, by default NIfTI-1 with the identity as its affine."""
+        import nibabel as nib
+
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image = (kind or nib.Nifti1Image)(np.asarray(voxels), np.eye(4) if affine is None else affine)
+        image.set_qform(image.affine, 1)
+        image.set_sform(image.affine, 1)
+        nib.save(image, path)
+        return path
+
+    def noise(self, *channels: int) -> np.ndarray:
+        """Voxels of an image, ``(*shape, *channels)``."""
+        return self._rng.normal(100, 10, (*SHAPE, *channels)).astype(np.float32)
+
+    def labels(self) -> np.ndarray:
+        """A label map with 48 voxels of value 1, 12 of value 4 and the background."""
+        label = np.zeros(SHAPE, np.uint8)
+        label[1:4, 1:5, 2:6] = 1
+        label[2, 2:5, 2:6] = 4
+        return label
+
+    def decathlon(self, count: int = 2, channels: int = 1, **changes: Any) -> Path:
+        """``dataset.json`` with ``training``; ``changes`` replace its entries."""
+        names = "abcdefgh"[:count]
+        for name in names:
+            voxels = self.noise() if channels == 1 else self.noise(channels)
+            self.volume(self.folder / f"imagesTr/{name}.nii.gz", voxels)
+            self.volume(self.folder / f"labelsTr/{name}.nii.gz", self.labels())
+        content = {
+            "name": "toy",
+            "modality": {str(i): f"T{i + 1}" for i in range(channels)},
+            "labels": {"0": "background", "1": "liver", "4": "lesion"},
+            "training": [
+                {"image": f"./imagesTr/{n}.nii.gz", "label": f"./labelsTr/{n}.nii.gz"} for n in names
+            ],
+            "test": [],
+        }
+        return self.json("dataset.json", content | changes)
+
+    def nnunet(self, count: int = 2, channels: int = 2, **changes: Any) -> Path:
+        """nnU-Net raw: one file for each channel."""
+        for name in "abcdefgh"[:count]:
+            for channel in range(channels):
+                self.volume(self.folder / f"imagesTr/{name}_{channel:04d}.nii.gz", self.noise())
+            self.volume(self.folder / f"labelsTr/{name}.nii.gz", self.labels())
+        content = {
+            "channel_names": {str(i): f"T{i + 1}" for i in range(channels)},
+            "labels": {"background": 0, "liver": 1, "lesion": 4},
+            "numTraining": count,
+            "file_ending": ".nii.gz",
+        }
+        return self.json("dataset.json", content | changes)
+
+    def folders(self, count: int = 2) -> Path:
+        """``images/`` and ``labels/`` with equal names."""
+        for name in "abcdefgh"[:count]:
+            self.volume(self.folder / f"images/{name}.nii.gz", self.noise())
+            self.volume(self.folder / f"labels/{name}.nii.gz", self.labels())
+        return self.folder
+
+    def json(self, name: str, content: Any) -> Path:
+        """Write a JSON file of the data set; returns the data set's folder."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / name).write_text(json.dumps(content))
+        return self.folder
+
+
+@pytest.fixture
+def build(tmp_path: Path) -> DatasetBuilder:
+    """Builder of small data sets in a folder of its own."""
+    return DatasetBuilder(tmp_path / "toy")

@@ -1,0 +1,108 @@
+"""Box plots of scores: a panel per metric, a box per structure, a point per case."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipeline.evaluation.scores import Score
+from pipeline.files import replacing
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["write_box_plot"]
+
+_INK = "#333333"
+_FILL = "#c6d9ec"
+_LINE = "#1f4e79"
+_FLAG = "#c0392b"
+
+
+def write_box_plot(path: Path, scores: Sequence[Score], tolerance_mm: float) -> None:
+    """Dice, surface Dice and HD95 of each structure as a PNG for print (200 dpi).
+
+    Boxes span the quartiles with the median as a line, whiskers reach 1.5 times the box's width; every case
+    is a point. Cases whose map lacks the structure are red crosses, so that nobody takes them for
+    measurements; their distances lie at the end of the axis at most.
+    """
+    from matplotlib import rc_context
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    structures = list(dict.fromkeys(score.structure for score in scores))
+    panels = {
+        "dice": "Dice",
+        "surface_dice": f"Surface Dice at {tolerance_mm:g} mm",
+        "hd95_mm": "HD95 (mm)",
+    }
+    style = {"font.family": "sans-serif", "font.size": 8, "axes.linewidth": 0.6, "text.color": _INK}
+    with rc_context(style):
+        figure = Figure(figsize=(7.2, 1.1 + 0.26 * max(len(structures), 2)), layout="constrained")
+        FigureCanvasAgg(figure)
+        axes = figure.subplots(1, len(panels), sharey=True)
+        for axis, (metric, title) in zip(axes, panels.items(), strict=True):
+            groups = [[s for s in scores if s.structure == name] for name in structures]
+            _draw(axis, groups, metric)
+            axis.set_title(title, fontsize=9)
+        axes[0].set_yticks(range(len(structures)), structures)
+        axes[0].set_ylim(len(structures) - 0.4, -0.6)
+        cases = len({score.case for score in scores})
+        figure.supxlabel(_caption(cases, any(s.note for s in scores)), fontsize=7, color="#666666")
+        with replacing(path, ".png") as temporary:
+            figure.savefig(temporary, format="png", dpi=200)
+
+
+def _caption(cases: int, flagged: bool) -> str:
+    text = f"{cases} case{'' if cases == 1 else 's'}; box: quartiles and median, whiskers: 1.5 x box"
+    return (
+        f"{text}; red crosses: structure missing in a map (distance may be off the scale)"
+        if flagged
+        else text
+    )
+
+
+def _distance_limit(groups: Sequence[Sequence[Score]]) -> float:
+    """End of the axis: just above the measured distances, which the worst value would squeeze to nothing."""
+    rows = [score for group in groups for score in group]
+    measured = [score.hd95_mm for score in rows if not score.note]
+    return 1.08 * max(measured or [score.hd95_mm for score in rows]) or 1.0
+
+
+def _draw(axis: Axes, groups: Sequence[Sequence[Score]], metric: str) -> None:
+    values: list[list[float]] = [[float(getattr(s, metric)) for s in group] for group in groups]
+    line: dict[str, Any] = {"color": _LINE, "linewidth": 0.8}
+    axis.boxplot(
+        values,
+        positions=range(len(groups)),
+        orientation="horizontal",
+        widths=0.62,
+        showfliers=False,
+        patch_artist=True,
+        boxprops={"facecolor": _FILL, "edgecolor": _LINE, "linewidth": 0.8},
+        medianprops={"color": _LINE, "linewidth": 1.6},
+        whiskerprops=line,
+        capprops=line,
+        manage_ticks=False,
+    )
+    limit = _distance_limit(groups) if metric == "hd95_mm" else None
+    rng = np.random.default_rng(0)
+    for row, (group, numbers) in enumerate(zip(groups, values, strict=True)):
+        height = row + rng.uniform(-0.2, 0.2, len(group))
+        flagged = np.array([bool(score.note) for score in group])
+        points = np.asarray(numbers) if limit is None else np.minimum(numbers, limit)
+        dot: dict[str, Any] = {"color": _INK, "alpha": 0.55, "linewidths": 0, "zorder": 3}
+        cross: dict[str, Any] = {"color": _FLAG, "marker": "x", "linewidths": 0.9, "zorder": 4}
+        axis.scatter(points[~flagged], height[~flagged], s=5, clip_on=False, **dot)
+        axis.scatter(points[flagged], height[flagged], s=12, clip_on=False, **cross)
+    if limit is not None:
+        axis.set_xlim(0, limit)
+    axis.grid(axis="x", color="#e5e5e5", linewidth=0.6)
+    axis.set_axisbelow(True)
+    axis.tick_params(length=2, width=0.6, colors=_INK)
+    axis.tick_params(axis="y", length=0)
+    for side in ("top", "right", "left"):
+        axis.spines[side].set_visible(False)

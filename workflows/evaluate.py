@@ -1,0 +1,377 @@
+"""``atlaseg evaluate``: label maps against references, as a table, a summary and a box plot."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pipeline.errors import (
+    AtlasegError,
+    DatasetError,
+    GeometryError,
+    LabelError,
+    MissingFileError,
+    OptionError,
+)
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    from rich.console import Console
+
+    from pipeline.case import LabelTable
+    from pipeline.evaluation.scores import Score
+    from pipeline.evaluation.statistics import Summary
+
+__all__ = ["Evaluate", "Pair", "pair_files", "read_label_names"]
+
+_NAME_FILES = ("dataset.json", "labels.json", "plan.yaml")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A reference and the prediction of the same case, ``None`` where there is none."""
+
+    case: str
+    reference: Path
+    prediction: Path | None
+
+
+@dataclass(frozen=True, eq=False)
+class _Outcome:
+    """What came of one case: scores (and counts, where there was a prediction), or a problem."""
+
+    case: str
+    scores: Sequence[Score] = ()
+    confusion: npt.NDArray[np.int64] | None = None
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Compare predicted label maps with references, by structure, and say how sure the means are.
+
+    Files are paired by name. A case without a prediction counts with the worst scores. docs/scores.md defines
+    every score and what holds where a structure is empty.
+
+    Args:
+        predictions: folder of label maps, or one file.
+        references: folder of label maps to compare with, or one file.
+        out: table.csv, a row per case and structure; table.json gets the summary, table.png a box plot.
+        tolerance_mm: distance in mm that the surface Dice takes as agreement.
+        labels: names of the structures: a plan.yaml, or a data set's folder or dataset.json. By default
+            one of these beside the references, else names are made from the label values.
+        workers: processes that compare cases at the same time.
+    """
+
+    predictions: Path
+    references: Path
+    out: Path | None = None
+    tolerance_mm: float = 1.0
+    labels: Path | None = None
+    workers: int = 1
+
+    positional: ClassVar[tuple[str, ...]] = ("predictions", "references")
+
+    def run(self) -> int:
+        """Compare, print and write.
+
+        Returns:
+            0, or 1 where a prediction is missing or a case could not be compared.
+
+        Raises:
+            OptionError: an option has no sensible value.
+            MissingFileError: a folder or file that was named is not there.
+            DatasetError: there is nothing to compare.
+        """
+        from rich.console import Console
+
+        self._check()
+        pairs = pair_files(self.predictions, self.references)
+        console, problems = Console(), Console(stderr=True)
+        outcomes: list[_Outcome] = []
+        with _parallel(self.workers) as over_cases:
+            table = self._label_table(pairs, over_cases, outcomes, problems)
+            bad = {outcome.case for outcome in outcomes}
+            work = partial(_compare, labels=table, tolerance_mm=self.tolerance_mm)
+            good = [pair for pair in pairs if pair.case not in bad]
+            outcomes += _with_progress(over_cases(work, good), len(good), problems)
+        missing = [pair.case for pair in pairs if pair.prediction is None]
+        if any(outcome.scores for outcome in outcomes):
+            self._report(outcomes, missing, table, console)
+        return _list_problems(outcomes, missing, problems)
+
+    def _check(self) -> None:
+        if not 0 <= self.tolerance_mm < math.inf:
+            raise OptionError(f"tolerance must be at least 0 mm and finite, found {self.tolerance_mm}")
+        if self.workers < 1:
+            raise OptionError(f"workers must be at least 1, found {self.workers}")
+        if self.out is not None and (self.out.suffix.lower() != ".csv" or self.out.is_dir()):
+            raise OptionError(
+                f"{self.out}: the table is a .csv file, give a name such as {self.out}/scores.csv"
+            )
+
+    def _label_table(
+        self, pairs: Sequence[Pair], over_cases: _Map, outcomes: list[_Outcome], problems: Console
+    ) -> LabelTable:
+        """Names as asked for, else as found beside the references, else made from all values in the files."""
+        from pipeline.case import LabelTable
+
+        table = read_label_names(self.labels) if self.labels else None
+        if self.labels is None and (beside := _find_names(self.references)):
+            try:
+                table = read_label_names(beside)
+                _say(problems, f"structure names from {beside}")
+            except AtlasegError as error:
+                _say(problems, f"structure names are not taken from there: {error}")
+        if table is not None:
+            return table
+        values: set[int] = {0}
+        for case, found, problem in over_cases(_values, pairs):
+            values |= found
+            if problem:
+                outcomes.append(_Outcome(case, problem=problem))
+        return LabelTable.from_values(values)
+
+    def _report(
+        self, outcomes: Sequence[_Outcome], missing: Sequence[str], labels: LabelTable, console: Console
+    ) -> None:
+        """Summary on the screen; table, summary and box plot where they were asked for."""
+        import numpy as np
+
+        from pipeline.evaluation.box_plot import write_box_plot
+        from pipeline.evaluation.statistics import summarise
+        from pipeline.evaluation.table import write_csv, write_json
+
+        scores = [score for outcome in outcomes for score in outcome.scores]
+        summaries = summarise(scores)
+        _print_summary(summaries, self.tolerance_mm, console)
+        if self.out is None:
+            return
+        confusion = np.zeros((len(labels), len(labels)), dtype=np.int64)
+        for outcome in outcomes:
+            if outcome.confusion is not None:
+                confusion += outcome.confusion
+        about = {
+            "tolerance_mm": self.tolerance_mm,
+            "cases": [outcome.case for outcome in outcomes if outcome.scores],
+            "missing_predictions": list(missing),
+            "not_compared": [outcome.case for outcome in outcomes if outcome.problem],
+            "interval": "95% percentile bootstrap of the mean over cases, 2000 resamples, seed 0",
+        }
+        json, png = self.out.with_suffix(".json"), self.out.with_suffix(".png")
+        write_csv(self.out, scores)
+        write_json(json, summaries, confusion, labels, about)
+        write_box_plot(png, scores, self.tolerance_mm)
+        _say(console, f"table {self.out}, summary and confusion matrix {json}, box plot {png}")
+
+
+def pair_files(predictions: Path, references: Path) -> list[Pair]:
+    """Cases to compare, sorted by name.
+
+    Two folders: every reference, with the prediction of the same name. A file and a folder: the case of the
+    file. Two files: these, whatever their names. Predictions without a reference are left out.
+
+    Raises:
+        MissingFileError: a path is not there.
+        DatasetError: no case is in both, or two files of a folder have one case name.
+    """
+    from pipeline.volume import volume_name
+
+    for path in (predictions, references):
+        if not path.exists():
+            raise MissingFileError(f"{path}: no such file or folder; give label maps (.nii or .nii.gz)")
+    if predictions.is_file() and references.is_file():
+        return [Pair(volume_name(references), references, predictions)]
+    found, wanted = _volumes(predictions), _volumes(references)
+    if predictions.is_file():
+        wanted = {name: path for name, path in wanted.items() if name in found}
+    if not found.keys() & wanted.keys():
+        example = next(iter(sorted(_volumes(references))), None)
+        raise DatasetError(
+            f"{predictions}: nothing to compare, no label map in it has the name of one in {references}"
+            + (
+                f"; expected, for example, {example}.nii.gz"
+                if example
+                else ", which holds no .nii or .nii.gz"
+            )
+        )
+    return [Pair(name, path, found.get(name)) for name, path in sorted(wanted.items())]
+
+
+def _volumes(path: Path) -> dict[str, Path]:
+    """Volumes of a folder, or the one that is named, by case name; hidden files are not volumes."""
+    from pipeline.volume import SUFFIXES, volume_name
+
+    if path.is_file():
+        return {volume_name(path): path}
+    volumes: dict[str, Path] = {}
+    for file in sorted(path.iterdir()):
+        if file.name.startswith(".") or not file.name.lower().endswith(SUFFIXES):
+            continue
+        if (name := volume_name(file)) in volumes:
+            raise DatasetError(f"{file}: case {name} is also {volumes[name].name}; remove one of the two")
+        volumes[name] = file
+    return volumes
+
+
+def _find_names(references: Path) -> Path | None:
+    """File with structure names in the folder of the references or the one above it."""
+    folder = (references if references.is_dir() else references.parent).resolve()
+    candidates = [place / name for place in (folder, folder.parent) for name in _NAME_FILES]
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def read_label_names(path: Path) -> LabelTable:
+    """Label values and names from a plan (``.yaml``), or from a data set's folder or the JSON file in it.
+
+    Raises:
+        MissingFileError: it is not there.
+        DatasetError, PlanError: it does not name label values.
+    """
+    from pipeline.datasets.reader import list_dataset
+    from pipeline.plan_file import load_plan
+
+    if path.suffix.lower() in {".yaml", ".yml"}:
+        return load_plan(path).labels
+    if not path.exists():
+        raise MissingFileError(f"{path}: no such file; give a plan.yaml or a data set's dataset.json")
+    # Names are wanted, not images: scans that are absent here are no obstacle.
+    labels = list_dataset(path if path.is_dir() else path.parent, lambda _error, _file: None).labels
+    if labels is None:
+        raise DatasetError(f"{path}: does not name its label values; give a plan.yaml, or add labels.json")
+    return labels
+
+
+# One process's share of the work: everything below takes and returns what can be pickled.
+
+_Map = Callable[..., Iterable[Any]]
+
+
+def _values(pair: Pair) -> tuple[str, set[int], str]:
+    """Label values of a pair of files, for data without names."""
+    from pipeline.datasets.reader import label_values
+
+    try:
+        files = [path for path in (pair.reference, pair.prediction) if path is not None]
+        return pair.case, {value for path in files for value in label_values(path)}, ""
+    except AtlasegError as error:
+        return pair.case, set(), str(error)
+
+
+def _compare(pair: Pair, labels: LabelTable, tolerance_mm: float) -> _Outcome:
+    """Scores of one case, or what is wrong with it."""
+    from pipeline.evaluation.scores import compare_case, missing_prediction
+    from pipeline.volume import grid_difference, read_header
+
+    try:
+        header = read_header(pair.reference)
+        reference = _read(pair.reference, labels)
+        if pair.prediction is None:
+            scores = missing_prediction(reference, labels, header.spacing, case=pair.case)
+            return _Outcome(pair.case, scores)
+        if difference := grid_difference(header, read_header(pair.prediction)):
+            raise GeometryError(
+                f"{pair.prediction}: not on the grid of {pair.reference} ({difference}); resample it to that"
+            )
+        prediction = _read(pair.prediction, labels)
+        result = compare_case(prediction, reference, labels, header.spacing, tolerance_mm, case=pair.case)
+        return _Outcome(pair.case, result.scores, result.confusion)
+    except AtlasegError as error:
+        return _Outcome(pair.case, problem=str(error))
+
+
+def _read(path: Path, labels: LabelTable) -> npt.NDArray[np.int64]:
+    """Label map ``(X, Y, Z)`` whose values are all known."""
+    from pipeline.volume import read_label_map
+
+    label_map = read_label_map(path)
+    if unknown := labels.unknown(label_map):
+        raise LabelError(
+            f"{path}: unknown label values {unknown}, known are {list(labels.values)}; "
+            "name them all in the file given by --labels"
+        )
+    return label_map.reshape(label_map.shape + (1,) * (3 - label_map.ndim))
+
+
+@contextmanager
+def _parallel(workers: int) -> Iterator[_Map]:
+    """``map`` in this process, or in a pool of fresh ones (forking a process that runs threads may hang)."""
+    if workers == 1:
+        yield map
+        return
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
+
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        yield pool.map
+
+
+def _with_progress(outcomes: Iterable[_Outcome], total: int, console: Console) -> list[_Outcome]:
+    from rich.progress import track
+
+    shown = track(
+        outcomes, "comparing", total, console=console, transient=True, disable=not console.is_terminal
+    )
+    return list(shown)
+
+
+def _print_summary(summaries: Sequence[Summary], tolerance_mm: float, console: Console) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("structure")
+    for title in ("Dice [95% CI]", "median", "worst", "HD95", "ASSD", "surface"):
+        table.add_column(title, justify="right", no_wrap=True)
+    *structures, everything = summaries
+    for summary in structures:
+        table.add_row(*_row(summary))
+    table.add_section()
+    table.add_row(*_row(everything))
+    console.print(table)
+    dice = everything.metrics["dice"]
+    _say(
+        console,
+        f"means over {dice.n} case{'s' * (dice.n != 1)}; HD95 and ASSD in mm, surface: surface Dice at "
+        f"{tolerance_mm:g} mm; worst case {dice.worst_case} (Dice {dice.worst:.3f} over its structures)",
+    )
+    if everything.notes:
+        notes = ", ".join(f"{count} x {note}" for note, count in everything.notes.items())
+        _say(console, f"scored by the rule for empty structures, marked in the table: {notes}")
+
+
+def _row(summary: Summary) -> list[str]:
+    dice = summary.metrics["dice"]
+    interval = "n too small" if dice.interval is None else "{:.3f}, {:.3f}".format(*dice.interval)
+    return [
+        summary.structure,
+        f"{dice.mean:.3f} [{interval}]",
+        f"{dice.median:.3f}",
+        f"{dice.worst:.3f}",
+        f"{summary.metrics['hd95_mm'].mean:.2f}",
+        f"{summary.metrics['assd_mm'].mean:.2f}",
+        f"{summary.metrics['surface_dice'].mean:.3f}",
+    ]
+
+
+def _list_problems(outcomes: Sequence[_Outcome], missing: Sequence[str], console: Console) -> int:
+    """Say which cases were missing or could not be compared; the exit code."""
+    bad = [outcome for outcome in outcomes if outcome.problem]
+    if missing:
+        _say(console, f"{len(missing)} without a prediction, counted as worst: {', '.join(missing)}")
+    if bad:
+        _say(console, f"{len(bad)} not compared, in no mean:")
+    for outcome in bad:
+        _say(console, f"  {outcome.case}: {outcome.problem}")
+    return 1 if bad or missing else 0
+
+
+def _say(console: Console, text: str) -> None:
+    """One line as it is: file names are not markup and are not broken."""
+    console.print(text, markup=False, highlight=False, soft_wrap=True)

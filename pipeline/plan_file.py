@@ -8,8 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
+import re
+import sys
+import textwrap
 import types
 import typing
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -123,6 +128,8 @@ def _convert(hint: Any, value: Any, where: str) -> Any:  # noqa: PLR0911 (one re
             pairs = zip(arguments, value, strict=True)
             return tuple(_convert(a, v, f"{where}[{i}]") for i, (a, v) in enumerate(pairs))
     if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
+        if not math.isfinite(value):
+            raise PlanError(f"{where}: expected a finite number, found {value!r}")
         return float(value)
     if hint in (int, str, bool) and type(value) is hint:
         return value
@@ -172,8 +179,10 @@ def override_plan(plan: Plan, overrides: typing.Sequence[str]) -> Plan:
             target = target.get(part) if isinstance(target, dict) else None  # type: ignore[assignment]
         if not isinstance(target, dict) or last not in target:
             raise PlanError(f"override {key}: no such entry; see the plan's YAML for the names")
+        before = target[last]
         target[last] = value
-        content["reasons"][key.strip()] = "set by the user"
+        planned = "" if isinstance(before, dict | str) else f" instead of {before}"
+        content["reasons"][key.strip()] = f"set by the user{planned}"
     return plan_from_dict(content)
 
 
@@ -183,17 +192,53 @@ def save_plan(plan: Plan, path: Path) -> None:
 
 
 def plan_to_yaml(plan: Plan) -> str:
-    """The plan as YAML text: data first, then the reasons."""
+    """The plan as YAML text: each value below the reason for it, as a comment; then the reasons as data."""
+    content = plan_to_dict(plan)
+    reasons = content.pop("reasons")
+    body = "\n".join(_with_comments(_yaml(content, width=sys.maxsize), reasons))
+    end = "# The reasons once more, for programs.\n" if reasons else ""
+    return f"{_HEADING}{body}\n{end}{_yaml({'reasons': reasons}, width=_WIDTH)}"
+
+
+_WIDTH = 100
+_HEADING = """\
+# How this data set is prepared and the network trained. Each value may be changed by hand or on the command
+# line with --override key=value, nested keys joined by dots. Lengths are in mm, patches in voxels.
+"""
+
+
+def _yaml(content: dict[str, Any], width: int) -> str:
+    """YAML with lists on one line and everything else as a block."""
     import yaml
 
     class Dumper(yaml.SafeDumper):
-        """Lists of scalars on one line, everything else as a block."""
+        def ignore_aliases(self, _: Any) -> bool:
+            return True  # a plan that is read must not hold any
 
     def sequence(dumper: yaml.SafeDumper, data: list[Any]) -> yaml.Node:
         return dumper.represent_sequence("tag:yaml.org,2002:seq", data, flow_style=True)
 
     Dumper.add_representer(list, sequence)
-    return yaml.dump(plan_to_dict(plan), Dumper=Dumper, sort_keys=False, width=100, allow_unicode=True)
+    return yaml.dump(content, Dumper=Dumper, sort_keys=False, width=width, allow_unicode=True)
+
+
+def _with_comments(text: str, reasons: dict[str, str]) -> Iterator[str]:
+    """Lines of block YAML (one key a line), each after the reason for its key."""
+    path: list[str] = []
+    for line in text.splitlines():
+        found = re.match(r"( *)(\w+):", line)
+        if found:
+            indent = found[1]
+            path[len(indent) // 2 :] = [found[2]]
+            reason = " ".join(reasons.get(".".join(path), "").split())
+            yield from textwrap.wrap(
+                reason,
+                _WIDTH,
+                initial_indent=f"{indent}# ",
+                subsequent_indent=f"{indent}# ",
+                break_on_hyphens=False,
+            )
+        yield line
 
 
 def load_plan(path: Path) -> Plan:
@@ -209,8 +254,12 @@ def load_plan(path: Path) -> Plan:
     if not path.is_file():
         raise MissingFileError(f"{path}: no such plan; make one with `atlaseg plan DATASET --out {path}`")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        text = path.read_text(encoding="utf-8")
+        # aliases let a small file grow without bound, or hold itself
+        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
+            raise PlanError(f"{path}: anchors and aliases (& and *) are not allowed; write each value out")
+        content = yaml.safe_load(text)
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise PlanError(f"{path}: not readable as YAML ({' '.join(str(error).split())})") from error
     try:
         return plan_from_dict(content)

@@ -119,6 +119,7 @@ class TrainingPlan:
         ema: decay of the exponential moving average of the weights, ``None`` for none.
         precision: ``bf16``, ``fp16`` or ``fp32`` arithmetic of the network.
         validate_every: epochs between validations.
+        validation_cases: cases scored during training, at most (the first by name).
         early_stopping: stop after so many validations without a better Dice; ``None`` never stops early.
         cache: ``memory`` or ``disk``: where preprocessed cases are kept.
         seed: of everything random.
@@ -139,6 +140,7 @@ class TrainingPlan:
     ema: float | None = None
     precision: Literal["bf16", "fp16", "fp32"] = "fp32"
     validate_every: int = 5
+    validation_cases: int = 20
     early_stopping: int | None = None
     cache: Literal["memory", "disk"] = "memory"
     seed: int = 0
@@ -224,8 +226,11 @@ def _check_values(plan: Plan) -> None:
         "training.validate_every": training.validate_every,
         "training.epochs": 1 if training.epochs is None else training.epochs,
         "training.minutes": 1 if training.minutes is None else training.minutes,
+        "training.validation_cases": training.validation_cases,
         "inference.window_batch": plan.inference.window_batch,
         "network.channels": min(network.channels),
+        "network.strides": min((min(stride) for stride in network.strides), default=1),
+        "augmentation.elastic_grid_mm": plan.augmentation.elastic_grid_mm,
         "memory_gb": plan.memory_gb,
     }
     if wrong := [name for name, value in positive.items() if not value > 0]:
@@ -237,6 +242,12 @@ def _check_values(plan: Plan) -> None:
     } | {"training.foreground_fraction": training.foreground_fraction, "training.warmup": training.warmup}
     if wrong := [name for name, value in shares.items() if not 0 <= value <= 1]:
         raise PlanError(f"{wrong[0]} must lie between 0 and 1, found {shares[wrong[0]]}")
+    axes = {
+        "augmentation.flip_axes": plan.augmentation.flip_axes,
+        "inference.mirror_axes": plan.inference.mirror_axes,
+    }
+    if wrong := [name for name, value in axes.items() if not set(value) <= {0, 1, 2}]:
+        raise PlanError(f"{wrong[0]}: the axes are 0, 1 and 2, found {list(axes[wrong[0]])}")
     if not 0 <= plan.inference.overlap < 1:
         raise PlanError(
             f"inference.overlap must be at least 0 and less than 1, found {plan.inference.overlap}"

@@ -92,11 +92,16 @@ class RandDeform(Randomizable):
             self.lattice.control_displacement(noise, self.elastic_mm),
         )
 
-    def coordinates(self, deformations: Sequence[Deformation], centre: Sequence[float]) -> Tensor:
+    def coordinates(
+        self,
+        deformations: Sequence[Deformation],
+        centre: Sequence[float],
+        device: torch.device | str = "cpu",
+    ) -> Tensor:
         """Places ``(B, 3, *patch_size)`` in voxels of the source, for ``B`` deformations about one centre."""
         return self.lattice.coordinates(
-            torch.stack([d.matrix for d in deformations]),
-            torch.stack([d.displacement for d in deformations]),
+            torch.stack([d.matrix for d in deformations]).to(device),
+            torch.stack([d.displacement for d in deformations]).to(device),
             centre,
         )
 
@@ -135,7 +140,7 @@ class PatchDeformer(RandDeform):
         if deformation is None:
             return reflected_crop(image, start, size).float(), reflected_crop(label, start, size)
         middle = [s + (n - 1) / 2 for s, n in zip(start, size, strict=True)]
-        places = self.coordinates([deformation], middle)[0].to(image.device)
+        places = self.coordinates([deformation], middle, image.device)[0]
         return sample_linear(image, places), sample_nearest(label, places)
 
 
@@ -208,7 +213,7 @@ class RandDeformd(Randomizable, MapTransform):
             )
         drawn = [self.deform.draw() for _ in range(len(first) if batched else 1)]
         start = [(n - p) // 2 for n, p in zip(grid, self.deform.lattice.patch_size, strict=True)]
-        places = self._places(drawn, start)
+        places = self._places(drawn, start, _plain(first).device)
         for key, mode in self.key_iterator(result, self.mode):
             plain = _plain(entries[key])
             samples = plain if batched else plain[None]
@@ -221,20 +226,21 @@ class RandDeformd(Randomizable, MapTransform):
             result[key] = _like(patches if batched else patches[0], entries[key], start)
         return result
 
-    def _places(self, drawn: list[Deformation | None], start: list[int]) -> list[Tensor | None]:
+    def _places(
+        self, drawn: list[Deformation | None], start: list[int], device: torch.device
+    ) -> list[Tensor | None]:
         """Coordinates of each sample, ``None`` where it is not deformed."""
         moved = [d for d in drawn if d is not None]
         if not moved:
             return [None] * len(drawn)
         middle = [s + (n - 1) / 2 for s, n in zip(start, self.deform.lattice.patch_size, strict=True)]
-        coordinates = iter(self.deform.coordinates(moved, middle))
+        coordinates = iter(self.deform.coordinates(moved, middle, device))
         return [None if d is None else next(coordinates) for d in drawn]
 
     def _patch(self, sample: Tensor, places: Tensor | None, mode: str, start: list[int]) -> Tensor:
         if places is None:
             patch = reflected_crop(sample, start, self.deform.lattice.patch_size)
             return patch.float() if mode == "bilinear" else patch
-        places = places.to(sample.device)
         return sample_linear(sample, places) if mode == "bilinear" else sample_nearest(sample, places)
 
 

@@ -142,7 +142,8 @@ def _readable(path: Path, problem: str) -> Iterator[None]:
         yield
     # A damaged header can also ask for more voxels than any machine has, or than an integer can count.
     except (*broken, MemoryError, OverflowError) as error:
-        raise UnreadableFileError(f"{path}: {problem} ({_one_line(error)})") from error
+        reason = _one_line(error).replace(str(path), path.name)
+        raise UnreadableFileError(f"{path}: {problem} ({reason})") from error
 
 
 def _one_line(error: BaseException) -> str:

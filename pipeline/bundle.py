@@ -1,0 +1,194 @@
+"""The bundle folder of a run: a plan rendered into the config templates, and read back as data only.
+
+::
+
+    RUN/configs/plan.yaml        the plan, the only part of a folder that atlaseg believes
+    RUN/configs/cases.json       which files train and which validate
+    RUN/configs/*.yaml           whole MONAI configs, rendered from the templates in ``configs``
+    RUN/models/model.pt          weights
+    RUN/models/checkpoint.pt     state of training, for resumption
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.case import Case
+from pipeline.errors import MissingFileError
+from pipeline.files import write_text
+from pipeline.networks.table import build_network, network_config
+from pipeline.plan import Plan
+from pipeline.plan_file import load_plan, plan_to_dict, plan_to_yaml, save_plan
+
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = [
+    "CONFIGS",
+    "build_plan_network",
+    "load_bundle_plan",
+    "network_component",
+    "render_bundle",
+    "render_config",
+    "template",
+]
+
+#: Which templates make each config, in this order.
+CONFIGS: dict[str, tuple[str, ...]] = {
+    "train.yaml": ("common.yaml", "train.yaml"),
+    "inference.yaml": ("common.yaml", "inference.yaml"),
+    "evaluate.yaml": ("evaluate.yaml",),
+    "multi_gpu_train.yaml": ("multi_gpu_train.yaml",),
+}
+
+
+def template(name: str) -> str:
+    """Text of a file of ``configs``; found beside this package, whatever else is called ``configs``."""
+    path = Path(__file__).resolve().parent.parent / "configs" / name
+    if not path.is_file():
+        raise MissingFileError(f"{path}: the installation lacks its config templates; install atlaseg again")
+    return path.read_text(encoding="utf-8")
+
+
+def _ports(plan: Plan) -> dict[str, Any]:
+    return {
+        "spatial_dims": 3,
+        "in_channels": len(plan.channels),
+        "out_channels": len(plan.labels),
+        "patch_size": plan.patch_size,
+    }
+
+
+def network_component(plan: Plan) -> dict[str, Any]:
+    """The plan's network as a MONAI bundle component."""
+    return network_config(plan.network, **_ports(plan))
+
+
+def build_plan_network(plan: Plan) -> nn.Module:
+    """The plan's network, freshly initialised."""
+    return build_network(plan.network, **_ports(plan))
+
+
+def render_config(name: str, plan: Plan, values: dict[str, Any]) -> str:
+    """One whole config: values, plan and network as data, then the templates as they are.
+
+    Args:
+        name: a key of :data:`CONFIGS`.
+        plan: checked against its schema, so that nothing in it is an expression.
+        values: further top-level entries.
+    """
+    import yaml
+
+    parts = [
+        f"# Made by atlaseg {version('atlaseg')} from plan.yaml; make it anew rather than editing it here.\n"
+    ]
+    content = dict(values)
+    if "common.yaml" in CONFIGS[name]:
+        component = network_component(plan)
+        content |= {
+            "label_values": list(plan.labels.values),
+            "label_dtype": plan.labels.dtype.name,
+            "network_def": component,
+            "architecture": {key.strip("_"): str(value) for key, value in component.items()},
+        }
+    if content:
+        parts.append(yaml.safe_dump(content, sort_keys=False, width=100, allow_unicode=True))
+    if "common.yaml" in CONFIGS[name]:
+        parts.append(
+            yaml.safe_dump({"plan": plan_to_dict(plan)}, sort_keys=False, width=100, allow_unicode=True)
+        )
+    parts.extend(template(part) for part in CONFIGS[name])
+    return "\n".join(parts)
+
+
+def _root_expression(folder: Path) -> str:
+    """Where the folder is: where it was made, or, when it has moved, the current folder as MONAI's custom is."""
+    return f"$next((p for p in ({str(folder.resolve())!r},) if __import__('os').path.isdir(p)), '.')"
+
+
+def render_bundle(
+    plan: Plan, folder: Path, training: Sequence[Case], validation: Sequence[Case], dataset_dir: Path
+) -> None:
+    """Write the ``configs`` of a bundle folder; each file is whole or not there, the plan comes last.
+
+    Args:
+        plan: to be rendered.
+        folder: the run's folder.
+        training: labelled cases to learn from.
+        validation: labelled cases to score, none of them in ``training``.
+        dataset_dir: folder to which paths are made relative where they lie in it.
+    """
+    configs = folder / "configs"
+    root = {"bundle_root": _root_expression(folder)}
+    directory = str(dataset_dir.resolve())
+    values = {
+        "train.yaml": {**root, "dataset_dir": directory},
+        "inference.yaml": root,
+        "evaluate.yaml": {"validation_dir": directory},
+        "multi_gpu_train.yaml": {},
+    }
+    for name in CONFIGS:
+        write_text(configs / name, render_config(name, plan, values[name]))
+    write_text(configs / "logging.conf", template("logging.conf"))
+    write_text(configs / "metadata.json", json.dumps(_metadata(plan), indent=2) + "\n")
+    cases = {
+        "training": [_entry(case, dataset_dir) for case in training],
+        "validation": [_entry(case, dataset_dir) for case in validation],
+    }
+    write_text(configs / "cases.json", json.dumps(cases, indent=1) + "\n")
+    save_plan(plan, configs / "plan.yaml")
+
+
+def _entry(case: Case, dataset_dir: Path) -> dict[str, Any]:
+    def relative(path: Path) -> str:
+        whole, root = path.absolute(), dataset_dir.absolute()
+        return str(whole.relative_to(root)) if whole.is_relative_to(root) else str(whole)
+
+    if case.label is None:
+        raise MissingFileError(f"case {case.name} has no label map; only labelled cases can train")
+    return {"name": case.name, "image": [relative(p) for p in case.images], "label": relative(case.label)}
+
+
+def _metadata(plan: Plan) -> dict[str, Any]:
+    """MONAI's ``metadata.json``: the template, with what the plan and the installation say."""
+    content: dict[str, Any] = json.loads(template("metadata.json"))
+    content["monai_version"] = version("monai")
+    content["pytorch_version"] = version("torch").split("+")[0]
+    content["numpy_version"] = version("numpy")
+    content["required_packages_version"] = {
+        "nibabel": version("nibabel"),
+        "pytorch-ignite": version("pytorch-ignite"),
+    }
+    content["description"] = f"{plan.network.name} trained by atlaseg {version('atlaseg')} on {plan.dataset}"
+    data = content["network_data_format"]
+    image, prediction = data["inputs"]["image"], data["outputs"]["pred"]
+    image["num_channels"] = len(plan.channels)
+    image["spatial_shape"] = prediction["spatial_shape"] = list(plan.patch_size)
+    image["channel_def"] = {str(i): name for i, name in enumerate(plan.channels)}
+    prediction["num_channels"] = len(plan.labels)
+    prediction["channel_def"] = {str(i): name for i, name in enumerate(plan.labels.names)}
+    return content
+
+
+def load_bundle_plan(folder: Path) -> Plan:
+    """Plan of a bundle folder, checked; nothing else of the folder's configs is read.
+
+    Raises:
+        MissingFileError: the folder is not a run of atlaseg's.
+        PlanError, UnsafeModelError: see :func:`pipeline.plan_file.load_plan`.
+    """
+    if not folder.is_dir():
+        raise MissingFileError(f"{folder}: no such folder; give the folder that `atlaseg train` wrote")
+    path = folder / "configs" / "plan.yaml"
+    if not path.is_file():
+        raise MissingFileError(f"{folder}: not a run of atlaseg train (it has no configs/plan.yaml)")
+    return load_plan(path)
+
+
+def plan_text(folder: Path) -> str:
+    """The plan of a bundle folder as canonical YAML, for comparison."""
+    return plan_to_yaml(load_bundle_plan(folder))

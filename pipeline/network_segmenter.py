@@ -1,0 +1,271 @@
+"""The :class:`~pipeline.segmenter.Segmenter` that drives the bundle: trains it, opens it, labels scans with it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from pipeline.errors import GeometryError, NotFittedError, OptionError
+from pipeline.plan import Plan
+from pipeline.segmenter import Segmentation
+
+if TYPE_CHECKING:
+    import torch
+    from monai.data import MetaTensor
+    from torch import nn
+
+    from pipeline.case import Case, Dataset
+
+__all__ = ["NetworkSegmenter", "network_grid_transform", "run_training"]
+
+
+def network_grid_transform(plan: Plan) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """The preprocessing of the installed config template, filled with a plan, without the reading of files.
+
+    Takes and returns ``{"image": MetaTensor (C, *spatial)}``, with an optional ``label``.
+    """
+    import yaml
+    from monai.bundle import ConfigParser
+    from monai.transforms import Compose
+
+    from pipeline.bundle import template
+    from pipeline.plan_file import plan_to_dict
+
+    parser = ConfigParser(
+        {
+            **yaml.safe_load(template("common.yaml")),
+            "plan": plan_to_dict(plan),
+            "label_values": list(plan.labels.values),
+        }
+    )
+    return Compose([t for t in parser.get_parsed_content("gridding") if t is not None])
+
+
+def run_training(folder: Path, tracking: str = "mlflow", device: str = "auto") -> None:
+    """Train a rendered bundle folder, or go on with it, by MONAI's ``ConfigWorkflow``.
+
+    Args:
+        folder: as :func:`pipeline.bundle.render_bundle` wrote it.
+        tracking: ``mlflow`` or ``none``.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
+
+    Raises:
+        OptionError: there is no such device.
+    """
+    from monai.bundle import ConfigWorkflow
+
+    workflow = ConfigWorkflow(
+        config_file=str(folder / "configs" / "train.yaml"),
+        workflow_type="train",
+        bundle_root=str(folder),
+        tracking=None,
+    )
+    # `tracking` is also the name of an argument of ConfigWorkflow's, so it cannot be given as an override
+    workflow.parser["tracking"] = tracking
+    workflow.parser["device"] = torch_device(device)
+    workflow.initialize()
+    workflow.run()
+    workflow.finalize()
+
+
+def torch_device(name: str) -> torch.device:
+    """The device of a name: ``auto`` (a GPU where there is one), ``cpu``, ``cuda`` or ``cuda:1``.
+
+    Raises:
+        OptionError: no such device here.
+    """
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    kind, _, index = name.partition(":")
+    if kind not in ("cpu", "cuda") or (index and not index.isdigit()):
+        raise OptionError(f"no device {name!r}; choose auto, cpu, cuda or cuda:N")
+    if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
+        raise OptionError(f"device {name}: there is no such GPU here; choose cpu")
+    return torch.device(name)
+
+
+class NetworkSegmenter:
+    """A network, or an ensemble of networks, that labels scans.
+
+    Args:
+        folder: of the run: where :meth:`fit` trains. Not needed to :meth:`load`.
+        plan: how to train; by default it is chosen from the data set by :func:`pipeline.planning.plan_for`.
+        validation: share of the labelled cases that :meth:`fit` keeps for validation.
+        tracking: ``mlflow`` or ``none``.
+        device: ``auto`` (a GPU where there is one), ``cpu``, ``cuda`` or ``cuda:1``.
+    """
+
+    def __init__(
+        self,
+        folder: Path | None = None,
+        plan: Plan | None = None,
+        *,
+        validation: float = 0.2,
+        tracking: str = "none",
+        device: str = "auto",
+    ) -> None:
+        self.folder = folder
+        self.plan = plan
+        self.validation = validation
+        self.tracking = tracking
+        self.device = device
+        self._networks: list[nn.Module] = []
+        self._sources: list[Path] = []
+
+    def fit(self, dataset: Dataset) -> Self:
+        """Train on the labelled cases, of which every n-th by name is kept for validation.
+
+        Raises:
+            OptionError: no folder was given.
+        """
+        labelled = dataset.labelled
+        step = max(2, round(1 / self.validation)) if self.validation > 0 else len(labelled) + 1
+        kept = labelled[step - 1 :: step] or labelled[-1:]
+        names = {case.name for case in kept}
+        return self.fit_split(dataset, [c for c in labelled if c.name not in names] or labelled, kept)
+
+    def fit_split(self, dataset: Dataset, training: Sequence[Case], validation: Sequence[Case]) -> Self:
+        """Train on given cases and validate on others; goes on where an interrupted call stopped."""
+        from pipeline.bundle import render_bundle
+        from pipeline.planning import plan_for
+
+        if self.folder is None:
+            raise OptionError("give the folder to train in: NetworkSegmenter(folder=...)")
+        if self.plan is None:
+            self.plan = plan_for(dataset.subset([case.name for case in training]))
+        render_bundle(self.plan, self.folder, training, validation, dataset_folder(training))
+        run_training(self.folder, self.tracking, self.device)
+        self._open([self.folder])
+        return self
+
+    @classmethod
+    def load(cls, directory: Path, *others: Path, device: str = "auto") -> Self:
+        """Open one run, or several as an ensemble; reads the plan and the weights, runs nothing of the folder.
+
+        Raises:
+            MissingFileError: a folder is not a run, or has no weights yet.
+            UnsafeModelError: a plan or weights hold something that would run as code.
+            OptionError: runs that do not go together.
+        """
+        segmenter = cls(directory, device=device)
+        segmenter._open([directory, *others])
+        return segmenter
+
+    def _open(self, folders: Sequence[Path]) -> None:
+        from pipeline.bundle import build_plan_network, load_bundle_plan
+        from pipeline.training.checkpoint import load_weights
+
+        plans = [load_bundle_plan(folder) for folder in folders]
+        for folder, plan in zip(folders[1:], plans[1:], strict=True):
+            if difference := _difference(plans[0], plan):
+                raise OptionError(
+                    f"{folder}: cannot join {folders[0]} in an ensemble, its {difference} differs"
+                )
+        import torch
+
+        device = torch_device(self.device)
+        networks = []
+        for folder, plan in zip(folders, plans, strict=True):
+            network = build_plan_network(plan)
+            load_weights(network, folder / "models" / "model.pt")
+            convert: Any = network.to  # memory_format is missing from torch's overloads
+            networks.append(convert(device=device, memory_format=torch.channels_last_3d).eval())
+        self.plan, self._networks, self._sources = plans[0], networks, list(folders)
+
+    @property
+    def fitted_plan(self) -> Plan:
+        """The plan of the network that is loaded.
+
+        Raises:
+            NotFittedError: neither fitted nor loaded.
+        """
+        if self.plan is None or not self._networks:
+            raise NotFittedError("this segmenter has no network yet: call fit(dataset) or load(folder)")
+        return self.plan
+
+    def segment(
+        self,
+        image: MetaTensor,
+        *,
+        mirror: bool | None = None,
+        probabilities: bool = False,
+        progress: Callable[[float], None] | None = None,
+    ) -> Segmentation:
+        """Label a scan ``(C, *spatial)``; see :func:`pipeline.inference.labelling.label_scan` for the memory.
+
+        Args:
+            image: the scan, affine in RAS+ mm.
+            mirror: average over mirrored copies (test-time augmentation); ``None`` as the plan says.
+            probabilities: also return them, ``(K, *spatial)`` float16.
+            progress: called with the share that is done.
+
+        Raises:
+            NotFittedError: neither fitted nor loaded.
+            GeometryError: the scan has another number of channels than the training scans.
+        """
+        from pipeline.inference.labelling import label_scan
+
+        plan = self.fitted_plan
+        if image.ndim != 4 or image.shape[0] != len(plan.channels):
+            raise GeometryError(
+                f"expected a scan with {len(plan.channels)} channel(s) ({', '.join(plan.channels)}), "
+                f"found an array of shape {tuple(image.shape)}"
+            )
+        affine = np.asarray(image.affine, dtype=np.float64)
+        prepared = network_grid_transform(plan)({"image": image.clone()})["image"]
+        mirrored = plan.inference.mirror if mirror is None else mirror
+        indices, chances = label_scan(
+            prepared,
+            self._networks,
+            patch_size=plan.patch_size,
+            classes=len(plan.labels),
+            out_shape=tuple(image.shape[1:]),
+            out_affine=affine,
+            overlap=plan.inference.overlap,
+            window_batch=plan.inference.window_batch,
+            mirror_axes=plan.inference.mirror_axes if mirrored else None,
+            device=torch_device(self.device),
+            precision=plan.training.precision,
+            probabilities=probabilities,
+            progress=progress,
+        )
+        return Segmentation(plan.labels.to_values(indices), affine, chances)
+
+    def save(self, directory: Path) -> None:
+        """Copy the bundle (configs and weights, not the training state) into a folder.
+
+        Raises:
+            NotFittedError: there is nothing to save.
+            OptionError: an ensemble is its runs' folders; save each.
+        """
+        _ = self.fitted_plan
+        if len(self._sources) > 1:
+            raise OptionError("an ensemble is made of its runs: save or copy each of them")
+        source = self._sources[0]
+        if directory.resolve() == source.resolve():
+            return
+        shutil.copytree(source / "configs", directory / "configs", dirs_exist_ok=True)
+        (directory / "models").mkdir(parents=True, exist_ok=True)
+        shutil.copy2(source / "models" / "model.pt", directory / "models" / "model.pt")
+
+
+def _difference(a: Plan, b: Plan) -> str | None:
+    """The first thing in which two plans differ that members of an ensemble must share."""
+    for name in ("channels", "labels", "orientation", "spacing", "normalisation", "foreground_threshold"):
+        if getattr(a, name) != getattr(b, name):
+            return name
+    return "patch_size" if a.patch_size != b.patch_size else None
+
+
+def dataset_folder(cases: Sequence[Case]) -> Path:
+    """Deepest folder that holds all files of some cases."""
+    import os
+
+    files = [str(p.absolute()) for case in cases for p in (*case.images, case.label) if p is not None]
+    return Path(os.path.commonpath(files)) if len(files) > 1 else Path(files[0]).parent

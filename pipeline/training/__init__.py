@@ -1,0 +1,1 @@
+"""What MONAI's engines lack for training: one loss, schedule, handler or data source per file."""

@@ -1,0 +1,82 @@
+"""How much of a training run is done: counted in epochs or in minutes, through interruptions."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from ignite.engine import Engine, Events
+
+__all__ = ["Budget"]
+
+
+class Budget:
+    """Share of the training budget that is used, and the handler that ends training when it is.
+
+    A budget in minutes counts the wall-clock time of the training loop, validation included; time between an
+    interruption and the resumption does not count. The learning-rate schedule follows :attr:`fraction`.
+
+    Args:
+        epochs: number of epochs, or ``None``.
+        minutes: wall-clock minutes, or ``None``. Exactly one of the two is given.
+        iterations_per_epoch: optimizer steps per epoch.
+    """
+
+    #: What ``max_epochs`` of the trainer is when minutes are the budget: never reached.
+    UNBOUNDED_EPOCHS = 1_000_000
+
+    def __init__(self, epochs: int | None, minutes: float | None, iterations_per_epoch: int) -> None:
+        if (epochs is None) == (minutes is None):
+            raise ValueError("give either epochs or minutes")
+        self.epochs = epochs
+        self.minutes = minutes
+        self.iterations_per_epoch = iterations_per_epoch
+        self.iteration = 0
+        self._before = 0.0
+        self._started: float | None = None
+
+    @property
+    def max_epochs(self) -> int:
+        """For the trainer."""
+        return self.UNBOUNDED_EPOCHS if self.epochs is None else self.epochs
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds of training so far, without interruptions."""
+        return self._before + (0.0 if self._started is None else time.monotonic() - self._started)
+
+    @property
+    def fraction(self) -> float:
+        """Share of the budget that is used, from 0 to 1."""
+        if self.minutes is not None:
+            return min(self.elapsed / (60.0 * self.minutes), 1.0)
+        return min(self.iteration / (self.max_epochs * self.iterations_per_epoch), 1.0)
+
+    @property
+    def remaining(self) -> float:
+        """Estimated seconds until the end."""
+        if self.minutes is not None:
+            return max(60.0 * self.minutes - self.elapsed, 0.0)
+        return self.elapsed * (1.0 / self.fraction - 1.0) if self.fraction > 0 else float("nan")
+
+    def attach(self, engine: Engine) -> None:
+        """Start the clock with the engine, stop the engine when the budget is used."""
+        engine.add_event_handler(Events.STARTED, self._start)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._count)
+
+    def _start(self, _engine: Engine) -> None:
+        self._started = time.monotonic()
+
+    def _count(self, engine: Engine) -> None:
+        self.iteration = engine.state.iteration
+        if self.minutes is not None and self.fraction >= 1.0:
+            engine.terminate()
+
+    def state_dict(self) -> dict[str, Any]:
+        """What is used so far."""
+        return {"elapsed": self.elapsed, "iteration": self.iteration}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what :meth:`state_dict` said."""
+        self._before = float(state["elapsed"])
+        self.iteration = int(state["iteration"])

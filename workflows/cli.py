@@ -1,0 +1,123 @@
+"""The command line: ``atlaseg COMMAND ...``; each command is one job dataclass, which tyro turns into options.
+
+``atlaseg --help`` imports nothing but the standard library, so that it answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+__all__ = ["COMMANDS", "main"]
+
+
+@dataclass(frozen=True)
+class Command:
+    """Where a command's job is, and what the overview says of it."""
+
+    module: str
+    job: str
+    summary: str
+
+
+COMMANDS: dict[str, Command] = {
+    "demo": Command(
+        "workflows.demo", "Demo", "the whole path on made scans: check, plan, train, segment, score"
+    ),
+    "check": Command("workflows.check", "Check", "read a whole data set and say what is wrong with it"),
+    "plan": Command("workflows.plan", "MakePlan", "choose patch, network and training for a data set"),
+    "train": Command(
+        "workflows.train", "Train", "train a network; the same command goes on after an interruption"
+    ),
+    "segment": Command("workflows.segment", "Segment", "label scans with a trained network or an ensemble"),
+    "evaluate": Command("workflows.evaluate", "Evaluate", "score label maps against references"),
+    "phantom": Command("workflows.phantom", "Phantom", "make labelled scans or shapes to try things on"),
+    "experiment-depth": Command(
+        "workflows.depth_experiment", "DepthExperiment", "compare network depths on simple shapes"
+    ),
+    "benchmark-augmentation": Command(
+        "workflows.augmentation", "AugmentationBenchmark", "time elastic augmentation beside MONAI's"
+    ),
+    "benchmark-inference": Command(
+        "workflows.inference_benchmark", "InferenceBenchmark", "time and memory of labelling beside MONAI's"
+    ),
+    "benchmark-memory": Command(
+        "workflows.memory", "MemoryBenchmark", "estimated and measured memory of training"
+    ),
+}
+
+
+def overview() -> str:
+    """What ``atlaseg --help`` prints."""
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {command.summary}" for name, command in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: atlaseg COMMAND [options]",
+            "",
+            "Segment 3-D medical scans: networks trained on your own labels, scored honestly.",
+            "",
+            "commands:",
+            *lines,
+            "",
+            "atlaseg COMMAND --help explains one of them; atlaseg --version says which this is.",
+        ]
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit code: 0 done, 1 done but for some cases, 2 an error of the user's."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(overview())
+        return 0
+    if words[0] in ("-V", "--version"):
+        from importlib.metadata import version
+
+        print(f"atlaseg {version('atlaseg')}")
+        return 0
+    if words[0] not in COMMANDS:
+        print(f"atlaseg: no command {words[0]!r}; choose one of {', '.join(COMMANDS)}", file=sys.stderr)
+        return 2
+    return _run(words[0], words[1:])
+
+
+def _run(name: str, words: list[str]) -> int:
+    from pipeline.errors import AtlasegError
+
+    job = _parse(name, words)
+    try:
+        return int(job.run())
+    except AtlasegError as error:
+        print(f"atlaseg {name}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"atlaseg {name}: interrupted", file=sys.stderr)
+        return 130
+
+
+def _parse(name: str, words: list[str]) -> Any:
+    """The command's job, filled from the words of the command line."""
+    from typing import Annotated, get_type_hints
+
+    import tyro
+
+    command = COMMANDS[name]
+    job = getattr(import_module(command.module), command.job)
+    hints = get_type_hints(job, include_extras=True)
+    for field in getattr(job, "positional", ()):
+        # jobs stay free of tyro, so that Python users and tests need not know it
+        job.__annotations__[field] = Annotated[hints[field], tyro.conf.Positional]
+    return tyro.cli(
+        job,
+        prog=f"atlaseg {name}",
+        args=words,
+        config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

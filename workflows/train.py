@@ -1,0 +1,182 @@
+"""``atlaseg train``: a data set in, a trained bundle folder out."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+if TYPE_CHECKING:
+    from pipeline.case import Case, Dataset
+
+__all__ = ["Train"]
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train a patch-based network on the labelled cases of a data set.
+
+    OUT becomes a MONAI bundle: OUT/configs/train.yaml trains and OUT/configs/inference.yaml labels scans by
+    `python -m monai.bundle run` too. The same command after an interruption goes on where it stopped.
+    """
+
+    positional: ClassVar[tuple[str, ...]] = ("dataset",)
+
+    dataset: Path
+    """Folder of the data set: Medical Segmentation Decathlon, nnU-Net raw, or images/ and labels/."""
+    out: Path
+    """Folder of the run; made if it is not there."""
+    method: str = "unet"
+    """Network: unet, attention-unet, fcn, dynunet or segresnet."""
+    fold: int = 0
+    """Which fold is kept for validation, from 0."""
+    folds: int = 5
+    """Number of folds that the labelled cases are dealt into."""
+    split_seed: int = 0
+    """Seed of the dealing; the same for all folds of an ensemble."""
+    epochs: int | None = None
+    """Training budget in epochs (not with --minutes or --plan)."""
+    minutes: float | None = None
+    """Training budget in minutes; the learning rate follows it (not with --epochs or --plan)."""
+    plan: Path | None = None
+    """Plan to follow, as `atlaseg plan` writes it; by default it is made from the data."""
+    override: tuple[str, ...] = ()
+    """Values of the plan to replace, such as training.learning_rate=0.01 patch_size=[64,64,64]."""
+    depth: Literal["context", "standard", "precision"] | None = None
+    """Levels down of the network: context 4, standard 3, precision 2 (not with --plan)."""
+    memory: str = "8GB"
+    """Memory that training may take (not with --plan)."""
+    device: str = "auto"
+    """auto (a GPU where there is one), cpu or cuda."""
+    seed: int = 0
+    """Of everything random in training."""
+    tracking: Literal["mlflow", "none"] = "mlflow"
+    """Experiment tracking: mlflow writes a local sqlite file into OUT/mlflow; nothing leaves the machine."""
+
+    def run(self) -> int:
+        """Train, or go on; returns 0.
+
+        Raises:
+            OptionError: OUT holds a run of another command, or options exclude each other.
+            DatasetError: the data set has errors that `atlaseg check` lists.
+        """
+        from pipeline.network_segmenter import run_training
+
+        request = self._request()
+        begun = self._begun(request)
+        if not begun:
+            self._prepare(request)
+        print(f"{'Resuming' if begun else 'Training'} in {self.out}", file=sys.stderr)
+        run_training(self.out, self.tracking, self.device)
+        self._say_result()
+        return 0
+
+    def _request(self) -> dict[str, Any]:
+        """What was asked for, as far as it changes the result."""
+        request = {k: v for k, v in asdict(self).items() if k not in ("out", "tracking", "device")}
+        request["dataset"] = str(self.dataset.resolve())
+        request["plan"] = None if self.plan is None else self.plan.read_text() if self.plan.is_file() else ""
+        request["override"] = list(self.override)
+        return request
+
+    def _begun(self, request: dict[str, Any]) -> bool:
+        """Whether OUT holds the beginning of this very run."""
+        from pipeline.errors import OptionError
+
+        path = self.out / "configs" / "request.json"
+        if not path.is_file():
+            if self.out.is_dir() and any(self.out.iterdir()):
+                raise OptionError(
+                    f"{self.out}: not empty and not a run of atlaseg train; choose another --out"
+                )
+            return False
+        earlier = json.loads(path.read_text(encoding="utf-8"))
+        different = [key for key in request if request[key] != earlier.get(key)]
+        if different:
+            raise OptionError(
+                f"{self.out}: holds a run with another {', '.join(different)}; give the same options to go on "
+                "with it, or another --out for a new run"
+            )
+        return True
+
+    def _prepare(self, request: dict[str, Any]) -> None:
+        """Check the data, plan, split and render the bundle; the request is written last."""
+        from pipeline.bundle import render_bundle
+        from pipeline.datasets import read_dataset
+        from pipeline.files import write_text
+
+        dataset = read_dataset(self.dataset)
+        refuse_problems(self.dataset)
+        training, validation = self._split(dataset)
+        plan = self._plan(dataset)
+        render_bundle(plan, self.out, training, validation, self.dataset)
+        write_text(self.out / "configs" / "request.json", json.dumps(request, indent=1) + "\n")
+
+    def _split(self, dataset: Dataset) -> tuple[list[Case], list[Case]]:
+        from pipeline.errors import OptionError
+        from pipeline.splits import split_folds
+
+        if not 0 <= self.fold < self.folds:
+            raise OptionError(f"fold {self.fold}: with --folds {self.folds} choose 0 to {self.folds - 1}")
+        cases = {case.name: case for case in dataset.labelled}
+        training, validation = split_folds(list(cases), self.folds, self.split_seed)[self.fold]
+        return [cases[n] for n in training], [cases[n] for n in validation]
+
+    def _plan(self, dataset: Dataset) -> Any:
+        from pipeline.errors import OptionError
+        from pipeline.network_segmenter import torch_device
+        from pipeline.plan_file import load_plan, override_plan
+        from pipeline.planning import plan_for
+        from workflows.plan import parse_memory
+
+        if self.plan is not None:
+            if self.epochs is not None or self.minutes is not None or self.depth is not None:
+                raise OptionError(
+                    "--plan already says epochs, minutes and depth: change them with --override"
+                )
+            return override_plan(load_plan(self.plan), [f"training.seed={self.seed}", *self.override])
+        if self.epochs is not None and self.minutes is not None:
+            raise OptionError("give either --epochs or --minutes, not both")
+        return plan_for(
+            dataset,
+            method=self.method,
+            memory_gb=parse_memory(self.memory),
+            device=torch_device(self.device).type,
+            minutes=self.minutes,
+            epochs=self.epochs,
+            depth=self.depth,
+            seed=self.seed,
+            overrides=self.override,
+        )
+
+    def _say_result(self) -> None:
+        rows = json.loads((self.out / "history.json").read_text(encoding="utf-8"))
+        last = [row for row in rows if "val_dice" in row][-1]
+        print(
+            f"Trained {last['iteration']} iterations in {last['seconds'] / 60:.1f} minutes; "
+            f"validation Dice {last['val_dice']:.4f} (on the network's grid)"
+        )
+        print(f"Pictures: {self.out / 'curves.png'}, {self.out / 'overlay.png'}")
+        print(f"Label scans with: atlaseg segment {self.out} SCANS --out LABELS")
+
+
+def refuse_problems(folder: Path) -> None:
+    """Read every file before a night's training depends on it.
+
+    Scans without labels, or without any labelled voxel, are no problem for training.
+
+    Raises:
+        DatasetError: the first problem, and how many there are.
+    """
+    from concurrent.futures import ThreadPoolExecutor
+
+    from pipeline.errors import DatasetError
+    from pipeline.inspection import inspect_dataset
+
+    with ThreadPoolExecutor() as executor:
+        errors = inspect_dataset(folder, tolerated=("missing-label", "empty-label"), executor=executor).errors
+    if errors:
+        more = f" (and {len(errors) - 1} more problems: see `atlaseg check {folder}`)" if len(errors) > 1 else ""
+        raise DatasetError(f"{errors[0].file}: {errors[0].message}{more}")

@@ -233,7 +233,7 @@ def test_missing_file(tmp_path: Path):
 
 
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
-@pytest.mark.parametrize("kept", [0, 100, 0.5, 0.9])
+@pytest.mark.parametrize("kept", [0, 100, 0.5, 0.99])
 def test_truncated_files(tmp_path: Path, suffix: str, kept: float):
     path = scan(tmp_path / f"a{suffix}", AFFINES["RAS"])
     content = path.read_bytes()
@@ -242,6 +242,14 @@ def test_truncated_files(tmp_path: Path, suffix: str, kept: float):
         with pytest.raises(Unreadable, match=rf"a{suffix}: ") as caught:
             read(path)
         assert "\n" not in str(caught.value)
+
+
+def test_a_flipped_bit_in_a_compressed_file_is_noticed(tmp_path: Path):
+    content = bytearray(gzip.compress(scan(tmp_path / "a.nii", AFFINES["RAS"]).read_bytes(), 0))
+    content[600] ^= 16
+    (tmp_path / "a.nii.gz").write_bytes(content)
+    with pytest.raises(Unreadable, match=r"a\.nii\.gz: .*CRC check failed"):
+        read_image(tmp_path / "a.nii.gz")
 
 
 def test_other_things_than_real_numbers(tmp_path: Path):

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
     from rich.console import Console
+    from rich.text import Text
 
     from pipeline.case import LabelTable
     from pipeline.evaluation.scores import Score
@@ -305,11 +306,16 @@ def _parallel(workers: int) -> Iterator[_Map]:
     if workers == 1:
         yield map
         return
-    from concurrent.futures import ProcessPoolExecutor
+    from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
     from multiprocessing import get_context
 
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        yield pool.map
+    try:
+        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+            yield pool.map
+    except BrokenExecutor as error:
+        raise OptionError(
+            f"one of {workers} workers was ended by the system, most likely for memory; use fewer --workers"
+        ) from error
 
 
 def _with_progress(outcomes: Iterable[_Outcome], total: int, console: Console) -> list[_Outcome]:
@@ -346,10 +352,12 @@ def _print_summary(summaries: Sequence[Summary], tolerance_mm: float, console: C
         _say(console, f"scored by the rule for empty structures, marked in the table: {notes}")
 
 
-def _row(summary: Summary) -> list[str]:
+def _row(summary: Summary) -> list[Text]:
+    from rich.text import Text
+
     dice = summary.metrics["dice"]
     interval = "n too small" if dice.interval is None else "{:.3f}, {:.3f}".format(*dice.interval)
-    return [
+    cells = [
         summary.structure,
         f"{dice.mean:.3f} [{interval}]",
         f"{dice.median:.3f}",
@@ -358,6 +366,8 @@ def _row(summary: Summary) -> list[str]:
         f"{summary.metrics['assd_mm'].mean:.2f}",
         f"{summary.metrics['surface_dice'].mean:.3f}",
     ]
+    # As plain strings, square brackets would be read as markup and vanish.
+    return [Text(cell) for cell in cells]
 
 
 def _list_problems(outcomes: Sequence[_Outcome], missing: Sequence[str], console: Console) -> int:

@@ -6,6 +6,7 @@ absent from one of them is none (0). The reasons and sources are in ``docs/score
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,8 @@ from pipeline.case import LabelTable
 from pipeline.errors import GeometryError
 
 __all__ = ["Overlap", "confusion_matrix", "overlap_scores"]
+
+_SLAB_VOXELS = 1 << 18
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +68,9 @@ def confusion_matrix(
            [0, 0, 1]])
     """
     check_comparable(prediction, reference)
-    return confusion_of_indices(labels.to_indices(prediction), labels.to_indices(reference), len(labels))
+    return confusion_of_indices(
+        channel_indices(prediction, labels), channel_indices(reference, labels), len(labels)
+    )
 
 
 def check_comparable(prediction: npt.NDArray[Any], reference: npt.NDArray[Any]) -> None:
@@ -78,14 +83,31 @@ def check_comparable(prediction: npt.NDArray[Any], reference: npt.NDArray[Any]) 
         raise GeometryError(f"label maps of shape {reference.shape} hold no voxels to compare")
 
 
+def channel_indices(label_map: npt.NDArray[Any], labels: LabelTable) -> npt.NDArray[Any]:
+    """Label values -> channel indices in the smallest integer type; a large CT in int64 fills the memory."""
+    indices = np.empty_like(label_map, dtype=np.min_scalar_type(len(labels) - 1))
+    for slab in _slabs(label_map):
+        indices[slab] = labels.to_indices(label_map[slab])
+    return indices
+
+
 def confusion_of_indices(
-    prediction: npt.NDArray[np.int64], reference: npt.NDArray[np.int64], K: int
+    prediction: npt.NDArray[Any], reference: npt.NDArray[Any], K: int
 ) -> npt.NDArray[np.int64]:
     """:func:`confusion_matrix` of channel indices ``0..K-1``, one pass over the voxels."""
-    pairs = reference * K
-    pairs += prediction
-    counts: npt.NDArray[np.int64] = np.bincount(pairs.ravel(), minlength=K * K).reshape(K, K).astype(np.int64)
-    return counts
+    counts = np.zeros(K * K, dtype=np.int64)
+    for slab in _slabs(reference):
+        pairs = reference[slab].astype(np.int64) * K + prediction[slab]
+        counts += np.bincount(pairs.ravel(order="K"), minlength=K * K)
+    return counts.reshape(K, K)
+
+
+def _slabs(array: npt.NDArray[Any]) -> Iterator[tuple[slice, ...]]:
+    """Pieces that lie together in memory, NIfTI's order of axes or C's, so that temporaries stay small."""
+    axis = int(np.argmax(np.abs(array.strides)))
+    step = max(1, _SLAB_VOXELS * array.shape[axis] // array.size)
+    for start in range(0, array.shape[axis], step):
+        yield (*(slice(None),) * axis, slice(start, start + step))
 
 
 def overlap_scores(confusion: npt.NDArray[np.int64]) -> Overlap:

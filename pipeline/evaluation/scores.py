@@ -11,7 +11,12 @@ import numpy.typing as npt
 
 from pipeline.case import LabelTable
 from pipeline.errors import GeometryError
-from pipeline.evaluation.overlap import check_comparable, confusion_of_indices, overlap_scores
+from pipeline.evaluation.overlap import (
+    channel_indices,
+    check_comparable,
+    confusion_of_indices,
+    overlap_scores,
+)
 from pipeline.evaluation.surface import SurfaceScores, field_of_view_mm, surface_scores
 
 __all__ = [
@@ -133,7 +138,7 @@ def compare_case(
 ) -> CaseScores:
     """As :func:`score_case`, with the confusion matrix; arguments and errors are the same."""
     _check(prediction, reference, spacing)
-    found, truth = labels.to_indices(prediction), labels.to_indices(reference)
+    found, truth = channel_indices(prediction, labels), channel_indices(reference, labels)
     confusion = confusion_of_indices(found, truth, len(labels))
     surfaces = _surfaces(found, truth, confusion, spacing, tolerance_mm)
     overlap = overlap_scores(confusion)
@@ -173,7 +178,7 @@ def missing_prediction(
     nothing about it.
     """
     _check(reference, reference, spacing)
-    sizes = np.bincount(labels.to_indices(reference).ravel(), minlength=len(labels))
+    sizes = np.bincount(channel_indices(reference, labels).ravel(order="K"), minlength=len(labels))
     voxel_ml = float(np.prod(np.asarray(spacing, dtype=float))) / 1000.0
     worst = field_of_view_mm(reference.shape, spacing)
     return [
@@ -208,8 +213,8 @@ def _check(prediction: npt.NDArray[Any], reference: npt.NDArray[Any], spacing: S
 
 
 def _surfaces(
-    prediction: npt.NDArray[np.int64],
-    reference: npt.NDArray[np.int64],
+    prediction: npt.NDArray[Any],
+    reference: npt.NDArray[Any],
     confusion: npt.NDArray[np.int64],
     spacing: Sequence[float],
     tolerance_mm: float,

@@ -272,14 +272,15 @@ def _wrong_channels(case: Case, first: Header, found: int, expected: int) -> Pro
 
 
 def _image(case: Case, path: Path, problems: list[Problem]) -> Header | None:
-    """Header of one image file; problems of its header and voxels are added to the list."""
+    """Header of one image file if it can be read; what is wrong with it or the voxels joins the list."""
+    header = None
     try:
         header = read_header(path)
         problems += _affines(case, header)
         voxels = read_voxels(path)
     except AtlasegError as error:
         problems.append(_as_problem(error, path, case.name))
-        return None
+        return header
     finite = np.isfinite(voxels)
     if not finite.all():
         bad = int(voxels.size - np.count_nonzero(finite))

@@ -33,7 +33,7 @@ class Check:
         cases: List every case in the table, not only their range.
         allow_empty: Label maps without any labelled voxel are meant so (a patient without a lesion).
         allow_unlabelled: Images without a label map are meant so (scans that are to be labelled later).
-        workers: Number of files read at the same time; 0 takes one for each processor core.
+        workers: Number of files read at the same time; 0 takes one for each core, at most 4.
     """
 
     positional: ClassVar[tuple[str, ...]] = ("dataset",)
@@ -54,7 +54,7 @@ class Check:
             OptionError: a negative number of workers.
         """
         if self.workers < 0:
-            raise OptionError(f"--workers must be 0 (one for each core) or more, found {self.workers}")
+            raise OptionError(f"--workers must be 0 (chosen for you) or more, found {self.workers}")
         found = self._inspect()
         if self.json:
             print(_as_json(found))
@@ -75,7 +75,8 @@ class Check:
             "missing-label": self.allow_unlabelled,
         }
         # Threads are enough: decompressing and counting voxels release the interpreter's lock.
-        workers = self.workers or os.cpu_count() or 1
+        # Each holds a whole case in memory, so the default stays modest on large machines.
+        workers = self.workers or min(os.cpu_count() or 1, 4)
         console = Console(stderr=True)
         with (
             ThreadPoolExecutor(workers) as executor,

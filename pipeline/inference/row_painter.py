@@ -67,7 +67,7 @@ class RowPainter:
         if self._exact:
             self._paint_exact(row, sums, weights)
             return
-        scores = _crop(sums, self._plane) / _crop(weights, self._plane)
+        scores = _crop(sums, self._plane).contiguous() / _crop(weights, self._plane)
         current = self._resample(torch.softmax(scores, dim=0))
         for number in self._due[row]:
             weight = float(self._along.weight[number])
@@ -80,7 +80,8 @@ class RowPainter:
         self._previous = current
 
     def _paint_exact(self, row: int, sums: torch.Tensor, weights: torch.Tensor) -> None:
-        scores = self._resample(_crop(sums, self._plane))
+        # classes first in memory: they are run over one by one
+        scores = self._resample(_crop(sums, self._plane).contiguous())
         labels = _largest(scores, scores, 0.0)
         for number in self._due[row]:
             self._write_labels(number, labels)

@@ -67,6 +67,8 @@ class Evaluate:
         tolerance_mm: distance in mm that the surface Dice takes as agreement.
         labels: names of the structures: a plan.yaml, or a data set's folder or dataset.json. By default
             one of these beside the references, else names are made from the label values.
+        only_predicted: leave out references without a prediction (such as the training cases of a fold)
+            instead of counting them with the worst scores.
         workers: processes that compare cases at the same time.
     """
 
@@ -75,6 +77,7 @@ class Evaluate:
     out: Path | None = None
     tolerance_mm: float = 1.0
     labels: Path | None = None
+    only_predicted: bool = False
     workers: int = 1
 
     positional: ClassVar[tuple[str, ...]] = ("predictions", "references")
@@ -94,6 +97,8 @@ class Evaluate:
 
         self._check()
         pairs = pair_files(self.predictions, self.references)
+        if self.only_predicted:
+            pairs = [pair for pair in pairs if pair.prediction is not None]
         console, problems = Console(), Console(stderr=True)
         outcomes: list[_Outcome] = []
         with _parallel(self.workers) as over_cases:

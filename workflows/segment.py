@@ -29,6 +29,8 @@ class Segment:
     """Runs, then scans (.nii, .nii.gz) or folders of scans; channels of a scan are NAME_0000, NAME_0001, ..."""
     out: Path
     """Folder for the label maps."""
+    validation: bool = False
+    """Label the validation cases of the run; then name the run alone."""
     tta: bool = False
     """Average over mirrored copies of the scan: slower, often a little better."""
     probabilities: bool = False
@@ -46,8 +48,10 @@ class Segment:
         from pipeline.network_segmenter import NetworkSegmenter
 
         runs, images = split_paths(self.paths)
+        self._check(runs, images)
         segmenter = NetworkSegmenter.load(*runs, device=self.device)
-        scans = find_scans(images, len(segmenter.fitted_plan.channels))
+        channels = len(segmenter.fitted_plan.channels)
+        scans = validation_scans(runs[0]) if self.validation else find_scans(images, channels)
         failed: dict[str, str] = {}
         for number, (name, files) in enumerate(scans.items(), start=1):
             try:
@@ -59,6 +63,14 @@ class Segment:
         for name, reason in failed.items():
             print(f"FAILED {name}: {reason}", file=sys.stderr)
         return 1 if failed else 0
+
+    def _check(self, runs: list[Path], images: tuple[Path, ...]) -> None:
+        from pipeline.errors import OptionError
+
+        if self.validation and (images or len(runs) > 1):
+            raise OptionError("--validation labels the validation cases of one run: name that run alone")
+        if not self.validation and not images:
+            raise OptionError("name the scans, or folders of scans, to label after the run")
 
     def _one(self, segmenter: NetworkSegmenter, name: str, files: tuple[Path, ...], title: str) -> None:
         from tqdm import tqdm
@@ -96,7 +108,7 @@ def split_paths(paths: tuple[Path, ...]) -> tuple[list[Path], tuple[Path, ...]]:
     """Folders of runs, and the rest.
 
     Raises:
-        OptionError: there is no run among the paths, or nothing else.
+        OptionError: there is no run among the paths.
     """
     from pipeline.errors import OptionError
 
@@ -106,9 +118,26 @@ def split_paths(paths: tuple[Path, ...]) -> tuple[list[Path], tuple[Path, ...]]:
         raise OptionError(
             f"none of {', '.join(map(str, paths))} is a run of atlaseg train (with configs/plan.yaml)"
         )
-    if not rest:
-        raise OptionError("name the scans, or folders of scans, to label after the run")
     return runs, rest
+
+
+def validation_scans(run: Path) -> dict[str, tuple[Path, ...]]:
+    """Scans of a run's validation cases, as `atlaseg train` left them out.
+
+    Raises:
+        MissingFileError: the run lacks its list of cases, or a scan has moved.
+    """
+    import json
+
+    from pipeline.errors import MissingFileError
+
+    lists, request = run / "configs" / "cases.json", run / "configs" / "request.json"
+    for path in (lists, request):
+        if not path.is_file():
+            raise MissingFileError(f"{path}: not there, so the validation cases are not known; name the scans instead")
+    folder = Path(json.loads(request.read_text(encoding="utf-8"))["dataset"])
+    cases = json.loads(lists.read_text(encoding="utf-8"))["validation"]
+    return {case["name"]: tuple(folder / path for path in case["image"]) for case in cases}
 
 
 def find_scans(images: tuple[Path, ...], channels: int) -> dict[str, tuple[Path, ...]]:

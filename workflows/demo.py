@@ -1,0 +1,70 @@
+"""``atlaseg demo``: the whole path on scans that are made on the spot."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+__all__ = ["Demo"]
+
+
+@dataclass(frozen=True)
+class Demo:
+    """Make brain-like scans, check them, plan, train, label the held-out ones and score them.
+
+    Needs no data, no network and no GPU; about six minutes on two cores. Each step is a command of its own,
+    which is printed. The same command after an interruption goes on.
+    """
+
+    positional: ClassVar[tuple[str, ...]] = ("out",)
+
+    out: Path = Path("atlaseg-demo")
+    """Folder for everything that the demo makes."""
+    subjects: int = 12
+    """Labelled scans to make; a quarter of them is held out."""
+    minutes: float = 3.0
+    """Training time."""
+    method: str = "unet"
+    """Network to train."""
+    seed: int = 0
+    """Of everything random."""
+
+    def run(self) -> int:
+        """Run all steps; returns the exit code of the first that fails, 0 otherwise."""
+        from workflows.check import Check
+        from workflows.phantom import Phantom
+        from workflows.train import Train
+
+        data, run = self.out / "data", self.out / "run"
+        if not (data / "dataset.json").is_file():
+            say(f"phantom {data} --subjects {self.subjects} --seed {self.seed}")
+            Phantom(data, subjects=self.subjects, seed=self.seed).run()
+        say(f"check {data}")
+        if code := Check(data).run():
+            return code
+        say(f"train {data} --out {run} --method {self.method} --folds 4 --minutes {self.minutes:g}")
+        Train(data, run, method=self.method, folds=4, minutes=self.minutes, seed=self.seed).run()
+        return self._score(data, run)
+
+    def _score(self, data: Path, run: Path) -> int:
+        """Label and score the held-out subjects."""
+        from workflows.evaluate import Evaluate
+        from workflows.segment import Segment
+
+        labels, table = self.out / "labels", self.out / "scores.csv"
+        shutil.rmtree(labels, ignore_errors=True)
+        say(f"segment {run} --validation --out {labels}")
+        if code := Segment((run,), labels, validation=True).run():
+            return code
+        say(f"evaluate {labels} {data / 'labelsTr'} --only-predicted --out {table}")
+        code = Evaluate(labels, data / "labelsTr", out=table, only_predicted=True).run()
+        print(f"\nLook at {run / 'overlay.png'}, {run / 'curves.png'} and {table.with_suffix('.png')}.")
+        print("Your own scans go the same way: see the README.")
+        return code
+
+
+def say(command: str) -> None:
+    """Print the command that does the next step."""
+    print(f"\n$ atlaseg {command}", flush=True)

@@ -82,6 +82,15 @@ def test_missing_prediction_counts_as_worst(job, capsys):
     assert "1 without a prediction, counted as worst: b" in capsys.readouterr().err
 
 
+def test_only_predicted_leaves_the_others_out(job, capsys):
+    (job.predictions / "b.nii.gz").unlink()
+    assert replace(job, only_predicted=True).run() == 0
+    assert set(pd.read_csv(job.out)["case"]) == {"a", "c"}
+    content = json.loads(job.out.with_suffix(".json").read_text())
+    assert content["missing_predictions"] == []
+    assert content["summary"][-1]["metrics"]["dice"]["n"] == 2
+
+
 def test_other_grid_is_listed_and_the_batch_goes_on(job, capsys):
     shifted = AFFINE.copy()
     shifted[0, 3] = 3
@@ -226,5 +235,5 @@ def test_mouse_brains_against_each_other(real_data, tmp_path, capsys):
     assert len(table) == 37
     assert not {22, 30, 37} & set(table["value"])
     assert np.isfinite(table.drop(columns=["case", "structure", "note"]).to_numpy(float)).all()
-    assert replace(job, predictions=second).run() == 0
-    assert (pd.read_csv(job.out)["dice"] == 1).all()
+    assert replace(job, predictions=second, out=None).run() == 0
+    assert "all structures  1.000 [n too small]   1.000  1.000  0.00  0.00    1.000" in capsys.readouterr().out

@@ -236,4 +236,6 @@ def test_mouse_brains_against_each_other(real_data, tmp_path, capsys):
     assert not {22, 30, 37} & set(table["value"])
     assert np.isfinite(table.drop(columns=["case", "structure", "note"]).to_numpy(float)).all()
     assert replace(job, predictions=second, out=None).run() == 0
-    assert "all structures  1.000 [n too small]   1.000  1.000  0.00  0.00    1.000" in capsys.readouterr().out
+    assert (
+        "all structures  1.000 [n too small]   1.000  1.000  0.00  0.00    1.000" in capsys.readouterr().out
+    )

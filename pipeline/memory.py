@@ -157,7 +157,9 @@ def _peak_of_training(plan: Plan, device: str, steps: int, threads: int) -> int:
     """Run in the new process: train on noise, return the peak."""
     from pipeline.training.autocast import AutocastInferer
     from pipeline.training.objective import build_optimizer
+    from pipeline.training.resources import tune_allocator
 
+    tune_allocator()  # as training does; freed memory then stays with the process
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     training = plan.training

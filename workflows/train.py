@@ -129,7 +129,7 @@ class Train:
         from pipeline.network_segmenter import torch_device
         from pipeline.plan_file import load_plan, override_plan
         from pipeline.planning import plan_for
-        from workflows.plan import parse_memory
+        from workflows.plan import gigabytes
 
         if self.plan is not None:
             if self.epochs is not None or self.minutes is not None or self.depth is not None:
@@ -142,7 +142,7 @@ class Train:
         return plan_for(
             dataset,
             method=self.method,
-            memory_gb=parse_memory(self.memory),
+            memory_gb=gigabytes(self.memory),
             device=torch_device(self.device).type,
             minutes=self.minutes,
             epochs=self.epochs,

@@ -122,7 +122,8 @@ class GridMap:
         whole = np.rint(position)
         position = np.where(np.abs(position - whole) < _SNAP_VOXELS, whole, position)
         first = int(np.rint(position.min()))
-        last = first + int(np.rint(np.ptp(position)))
+        # Spacingd rounds the number of voxels to the nearest; halfway, what the array has decides.
+        last = first + int(np.floor(np.ptp(position) + 0.5 + _SNAP_VOXELS))
         low, high = max(first, content.start), min(last, content.stop - 1)
         inside = np.flatnonzero((position > low - 1) & (position < high + 1))
         if low > high or len(inside) == 0:

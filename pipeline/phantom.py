@@ -47,6 +47,8 @@ ORIENTATIONS = ("RAS", "LPS", "LAS", "PSR")
 #: Smallest local change of volume that a warp may have; at 0 tissue would vanish, below it would fold.
 SMALLEST_JACOBIAN = 0.25
 LARGEST_SPACING_MM = 10.0
+#: Log-odds by which CSF, grey and white matter gain: averaging over people has blurred narrow sulci away.
+SULCAL_GAIN = (0.8, 0.0, 0.0)
 
 LICENCE = (
     "Made from the ICBM 152 2009a template, Copyright (C) 1993-2009 Louis Collins, McConnell Brain Imaging "
@@ -315,8 +317,9 @@ def _grown_tissues(rng: np.random.Generator, tissues: Floats, affine: Floats, ch
         return tissues
     shape = tissues.shape[1:]
     overall = rng.standard_normal((3, 1, 1, 1))
+    gain = np.array(SULCAL_GAIN)[:, None, None, None]
     local = _smooth_field(rng, 3, shape, affine, 10.0)
-    odds = 1.4 * np.log(np.maximum(tissues, 1e-4)) + change.anatomy * (0.5 * overall + local)
+    odds = 1.4 * np.log(np.maximum(tissues, 1e-4)) + gain + change.anatomy * (0.5 * overall + local)
     grown = np.exp(odds - odds.max(axis=0))
     return grown * (tissues.sum(axis=0) / grown.sum(axis=0))
 

@@ -38,8 +38,8 @@ class _Overheads:
 
 
 _OVERHEADS = {
-    "cpu": _Overheads(baseline=620_000_000, activations=2.0, loss=1.5),
-    # The caching allocator of CUDA fragments less, and cuDNN needs no reordered copies.
+    "cpu": _Overheads(baseline=660_000_000, activations=2.0, loss=2.2),
+    # Not yet held against a measurement: CUDA caches blocks of equal size and cuDNN reorders nothing.
     "cuda": _Overheads(baseline=700_000_000, activations=1.5, loss=1.5),
 }
 

@@ -3,29 +3,40 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pipeline.errors import OptionError
 
-__all__ = ["bf16_is_fast", "choose_device"]
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["bf16_is_fast", "choose_device", "torch_device"]
 
 #: Instructions that multiply bfloat16 numbers, as ``torch.cpu.get_capabilities`` and Linux name them.
 _BF16_INSTRUCTIONS = {"avx512_bf16", "amx_bf16", "bf16", "sve_bf16", "svebf16"}
 
 
-def choose_device(name: str = "auto") -> Literal["cpu", "cuda"]:
-    """Device to train on: ``auto`` takes a CUDA device where there is one.
+def torch_device(name: str) -> torch.device:
+    """The device of a name: ``auto`` (a GPU where there is one), ``cpu``, ``cuda`` or ``cuda:1``.
 
     Raises:
-        OptionError: unknown name, or ``cuda`` where torch finds none.
+        OptionError: no such device here.
     """
     import torch
 
-    if name not in {"auto", "cpu", "cuda"}:
-        raise OptionError(f"device {name!r} is not known; choose auto, cpu or cuda")
-    if name == "cuda" and not torch.cuda.is_available():
-        raise OptionError("device cuda: torch finds no CUDA device here; choose cpu or auto")
-    return "cuda" if name != "cpu" and torch.cuda.is_available() else "cpu"
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    kind, _, index = name.partition(":")
+    if kind not in ("cpu", "cuda") or (index and not index.isdigit()):
+        raise OptionError(f"no device {name!r}; choose auto, cpu, cuda or cuda:N")
+    if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
+        raise OptionError(f"device {name}: there is no such GPU here; choose cpu")
+    return torch.device(name)
+
+
+def choose_device(name: str = "auto") -> Literal["cpu", "cuda"]:
+    """Kind of the device of a name, see :func:`torch_device`."""
+    return "cpu" if torch_device(name).type == "cpu" else "cuda"
 
 
 def bf16_is_fast(device: str) -> bool:

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from pipeline.errors import GeometryError, NotFittedError, OptionError
+from pipeline.hardware import torch_device
 from pipeline.plan import Plan
 from pipeline.segmenter import Segmentation
 
 if TYPE_CHECKING:
-    import torch
     from monai.data import MetaTensor
     from torch import nn
 
@@ -62,32 +62,13 @@ def run_training(folder: Path, tracking: str = "mlflow", device: str = "auto") -
         config_file=str(folder / "configs" / "train.yaml"),
         workflow_type="train",
         bundle_root=str(folder),
-        tracking=None,
+        tracking=None,  # MONAI's own, which would add handlers of its own
+        tracker=tracking,
     )
-    # `tracking` is also the name of an argument of ConfigWorkflow's, so it cannot be given as an override
-    workflow.parser["tracking"] = tracking
     workflow.parser["device"] = torch_device(device)
     workflow.initialize()
     workflow.run()
     workflow.finalize()
-
-
-def torch_device(name: str) -> torch.device:
-    """The device of a name: ``auto`` (a GPU where there is one), ``cpu``, ``cuda`` or ``cuda:1``.
-
-    Raises:
-        OptionError: no such device here.
-    """
-    import torch
-
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    kind, _, index = name.partition(":")
-    if kind not in ("cpu", "cuda") or (index and not index.isdigit()):
-        raise OptionError(f"no device {name!r}; choose auto, cpu, cuda or cuda:N")
-    if kind == "cuda" and int(index or 0) >= torch.cuda.device_count():
-        raise OptionError(f"device {name}: there is no such GPU here; choose cpu")
-    return torch.device(name)
 
 
 class NetworkSegmenter:
@@ -208,6 +189,7 @@ class NetworkSegmenter:
         Raises:
             NotFittedError: neither fitted nor loaded.
             GeometryError: the scan has another number of channels than the training scans.
+            OptionError: mirroring is asked for where the plan has no axis that may be mirrored.
         """
         from pipeline.inference.labelling import label_scan
 
@@ -220,6 +202,11 @@ class NetworkSegmenter:
         affine = np.asarray(image.affine, dtype=np.float64)
         prepared = network_grid_transform(plan)({"image": image.clone()})["image"]
         mirrored = plan.inference.mirror if mirror is None else mirror
+        if mirrored and not plan.inference.mirror_axes:
+            raise OptionError(
+                "the plan has no axes to mirror (inference.mirror_axes is empty, as for structures that are each "
+                "other's mirror image): label without test-time augmentation"
+            )
         indices, chances = label_scan(
             prepared,
             self._networks,

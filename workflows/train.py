@@ -126,9 +126,9 @@ class Train:
 
     def _plan(self, dataset: Dataset) -> Any:
         from pipeline.errors import OptionError
-        from pipeline.network_segmenter import torch_device
+        from pipeline.hardware import choose_device
         from pipeline.plan_file import load_plan, override_plan
-        from pipeline.planning import plan_for
+        from pipeline.planning import check_plan, plan_for
         from workflows.plan import gigabytes
 
         if self.plan is not None:
@@ -136,14 +136,16 @@ class Train:
                 raise OptionError(
                     "--plan already says epochs, minutes and depth: change them with --override"
                 )
-            return override_plan(load_plan(self.plan), [f"training.seed={self.seed}", *self.override])
+            plan = override_plan(load_plan(self.plan), [f"training.seed={self.seed}", *self.override])
+            check_plan(plan, choose_device(self.device))
+            return plan
         if self.epochs is not None and self.minutes is not None:
             raise OptionError("give either --epochs or --minutes, not both")
         return plan_for(
             dataset,
             method=self.method,
             memory_gb=gigabytes(self.memory),
-            device=torch_device(self.device).type,
+            device=choose_device(self.device),
             minutes=self.minutes,
             epochs=self.epochs,
             depth=self.depth,
@@ -178,5 +180,7 @@ def refuse_problems(folder: Path) -> None:
     with ThreadPoolExecutor() as executor:
         errors = inspect_dataset(folder, tolerated=("missing-label", "empty-label"), executor=executor).errors
     if errors:
-        more = f" (and {len(errors) - 1} more problems: see `atlaseg check {folder}`)" if len(errors) > 1 else ""
+        more = (
+            f" (and {len(errors) - 1} more problems: see `atlaseg check {folder}`)" if len(errors) > 1 else ""
+        )
         raise DatasetError(f"{errors[0].file}: {errors[0].message}{more}")

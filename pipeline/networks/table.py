@@ -59,6 +59,8 @@ def _unet(size: _Size) -> dict[str, Any]:
         "channels": size.channels,
         "strides": size.strides,
         "num_res_units": size.residual_units,
+        # MONAI's default, PReLU, makes a training step on a CPU a tenth slower and no more accurate
+        "act": ["leakyrelu", {"negative_slope": 0.01, "inplace": True}],
         "dropout": size.dropout,
     }
 

@@ -7,6 +7,8 @@ from typing import Any
 
 from ignite.engine import Engine, Events
 
+from pipeline.training.distributed import first_rank_value
+
 __all__ = ["Budget"]
 
 
@@ -14,7 +16,8 @@ class Budget:
     """Share of the training budget that is used, and the handler that ends training when it is.
 
     A budget in minutes counts the wall-clock time of the training loop, validation included; time between an
-    interruption and the resumption does not count. The learning-rate schedule follows :attr:`fraction`.
+    interruption and the resumption does not count. The learning-rate schedule follows :attr:`fraction`. Processes
+    that train together go by the clock of the first one, so that they keep one schedule and end with the same step.
 
     Args:
         epochs: number of epochs, or ``None``.
@@ -34,6 +37,7 @@ class Budget:
         self.iteration = 0
         self._before = 0.0
         self._started: float | None = None
+        self._agreed = 0.0
 
     @property
     def max_epochs(self) -> int:
@@ -47,28 +51,34 @@ class Budget:
 
     @property
     def fraction(self) -> float:
-        """Share of the budget that is used, from 0 to 1."""
+        """Share of the budget that is used, from 0 to 1; of minutes, as of the beginning or end of the last step."""
         if self.minutes is not None:
-            return min(self.elapsed / (60.0 * self.minutes), 1.0)
+            return min(self._agreed / (60.0 * self.minutes), 1.0)
         return min(self.iteration / (self.max_epochs * self.iterations_per_epoch), 1.0)
 
     @property
     def remaining(self) -> float:
         """Estimated seconds until the end."""
         if self.minutes is not None:
-            return max(60.0 * self.minutes - self.elapsed, 0.0)
+            return max(60.0 * self.minutes - self._agreed, 0.0)
         return self.elapsed * (1.0 / self.fraction - 1.0) if self.fraction > 0 else float("nan")
 
     def attach(self, engine: Engine) -> None:
         """Start the clock with the engine, stop the engine when the budget is used."""
         engine.add_event_handler(Events.STARTED, self._start)
+        engine.add_event_handler(Events.ITERATION_STARTED, self._agree)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._count)
 
     def _start(self, _engine: Engine) -> None:
         self._started = time.monotonic()
 
+    def _agree(self, _engine: Engine) -> None:
+        if self.minutes is not None:
+            self._agreed = first_rank_value(self.elapsed)
+
     def _count(self, engine: Engine) -> None:
         self.iteration = engine.state.iteration
+        self._agree(engine)
         if self.minutes is not None and self.fraction >= 1.0:
             engine.terminate()
 
@@ -78,5 +88,5 @@ class Budget:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from what :meth:`state_dict` said."""
-        self._before = float(state["elapsed"])
+        self._before = self._agreed = float(state["elapsed"])
         self.iteration = int(state["iteration"])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -12,7 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from pipeline.errors import OptionError
 
-__all__ = ["Group", "join"]
+__all__ = ["Group", "first_rank_value", "join", "share"]
 
 
 @dataclass(frozen=True)
@@ -57,3 +59,25 @@ def join() -> Group:
     if cuda:
         torch.cuda.set_device(device)
     return Group(dist.get_rank(), dist.get_world_size(), device)
+
+
+def first_rank_value(value: float) -> float:
+    """The value that the first process has, in all of them; a process on its own keeps its value."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return value
+    device = torch.device("cuda", torch.cuda.current_device()) if dist.get_backend() == "nccl" else None
+    shared = torch.tensor(value, dtype=torch.float64, device=device)
+    dist.broadcast(shared, src=0)
+    return float(shared)
+
+
+def share(cases: Sequence[Any], rank: int, world_size: int) -> list[Any]:
+    """The cases that one of several processes scores; all of them where there are too few to go round.
+
+    MONAI's metrics gather the scores of all processes before they average them, which weighs each case alike
+    both ways.
+
+    >>> share(["a", "b", "c"], 0, 2), share(["a", "b", "c"], 1, 2), share(["a"], 1, 2)
+    (['a', 'c'], ['b'], ['a'])
+    """
+    return list(cases[rank::world_size] if len(cases) >= world_size else cases)

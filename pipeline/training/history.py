@@ -26,15 +26,17 @@ class History:
         path: JSON file.
         budget: tells the time.
         batch_size: patches per iteration, of all processes together.
+        writes: whether this process writes the file: the first of those that train together.
 
     Raises:
         FloatingPointError: the loss is not finite any more; training on would only lose time.
     """
 
-    def __init__(self, path: str | Path, budget: Budget, batch_size: int) -> None:
+    def __init__(self, path: str | Path, budget: Budget, batch_size: int, writes: bool = True) -> None:
         self.path = Path(path)
         self.budget = budget
         self.batch_size = batch_size
+        self.writes = writes
         self.rows: list[dict[str, Any]] = []
         self._losses: list[float] = []
         self._since = 0.0
@@ -92,7 +94,8 @@ class History:
 
     def _publish(self, engine: Engine, row: dict[str, Any]) -> None:
         engine.state.metrics.update({k: v for k, v in row.items() if k not in ("epoch", "iteration")})
-        write_text(self.path, json.dumps(self.rows, indent=1) + "\n")
+        if self.writes:
+            write_text(self.path, json.dumps(self.rows, indent=1) + "\n")
 
     @property
     def validations(self) -> list[tuple[int, float]]:

@@ -38,6 +38,8 @@ class ModelKeeper:
         interval: epochs between validations.
         early_stopping: validations without a better score before training ends, or ``None``.
         metric: name of the evaluator's mean score.
+        writes: whether this process writes the weights: the first of those that train together. All of them
+            validate, since all must stop and lower the rate alike.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class ModelKeeper:
         interval: int,
         early_stopping: int | None = None,
         metric: str = "val_mean_dice",
+        writes: bool = True,
     ) -> None:
         self.path = Path(path)
         self.evaluator = evaluator
@@ -61,6 +64,7 @@ class ModelKeeper:
         self.interval = interval
         self.early_stopping = early_stopping
         self.metric = metric
+        self.writes = writes
         self.best = -math.inf
         self.waited = 0
         self.finished = False
@@ -81,7 +85,7 @@ class ModelKeeper:
         mean = scores["val_dice"]
         self.history.validated(engine, scores)
         self.schedule.validated(mean)
-        logger.info(
+        self._say(
             "epoch %d  loss %.4f  validation Dice %.4f",
             engine.state.epoch,
             self.history.rows[-1]["loss"],
@@ -89,11 +93,15 @@ class ModelKeeper:
         )
         better = mean > self.best
         self.best, self.waited = (mean, 0) if better else (self.best, self.waited + 1)
-        if better or not self.keeps_best or not self.path.is_file():
+        if self.writes and (better or not self.keeps_best or not self.path.is_file()):
             self._save(self.average.module)
         if self.early_stopping is not None and self.waited >= self.early_stopping:
-            logger.info("Stopping early: no better Dice in %d validations.", self.waited)
+            self._say("Stopping early: no better Dice in %d validations.", self.waited)
             engine.terminate()
+
+    def _say(self, message: str, *values: object) -> None:
+        if self.writes:
+            logger.info(message, *values)
 
     def _save(self, network: nn.Module) -> None:
         weights = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}

@@ -56,7 +56,7 @@ def build_optimizer(
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
     makers: dict[str, Callable[[], torch.optim.Optimizer]] = {
-        "adamw": lambda: torch.optim.AdamW(groups, lr=learning_rate),
+        "adamw": lambda: torch.optim.AdamW(groups, lr=learning_rate, fused=True),
         "sgd": lambda: torch.optim.SGD(groups, lr=learning_rate, momentum=0.99, nesterov=True),
     }
     if name not in makers:

@@ -40,7 +40,8 @@ def tune_allocator() -> bool:
 
 def augmentation(content: Mapping[str, Any]) -> Augmentation:
     """The plan's section as its dataclass; the config hands it on as plain data."""
-    return Augmentation(**{k: tuple(v) if isinstance(v, list) else v for k, v in content.items()})
+    plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in content.items()}
+    return Augmentation(**plain)
 
 
 def attached(handler: Any) -> Any:

@@ -109,3 +109,56 @@ class DatasetBuilder:
 def build(tmp_path: Path) -> DatasetBuilder:
     """Builder of small data sets in a folder of its own."""
     return DatasetBuilder(tmp_path / "toy")
+
+
+#: A network that trains in half a second.
+TINY = (
+    "network.channels=[4,8]",
+    "network.strides=[[2,2,2]]",
+    "patch_size=[16,16,16]",
+    "training.iterations_per_epoch=2",
+    "training.batch_size=2",
+    "training.precision=fp32",
+    "training.validate_every=1",
+)
+
+
+@pytest.fixture(scope="session")
+def shapes_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five labelled cases of simple shapes in the Decathlon layout, for tests to read."""
+    from pipeline.shapes import write_shapes
+
+    folder = tmp_path_factory.mktemp("shapes") / "data"
+    write_shapes(folder, cases=5, shape=(24, 24, 24))
+    return folder
+
+
+class Runs:
+    """Trains tiny networks on the shapes."""
+
+    def __init__(self, dataset: Path) -> None:
+        self.dataset = dataset
+
+    def job(self, out: Path, *overrides: str, **options: Any) -> Any:
+        """The job that trains two epochs of two steps, unless options say otherwise."""
+        from workflows.train import Train
+
+        settings: dict[str, Any] = {"epochs": 2, "tracking": "none", "device": "cpu"} | options
+        return Train(self.dataset, out, override=(*TINY, *overrides), **settings)
+
+    def train(self, out: Path, *overrides: str, **options: Any) -> Path:
+        """Train; returns the run's folder."""
+        self.job(out, *overrides, **options).run()
+        return out
+
+
+@pytest.fixture(scope="session")
+def runs(shapes_folder: Path) -> Runs:
+    """Trains tiny networks."""
+    return Runs(shapes_folder)
+
+
+@pytest.fixture(scope="session")
+def tiny_run(runs: Runs, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A trained run, for tests to read; those that change it copy it first."""
+    return runs.train(tmp_path_factory.mktemp("tiny") / "run")

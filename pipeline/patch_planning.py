@@ -26,9 +26,8 @@ COMPARABLE = 2.0
 USABLE = 0.9
 #: Channels of the finest level, and the most that any level has.
 FIRST_CHANNELS, MOST_CHANNELS = 32, 320
-#: Largest patch, in voxels: more would make a step too slow. MONAI's U-Net halves the resolution in its first
-#: convolution and is about eight times cheaper than networks that keep features at full resolution.
-_MOST_VOXELS = {("cpu", "unet"): 96**3, ("cpu", ""): 64**3, ("cuda", ""): 160**3}
+#: Largest patch, in voxels: on a CPU more would leave too few steps in the time that people have.
+_MOST_VOXELS = {"cpu": 64**3, "cuda": 160**3}
 #: Batches on a GPU hold at most this share of the data set's voxels (as in nnU-Net), and so many patches.
 _BATCH_SHARE, _MOST_PATCHES = 0.05, 8
 
@@ -131,7 +130,7 @@ def choose_patch(plan: Plan, shape: Sequence[float], device: str) -> tuple[Plan,
         PlanError: the smallest patch does not fit.
     """
     candidates = patch_candidates(shape, plan.spacing, divisor(plan.network))
-    most = _MOST_VOXELS.get((device, plan.network.name), _MOST_VOXELS[device, ""])
+    most = _MOST_VOXELS[device]
     quick = [c for c in candidates if math.prod(c) <= most] or candidates[-1:]
     for batch in (2, 1):
         trial = replace(plan, training=replace(plan.training, batch_size=batch))

@@ -137,9 +137,9 @@ class TrainingPlan:
     schedule: Literal["poly", "cosine", "plateau", "constant"] = "poly"
     warmup: float = 0.03
     gradient_clip: float | None = 12.0
-    ema: float | None = None
+    ema: float | None = 0.999
     precision: Literal["bf16", "fp16", "fp32"] = "fp32"
-    validate_every: int = 5
+    validate_every: int = 10
     validation_cases: int = 20
     early_stopping: int | None = None
     cache: Literal["memory", "disk"] = "memory"

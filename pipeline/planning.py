@@ -327,6 +327,7 @@ def _explain_the_rest(plan: Plan, fingerprint: Fingerprint, device: str, reasons
     reasons["network.dropout"] = "augmentation regularises enough; try 0.1 for fewer than ten cases"
     reasons["training.iterations_per_epoch"] = f"the usual length of an epoch on {device}"
     reasons["training"] = "defaults that suit most data sets"
+    reasons["training.ema"] = "the average of recent weights is better than the last ones, most of all early"
     reasons["training.learning_rate"] = "AdamW's usual rate for a U-Net with instance normalisation"
     reasons["training.loss"] = "Dice for overlap of small structures, cross-entropy for calm gradients"
     reasons["memory_gb"] = _why_memory(plan, device)

@@ -9,6 +9,9 @@ from typing import ClassVar
 
 __all__ = ["Demo"]
 
+#: Smaller patches than the plan would choose: more steps in the few minutes of a demo.
+PATCH = "patch_size=[48,48,48]"
+
 
 @dataclass(frozen=True)
 class Demo:
@@ -44,8 +47,19 @@ class Demo:
         say(f"check {data}")
         if code := Check(data).run():
             return code
-        say(f"train {data} --out {run} --method {self.method} --folds 4 --minutes {self.minutes:g}")
-        Train(data, run, method=self.method, folds=4, minutes=self.minutes, seed=self.seed).run()
+        say(
+            f"train {data} --out {run} --method {self.method} --folds 4 --minutes {self.minutes:g} "
+            f"--override {PATCH}"
+        )
+        Train(
+            data,
+            run,
+            method=self.method,
+            folds=4,
+            minutes=self.minutes,
+            seed=self.seed,
+            override=(PATCH,),
+        ).run()
         return self._score(data, run)
 
     def _score(self, data: Path, run: Path) -> int:

@@ -134,7 +134,9 @@ def validation_scans(run: Path) -> dict[str, tuple[Path, ...]]:
     lists, request = run / "configs" / "cases.json", run / "configs" / "request.json"
     for path in (lists, request):
         if not path.is_file():
-            raise MissingFileError(f"{path}: not there, so the validation cases are not known; name the scans instead")
+            raise MissingFileError(
+                f"{path}: not there, so the validation cases are not known; name the scans instead"
+            )
     folder = Path(json.loads(request.read_text(encoding="utf-8"))["dataset"])
     cases = json.loads(lists.read_text(encoding="utf-8"))["validation"]
     return {case["name"]: tuple(folder / path for path in case["image"]) for case in cases}

@@ -70,9 +70,9 @@ def test_small_isotropic_crops_are_covered_whole() -> None:
     assert plan.training.cache == "memory"
 
 
-def test_cpu_patch_is_a_cube_in_mm_of_at_most_96_cubed_voxels() -> None:
+def test_cpu_patch_is_a_cube_in_mm_of_at_most_64_cubed_voxels() -> None:
     plan = make_plan(fingerprint((256, 256, 180), (1.0, 1.0, 1.0)), bf16=True)
-    assert plan.patch_size == (96, 96, 96)
+    assert plan.patch_size == (64, 64, 64)
     assert "for speed" in plan.reasons["patch_size"]
 
 

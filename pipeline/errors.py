@@ -9,6 +9,7 @@ from __future__ import annotations
 __all__ = [
     "AtlasegError",
     "DatasetError",
+    "DivergenceError",
     "GeometryError",
     "LabelError",
     "MissingFileError",
@@ -34,6 +35,10 @@ class MissingFileError(AtlasegError, FileNotFoundError):
 
 class DatasetError(AtlasegError, ValueError):
     """The files of a data set do not make a data set (layout, names, voxel values)."""
+
+
+class DivergenceError(AtlasegError, FloatingPointError):
+    """Training arrived at numbers that are not finite."""
 
 
 class GeometryError(AtlasegError, ValueError):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from pipeline.errors import GeometryError, NotFittedError, OptionError
+from pipeline.errors import AtlasegError, GeometryError, NotFittedError, OptionError
 from pipeline.hardware import torch_device
 from pipeline.plan import Plan
 from pipeline.segmenter import Segmentation
@@ -55,6 +55,7 @@ def run_training(folder: Path, tracking: str = "mlflow", device: str = "auto") -
 
     Raises:
         OptionError: there is no such device.
+        AtlasegError: whatever stops training, such as a missing file.
     """
     from monai.bundle import ConfigWorkflow
 
@@ -66,9 +67,20 @@ def run_training(folder: Path, tracking: str = "mlflow", device: str = "auto") -
         tracker=tracking,
     )
     workflow.parser["device"] = torch_device(device)
-    workflow.initialize()
-    workflow.run()
-    workflow.finalize()
+    try:
+        workflow.initialize()
+        workflow.run()
+        workflow.finalize()
+    except RuntimeError as error:
+        raise _reason(error) from error
+
+
+def _reason(error: BaseException) -> BaseException:
+    """The error of atlaseg's own that made an expression of the config fail, where there is one."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, AtlasegError):
+        cause = cause.__cause__
+    return error if cause is None else cause
 
 
 class NetworkSegmenter:

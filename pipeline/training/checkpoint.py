@@ -71,8 +71,8 @@ def load_weights(network: nn.Module, path: Path) -> None:
         UnreadableFileError: the weights do not suit the network; and what :func:`read_torch_file` raises.
     """
     weights = read_torch_file(path)
-    if not isinstance(weights, Mapping):
-        raise UnreadableFileError(f"{path}: expected named weights, found {type(weights).__name__}")
+    if not isinstance(weights, Mapping) or not all(isinstance(name, str) for name in weights):
+        raise UnreadableFileError(f"{path}: expected named weights, found another {type(weights).__name__}")
     try:
         network.load_state_dict(dict(weights))
     except RuntimeError as error:

@@ -9,6 +9,7 @@ from typing import Any
 
 from ignite.engine import Engine, Events
 
+from pipeline.errors import DivergenceError
 from pipeline.files import write_text
 from pipeline.training.budget import Budget
 
@@ -29,7 +30,7 @@ class History:
         writes: whether this process writes the file: the first of those that train together.
 
     Raises:
-        FloatingPointError: the loss is not finite any more; training on would only lose time.
+        DivergenceError: the loss is not finite any more; training on would only lose time.
     """
 
     def __init__(self, path: str | Path, budget: Budget, batch_size: int, writes: bool = True) -> None:
@@ -55,7 +56,7 @@ class History:
         output = engine.state.output
         loss = float(output["loss"].detach())
         if not math.isfinite(loss):
-            raise FloatingPointError(
+            raise DivergenceError(
                 f"the loss became {loss} in epoch {engine.state.epoch}: lower training.learning_rate, or set "
                 "training.precision to fp32"
             )

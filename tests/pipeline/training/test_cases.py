@@ -1,0 +1,86 @@
+"""Preprocessed cases, in memory and on disk."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from monai.transforms import Compose, Transform
+
+from pipeline.errors import MissingFileError, OptionError
+from pipeline.training.cases import located, preprocessed_cases
+
+
+def folder_of(path: Path) -> list[dict[str, Any]]:
+    for name in ("a_0000", "a_0001", "a", "b"):
+        np.save(path / f"{name}.npy", np.zeros(2))
+    return [{"name": "x", "image": ["a_0000.npy", "a_0001.npy"], "label": "a.npy"}]
+
+
+def test_located(tmp_path: Path) -> None:
+    cases = folder_of(tmp_path)
+    several = located(cases, str(tmp_path))
+    assert several == [
+        {
+            "image": [str(tmp_path / "a_0000.npy"), str(tmp_path / "a_0001.npy")],
+            "label": str(tmp_path / "a.npy"),
+        }
+    ]
+    cases[0]["image"] = ["b.npy"]
+    assert located(cases, str(tmp_path))[0]["image"] == str(tmp_path / "b.npy")
+    cases[0]["label"] = str(tmp_path / "b.npy")  # outside of the data set's folder
+    assert located(cases, str(tmp_path))[0]["label"] == str(tmp_path / "b.npy")
+
+
+def test_a_moved_data_set(tmp_path: Path) -> None:
+    with pytest.raises(MissingFileError, match=r"a_0000\.npy.*case x.*dataset_dir"):
+        located(folder_of(tmp_path), str(tmp_path / "elsewhere"))
+
+
+class Reading(Transform):
+    """Reads a case and counts how often."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self, case: dict[str, Any]) -> dict[str, torch.Tensor]:
+        self.count += 1
+        return {key: torch.from_numpy(np.load(case[key])) for key in ("image", "label")}
+
+
+def two_cases(folder: Path) -> list[dict[str, Any]]:
+    for index in range(4):
+        np.save(folder / f"{index}.npy", np.full(3, index))
+    return [{"image": str(folder / f"{i}.npy"), "label": str(folder / f"{i + 2}.npy")} for i in range(2)]
+
+
+@pytest.mark.parametrize("cache", ["memory", "disk"])
+def test_each_case_is_read_once(tmp_path: Path, cache: str) -> None:
+    reading = Reading()
+    cases = preprocessed_cases(two_cases(tmp_path), Compose([reading]), cache, str(tmp_path / "cache"))
+    for _ in range(3):
+        assert cases[1]["image"].tolist() == [1, 1, 1]
+        assert cases[0]["label"].tolist() == [2, 2, 2]
+    assert reading.count == 2
+
+
+def test_a_changed_file_is_read_anew_from_disk(tmp_path: Path) -> None:
+    data = two_cases(tmp_path)
+
+    def first() -> list[int]:
+        cases = preprocessed_cases(data, Compose([Reading()]), "disk", str(tmp_path / "cache"))
+        return cases[0]["image"].tolist()
+
+    assert first() == [0, 0, 0]
+    np.save(tmp_path / "0.npy", np.full(3, 9))
+    os.utime(tmp_path / "0.npy", (1, 1))
+    assert first() == [9, 9, 9]
+
+
+def test_unknown_cache(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="memory or disk"):
+        preprocessed_cases([], lambda case: case, "cloud", str(tmp_path))

@@ -107,7 +107,9 @@ def render_config(name: str, plan: Plan, values: dict[str, Any]) -> str:
 
 def _root_expression(folder: Path) -> str:
     """Where the folder is: where it was made, or, when it has moved, the current folder as MONAI's custom is."""
-    return f"$next((p for p in ({str(folder.resolve())!r},) if __import__('os').path.isdir(p)), '.')"
+    # MONAI's parser looks for references and macros in the quoted path too
+    quoted = repr(str(folder.resolve())).replace("@", "\\x40").replace("%", "\\x25")
+    return f"$next((p for p in ({quoted},) if __import__('os').path.isdir(p)), '.')"
 
 
 def render_bundle(

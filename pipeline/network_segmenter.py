@@ -186,7 +186,7 @@ class NetworkSegmenter:
         self,
         image: MetaTensor,
         *,
-        mirror: bool | None = None,
+        tta: bool | None = None,
         probabilities: bool = False,
         progress: Callable[[float], None] | None = None,
     ) -> Segmentation:
@@ -194,14 +194,13 @@ class NetworkSegmenter:
 
         Args:
             image: the scan, affine in RAS+ mm.
-            mirror: average over mirrored copies (test-time augmentation); ``None`` as the plan says.
+            tta: average over mirrored and shifted copies (test-time augmentation); ``None`` as the plan says.
             probabilities: also return them, ``(K, *spatial)`` float16.
             progress: called with the share that is done.
 
         Raises:
             NotFittedError: neither fitted nor loaded.
             GeometryError: the scan has another number of channels than the training scans.
-            OptionError: mirroring is asked for where the plan has no axis that may be mirrored.
         """
         from pipeline.inference.labelling import label_scan
 
@@ -213,22 +212,17 @@ class NetworkSegmenter:
             )
         affine = np.asarray(image.affine, dtype=np.float64)
         prepared = network_grid_transform(plan)({"image": image.clone()})["image"]
-        mirrored = plan.inference.mirror if mirror is None else mirror
-        if mirrored and not plan.inference.mirror_axes:
-            raise OptionError(
-                "the plan has no axes to mirror (inference.mirror_axes is empty, as for structures that are each "
-                "other's mirror image): label without test-time augmentation"
-            )
+        augmented = plan.inference.tta if tta is None else tta
         indices, chances = label_scan(
             prepared,
-            self._networks,
+            _shifted(self._networks, plan) if augmented else self._networks,
             patch_size=plan.patch_size,
             classes=len(plan.labels),
             out_shape=tuple(image.shape[1:]),
             out_affine=affine,
             overlap=plan.inference.overlap,
             window_batch=plan.inference.window_batch,
-            mirror_axes=plan.inference.mirror_axes if mirrored else None,
+            mirror_axes=plan.inference.mirror_axes if augmented else None,
             device=torch_device(self.device),
             precision=plan.training.precision,
             probabilities=probabilities,
@@ -252,6 +246,16 @@ class NetworkSegmenter:
         shutil.copytree(source / "configs", directory / "configs", dirs_exist_ok=True)
         (directory / "models").mkdir(parents=True, exist_ok=True)
         shutil.copy2(source / "models" / "model.pt", directory / "models" / "model.pt")
+
+
+def _shifted(networks: Sequence[nn.Module], plan: Plan) -> list[nn.Module]:
+    """Each network at several shifts, as many as mirroring leaves of the plan's passes."""
+    from pipeline.inference.shifted import ShiftedNetwork, spread_shifts
+    from pipeline.networks.table import divisor
+
+    period = divisor(plan.network)
+    shifts = spread_shifts(max(1, plan.inference.tta_passes // 2 ** len(plan.inference.mirror_axes)), period)
+    return [ShiftedNetwork(network, shift, period) for network in networks for shift in shifts]
 
 
 def _difference(a: Plan, b: Plan) -> str | None:

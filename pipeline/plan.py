@@ -152,14 +152,16 @@ class InferencePlan:
 
     Args:
         overlap: share by which neighbouring windows overlap, per axis.
-        mirror: average over mirrored copies of the scan (test-time augmentation).
-        mirror_axes: the axes of the array that are mirrored, in all combinations.
+        tta: test-time augmentation: average over mirrored and shifted copies of each window.
+        tta_passes: forward passes of each window that it takes; what mirroring leaves of them goes to shifts.
+        mirror_axes: axes of the array that it mirrors, in all combinations: those mirrored in training.
         window_batch: windows per forward pass.
     """
 
     overlap: float = 0.5
-    mirror: bool = False
-    mirror_axes: tuple[int, ...] = (0, 1, 2)
+    tta: bool = False
+    tta_passes: int = 8
+    mirror_axes: tuple[int, ...] = ()
     window_batch: int = 1
 
 
@@ -228,6 +230,7 @@ def _check_values(plan: Plan) -> None:
         "training.minutes": 1 if training.minutes is None else training.minutes,
         "training.validation_cases": training.validation_cases,
         "inference.window_batch": plan.inference.window_batch,
+        "inference.tta_passes": plan.inference.tta_passes,
         "network.channels": min(network.channels),
         "network.strides": min((min(stride) for stride in network.strides), default=1),
         "augmentation.elastic_grid_mm": plan.augmentation.elastic_grid_mm,

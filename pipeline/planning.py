@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from pipeline.augmentation_planning import choose_augmentation, mirrored_pair
+from pipeline.augmentation_planning import choose_augmentation, choose_mirroring
 from pipeline.case import Dataset
 from pipeline.errors import PlanError
 from pipeline.fingerprint import Fingerprint, compute_fingerprint
@@ -286,15 +286,15 @@ def _choose_training(
 
 
 def _choose_inference(fingerprint: Fingerprint, reasons: _Reasons) -> InferencePlan:
-    pair = mirrored_pair(fingerprint)
+    axes, _ = choose_mirroring(fingerprint)
     reasons["inference"] = (
-        "windows overlap by half, so that every voxel is seen away from an edge; mirrored copies take two to "
-        "eight times as long and are left to the user"
+        "windows overlap by half, so that every voxel is seen away from an edge; test-time augmentation takes "
+        "eight times as long and is left to the user"
     )
     reasons["inference.mirror_axes"] = (
-        "left and right, as in training" if pair is None else f"none: mirroring would swap {pair}"
+        "as in training; the other passes of test-time augmentation are shifted"
     )
-    return InferencePlan(mirror_axes=(0,) if pair is None else ())
+    return InferencePlan(mirror_axes=axes)
 
 
 def _choose_cache(plan: Plan, voxels: float, device: str, cache_gb: float | None, reasons: _Reasons) -> Plan:

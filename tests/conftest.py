@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -148,8 +151,28 @@ class Runs:
 
     def train(self, out: Path, *overrides: str, **options: Any) -> Path:
         """Train; returns the run's folder."""
-        self.job(out, *overrides, **options).run()
+        with logging_restored():
+            self.job(out, *overrides, **options).run()
         return out
+
+
+@contextmanager
+def logging_restored() -> Iterator[None]:
+    """Undo what a bundle's ``logging.conf`` changes: its handler would keep a test's captured stream."""
+    loggers = [logging.getLogger(), logging.getLogger("ignite")]
+    before = [(logger, logger.handlers[:], logger.level, logger.propagate) for logger in loggers]
+    try:
+        yield
+    finally:
+        for logger, handlers, level, propagate in before:
+            logger.handlers[:], logger.propagate = handlers, propagate
+            logger.setLevel(level)
+
+
+@pytest.fixture(autouse=True)
+def _logging_restored() -> Iterator[None]:
+    with logging_restored():
+        yield
 
 
 @pytest.fixture(scope="session")

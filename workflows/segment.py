@@ -32,7 +32,7 @@ class Segment:
     validation: bool = False
     """Label the validation cases of the run; then name the run alone."""
     tta: bool = False
-    """Average over mirrored copies of the scan: slower, often a little better."""
+    """Test-time augmentation: average over mirrored and shifted copies; 8 times slower, a little better."""
     probabilities: bool = False
     """Also write NAME_probabilities.nii.gz, 4-D, one volume per label, background first."""
     device: str = "auto"
@@ -92,7 +92,7 @@ class Segment:
 
             result = segmenter.segment(
                 read_image(files),
-                mirror=True if self.tta else None,
+                tta=True if self.tta else None,
                 probabilities=self.probabilities,
                 progress=progress,
             )

@@ -87,7 +87,7 @@ class Train:
 
         path = self.out / "configs" / "request.json"
         if not path.is_file():
-            if self.out.is_dir() and any(self.out.iterdir()):
+            if self.out.is_dir() and not only_configs(self.out):
                 raise OptionError(
                     f"{self.out}: not empty and not a run of atlaseg train; choose another --out"
                 )
@@ -162,6 +162,19 @@ class Train:
         )
         print(f"Pictures: {self.out / 'curves.png'}, {self.out / 'overlay.png'}")
         print(f"Label scans with: atlaseg segment {self.out} SCANS --out LABELS")
+
+
+def only_configs(folder: Path) -> bool:
+    """Whether a folder is empty, or holds no more than a run that was killed before it began to train."""
+    from pipeline.bundle import CONFIGS
+
+    written = {*CONFIGS, "plan.yaml", "cases.json", "metadata.json", "logging.conf"}
+    return all(
+        path.name == "configs"
+        and path.is_dir()
+        and all(p.name in written or p.name.startswith(".writing-") for p in path.iterdir())
+        for path in folder.iterdir()
+    )
 
 
 def refuse_problems(folder: Path) -> None:

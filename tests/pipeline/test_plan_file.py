@@ -147,7 +147,7 @@ def test_yaml_that_is_no_plan_is_one_clear_line(text: str, tmp_path: Path) -> No
         ({"network": 3}, "network: expected a mapping, found 3"),
         ({"labels": {"a": "1"}}, "labels: expected a mapping of structure names to whole numbers"),
         ({"labels": {"a": 1, "b": 1}}, "labels: label values [0, 1, 1] must be distinct and rising"),
-        ({"inference": {"mirror": 1}}, "inference.mirror: expected true or false, found 1"),
+        ({"inference": {"tta": 1}}, "inference.tta: expected true or false, found 1"),
     ],
 )
 def test_schema_errors_name_the_entry(changes: dict[str, Any], message: str, tmp_path: Path) -> None:

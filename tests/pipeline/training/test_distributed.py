@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -43,7 +44,7 @@ def test_a_group_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 @pytest.mark.parametrize(("count", "world_size"), [(7, 2), (4, 4), (9, 3), (1, 1)])
 def test_shares_are_a_partition(count: int, world_size: int) -> None:
     shares = [share(list(range(count)), rank, world_size) for rank in range(world_size)]
-    assert sorted(sum(shares, [])) == list(range(count))
+    assert sorted(chain(*shares)) == list(range(count))
 
 
 def test_too_few_to_share() -> None:

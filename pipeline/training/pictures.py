@@ -123,7 +123,9 @@ def draw_overlays(
 
     figure = Figure(figsize=(9, 3.1 * len(cases)), layout="constrained")
     axes = figure.subplots(len(cases), 3, squeeze=False)
-    colours = ListedColormap([(0, 0, 0, 0), *(colormaps["tab20"](i % 20) for i in range(255))])
+    # neighbours in tab20 are two shades of one hue: take every other one first
+    order = [*range(0, 20, 2), *range(1, 20, 2)]
+    colours = ListedColormap([(0, 0, 0, 0), *(colormaps["tab20"](order[i % 20]) for i in range(255))])
     for row, (image, truth, prediction) in zip(axes, cases, strict=True):
         labelled = truth if truth.any() else prediction
         slice_ = int((labelled > 0).sum(axis=(0, 1)).argmax())

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CONFIGS",
     "build_plan_network",
+    "holds_another_run",
     "load_bundle_plan",
     "network_component",
     "render_bundle",
@@ -137,12 +138,30 @@ def render_bundle(
         write_text(configs / name, render_config(name, plan, values[name]))
     write_text(configs / "logging.conf", template("logging.conf"))
     write_text(configs / "metadata.json", json.dumps(_metadata(plan), indent=2) + "\n")
+    write_text(configs / "cases.json", _cases_text(training, validation, dataset_dir))
+    save_plan(plan, configs / "plan.yaml")
+
+
+def holds_another_run(
+    plan: Plan, folder: Path, training: Sequence[Case], validation: Sequence[Case], dataset_dir: Path
+) -> bool:
+    """Whether training has begun in a folder with another plan or other cases; arguments as above."""
+    if not (folder / "models" / "checkpoint.pt").is_file():
+        return False
+    cases = folder / "configs" / "cases.json"
+    return (
+        not cases.is_file()
+        or cases.read_text(encoding="utf-8") != _cases_text(training, validation, dataset_dir)
+        or plan_to_yaml(load_bundle_plan(folder)) != plan_to_yaml(plan)
+    )
+
+
+def _cases_text(training: Sequence[Case], validation: Sequence[Case], dataset_dir: Path) -> str:
     cases = {
         "training": [_entry(case, dataset_dir) for case in training],
         "validation": [_entry(case, dataset_dir) for case in validation],
     }
-    write_text(configs / "cases.json", json.dumps(cases, indent=1) + "\n")
-    save_plan(plan, configs / "plan.yaml")
+    return json.dumps(cases, indent=1) + "\n"
 
 
 def _entry(case: Case, dataset_dir: Path) -> dict[str, Any]:
@@ -189,8 +208,3 @@ def load_bundle_plan(folder: Path) -> Plan:
     if not path.is_file():
         raise MissingFileError(f"{folder}: not a run of atlaseg train (it has no configs/plan.yaml)")
     return load_plan(path)
-
-
-def plan_text(folder: Path) -> str:
-    """The plan of a bundle folder as canonical YAML, for comparison."""
-    return plan_to_yaml(load_bundle_plan(folder))

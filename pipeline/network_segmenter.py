@@ -124,15 +124,24 @@ class NetworkSegmenter:
         return self.fit_split(dataset, [c for c in labelled if c.name not in names] or labelled, kept)
 
     def fit_split(self, dataset: Dataset, training: Sequence[Case], validation: Sequence[Case]) -> Self:
-        """Train on given cases and validate on others; goes on where an interrupted call stopped."""
-        from pipeline.bundle import render_bundle
+        """Train on given cases and validate on others; goes on where an interrupted call stopped.
+
+        Raises:
+            OptionError: no folder was given, or it holds a run with another plan or other cases.
+        """
+        from pipeline.bundle import holds_another_run, render_bundle
         from pipeline.planning import plan_for
 
         if self.folder is None:
             raise OptionError("give the folder to train in: NetworkSegmenter(folder=...)")
         if self.plan is None:
             self.plan = plan_for(dataset.subset([case.name for case in training]))
-        render_bundle(self.plan, self.folder, training, validation, dataset_folder(training))
+        home = dataset_folder(training)
+        if holds_another_run(self.plan, self.folder, training, validation, home):
+            raise OptionError(
+                f"{self.folder}: holds another run (its plan or its cases differ); give another folder"
+            )
+        render_bundle(self.plan, self.folder, training, validation, home)
         run_training(self.folder, self.tracking, self.device)
         self._open([self.folder])
         return self

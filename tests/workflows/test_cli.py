@@ -1,0 +1,159 @@
+"""The command line: help, errors on one line, exit codes, and nothing heavy at the start."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+import typing
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.errors import AtlasegError, OptionError
+from workflows import cli
+from workflows.cli import COMMANDS, main
+
+
+def test_overview(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["--help"], ["-h"], ["help"], []):
+        assert main(words) == 0
+        said = capsys.readouterr().out
+        assert all(f"\n  {name} " in said for name in COMMANDS)
+        assert max(map(len, said.splitlines())) <= 110
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    from importlib.metadata import version
+
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"atlaseg {version('atlaseg')}\n"
+
+
+def test_unknown_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["tran"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("atlaseg: no command 'tran'; choose one of demo, check, ")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_jobs(name: str) -> None:
+    """Each is a documented dataclass with a documented run, whose options are all documented."""
+    command = COMMANDS[name]
+    job = getattr(importlib.import_module(command.module), command.job)
+    assert is_dataclass(job)
+    assert job.__doc__
+    assert typing.get_type_hints(job.run)["return"] is int
+    assert set(getattr(job, "positional", ())) <= {field.name for field in fields(job)}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main([name, "--help"])
+    assert exit_.value.code == 0
+    said = capsys.readouterr().out
+    assert f"atlaseg {name}" in said
+    command = COMMANDS[name]
+    job = getattr(importlib.import_module(command.module), command.job)
+    for field in fields(job):
+        if field.name not in getattr(job, "positional", ()):
+            option = field.name.replace("_", "-")
+            assert f"--{option}" in said or f"--no-{option}" in said
+
+
+def parsed(words: list[str]) -> Any:
+    return cli._parse(words[0], words[1:])
+
+
+def test_positionals_and_options() -> None:
+    train = parsed(["train", "DATA", "--out", "RUN", "--minutes", "3", "--override", "a=1", "b=[2,3]"])
+    assert (train.dataset, train.out, train.minutes) == (Path("DATA"), Path("RUN"), 3.0)
+    assert train.override == ("a=1", "b=[2,3]")
+    assert train.epochs is None
+    assert train == parsed(
+        ["train", "DATA", "--out", "RUN", "--minutes", "3", "--override", "a=1", "b=[2,3]"]
+    )
+    segment = parsed(["segment", "RUN", "a.nii", "b.nii", "--out", "L", "--tta"])
+    assert segment.paths == (Path("RUN"), Path("a.nii"), Path("b.nii"))
+    assert segment.tta
+    assert not segment.probabilities
+    assert parsed(["demo"]).out == Path("atlaseg-demo")
+    assert parsed(["demo", "elsewhere"]).out == Path("elsewhere")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["train", "DATA"],
+        ["train", "DATA", "--out", "RUN", "--speed", "9"],
+        ["train", "DATA", "--out", "RUN", "--epochs", "many"],
+        ["segment", "--out", "L", "--tracking"],
+    ],
+)
+def test_wrong_options(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(words)
+    assert exit_.value.code == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+class Job:
+    """Raises what it was told to."""
+
+    def __init__(self, raised: BaseException | None, code: int = 0) -> None:
+        self.raised, self.code = raised, code
+
+    def run(self) -> int:
+        if self.raised:
+            raise self.raised
+        return self.code
+
+
+def run_job(monkeypatch: pytest.MonkeyPatch, job: Job) -> int:
+    monkeypatch.setattr(cli, "_parse", lambda _name, _words: job)
+    return main(["train"])
+
+
+def test_exit_codes(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_job(monkeypatch, Job(None)) == 0
+    assert run_job(monkeypatch, Job(None, 1)) == 1
+    assert run_job(monkeypatch, Job(KeyboardInterrupt())) == 130
+    assert capsys.readouterr().err == "atlaseg train: interrupted\n"
+    for error in (AtlasegError("no scan"), OptionError("no such fold")):
+        assert run_job(monkeypatch, Job(error)) == 2
+        assert capsys.readouterr().err == f"atlaseg train: {error}\n"
+    with pytest.raises(ZeroDivisionError):  # a bug shows itself
+        run_job(monkeypatch, Job(ZeroDivisionError()))
+
+
+def test_errors_of_a_real_job(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", str(tmp_path / "none"), "--out", str(tmp_path / "run")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("atlaseg train: ")
+    assert str(tmp_path / "none") in line
+    assert not (tmp_path / "run").exists()
+
+
+LIGHT = """
+import importlib
+import sys
+from workflows import cli
+
+def imported(*names):
+    return [name for name in names if name in sys.modules]
+
+cli.main(["--help"])
+found = imported("numpy", "torch", "monai", "nibabel", "scipy", "pandas", "matplotlib", "yaml", "tyro", "rich")
+for command in cli.COMMANDS.values():
+    importlib.import_module(command.module)
+print(found + imported("torch", "monai", "nibabel", "scipy", "pandas", "matplotlib", "mlflow"))
+"""
+
+
+def test_nothing_heavy_for_help() -> None:
+    """Neither for the overview nor, torch and its like, for the options of any command."""
+    done = subprocess.run([sys.executable, "-c", LIGHT], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"

@@ -1,0 +1,346 @@
+"""Training as a job: what it leaves behind, how it goes on, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.errors import DatasetError, DivergenceError, MissingFileError, OptionError, PlanError
+from pipeline.training.checkpoint import read_torch_file
+from pipeline.training.clipping import GradientClipping
+from workflows.cli import main
+from workflows.train import Train
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return read_torch_file(run / "models" / "model.pt")
+
+
+def same_weights(a: Path, b: Path) -> bool:
+    one, other = weights(a), weights(b)
+    return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
+
+
+def timeless(run: Path) -> list[dict[str, Any]]:
+    """The history without its times."""
+    rows = json.loads((run / "history.json").read_text())
+    return [{k: v for k, v in row.items() if k not in ("seconds", "patches_per_second")} for row in rows]
+
+
+def test_what_it_leaves_behind(tiny_run: Path) -> None:
+    found = {str(p.relative_to(tiny_run)) for p in tiny_run.rglob("*") if p.is_file()}
+    configs = {"train", "inference", "evaluate", "multi_gpu_train", "plan"}
+    assert found == {
+        *(f"configs/{name}.yaml" for name in configs),
+        *(f"configs/{name}.json" for name in ("metadata", "cases", "request")),
+        "configs/logging.conf",
+        *("models/model.pt", "models/checkpoint.pt", "history.json", "curves.png", "overlay.png"),
+    }
+    rows = json.loads((tiny_run / "history.json").read_text())
+    assert [(row["epoch"], row["iteration"]) for row in rows] == [(1, 2), (2, 4)]
+    assert all(0 <= row["val_dice"] <= 1 for row in rows)
+
+
+def test_folds_do_not_overlap(tiny_run: Path, shapes_folder: Path) -> None:
+    cases = json.loads((tiny_run / "configs" / "cases.json").read_text())
+    training, validation = ({case["name"] for case in cases[k]} for k in ("training", "validation"))
+    assert not training & validation
+    assert training | validation == {f"shapes_{i:03d}" for i in range(5)}
+    assert all((shapes_folder / case["label"]).is_file() for case in cases["training"])
+
+
+def test_same_seed_same_weights_another_seed_others(runs: Any, tiny_run: Path, tmp_path: Path) -> None:
+    assert same_weights(runs.train(tmp_path / "again"), tiny_run)
+    assert timeless(tmp_path / "again") == timeless(tiny_run)
+    assert not same_weights(runs.train(tmp_path / "other", seed=1), tiny_run)
+
+
+def test_cases_kept_on_disk_give_the_same(runs: Any, tiny_run: Path, tmp_path: Path) -> None:
+    run = runs.train(tmp_path / "disk", "training.cache=disk")
+    assert same_weights(run, tiny_run)
+    assert len(list((run / "cache").iterdir())) == 5
+
+
+class Interruption:
+    """Ctrl-C in a given step."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+        clip = GradientClipping._clip
+        self.left = step
+
+        def counting(handler: GradientClipping, engine: Any) -> None:
+            self.left -= 1
+            if self.left == 0:
+                raise KeyboardInterrupt
+            clip(handler, engine)
+
+        monkeypatch.setattr(GradientClipping, "_clip", counting)
+
+
+CHOICES = {
+    "default": (),
+    "everything-with-a-state": (
+        "training.ema=0.9",
+        "training.schedule=plateau",
+        "training.optimizer=sgd",
+        "training.learning_rate=0.01",
+        "network.dropout=0.3",
+    ),
+}
+
+
+@pytest.mark.parametrize("overrides", CHOICES.values(), ids=CHOICES)
+def test_goes_on_after_an_interruption_to_the_same_result(
+    runs: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    overrides: tuple[str, ...],
+) -> None:
+    whole = runs.train(tmp_path / "whole", *overrides, epochs=4)
+    job = runs.job(tmp_path / "cut", *overrides, epochs=4)
+    with monkeypatch.context() as patched:
+        Interruption(patched, step=6)  # the last of the third epoch
+        with pytest.raises(KeyboardInterrupt):
+            job.run()
+    torch.manual_seed(12345)  # whatever happened in between
+    capsys.readouterr()
+    assert job.run() == 0
+    said = capsys.readouterr().err
+    assert "Resuming in" in said
+    assert "Resuming after epoch 1 (checkpoint.pt)" in said
+    assert same_weights(tmp_path / "cut", whole)
+    assert timeless(tmp_path / "cut") == timeless(whole)
+
+
+def test_a_finished_run_is_left_alone(
+    runs: Any, tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(tiny_run, run)
+    before = (run / "models" / "model.pt").stat().st_mtime_ns
+    assert runs.job(run).run() == 0
+    captured = capsys.readouterr()
+    assert "already finished after epoch 2; nothing to do" in captured.err
+    assert "Trained 4 iterations" in captured.out
+    assert (run / "models" / "model.pt").stat().st_mtime_ns == before
+
+
+def test_killed_while_the_configs_were_written(runs: Any, tiny_run: Path, tmp_path: Path) -> None:
+    """There is no request yet: the run is begun anew."""
+    run = tmp_path / "run"
+    shutil.copytree(tiny_run / "configs", run / "configs")
+    (run / "configs" / "request.json").unlink()
+    (run / "configs" / "plan.yaml").write_text("broken")
+    (run / "configs" / ".writing-abc.json").write_text("{")
+    runs.train(run)
+    assert same_weights(run, tiny_run)
+
+
+def test_configs_of_something_else(runs: Any, tmp_path: Path) -> None:
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "site.yaml").touch()
+    with pytest.raises(OptionError, match="not empty and not a run"):
+        runs.job(tmp_path).run()
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"seed": 5}, "seed"),
+        ({"epochs": 3}, "epochs"),
+        ({"fold": 1, "method": "fcn"}, "method, fold"),
+        ({"overrides": ("training.learning_rate=0.5",)}, "override"),
+    ],
+)
+def test_another_command_on_the_same_folder(
+    runs: Any, tiny_run: Path, changes: dict[str, Any], named: str
+) -> None:
+    changes = dict(changes)
+    with pytest.raises(OptionError, match=rf"holds a run with another {named}; give the same options"):
+        runs.job(tiny_run, *changes.pop("overrides", ()), **changes).run()
+
+
+def test_tracking_and_device_may_change(runs: Any, tiny_run: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_run, tmp_path / "run")
+    assert runs.job(tmp_path / "run", device="auto").run() == 0
+
+
+def test_refuses_a_folder_that_holds_something_else(runs: Any, tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(OptionError, match="not empty and not a run of atlaseg train"):
+        runs.job(tmp_path).run()
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"fold": 5}, OptionError, "choose 0 to 4"),
+        ({"fold": -1}, OptionError, "choose 0 to 4"),
+        ({"minutes": 1.0}, OptionError, "either --epochs or --minutes"),
+        ({"device": "tpu"}, OptionError, "no device 'tpu'"),
+        ({"method": "unet++"}, OptionError, "unet"),
+        ({"memory": "much"}, OptionError, "much"),
+        ({"plan": Path("missing.yaml"), "epochs": None}, MissingFileError, "no such plan"),
+        ({"plan": Path("missing.yaml")}, OptionError, "--plan already says epochs"),
+    ],
+)
+def test_refuses_options(
+    runs: Any, tmp_path: Path, options: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        runs.job(tmp_path / "run", **options).run()
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("override", "error"),
+    [("training.speed=3", (OptionError, PlanError)), ("training.batch_size=two", PlanError)],
+)
+def test_refuses_overrides(runs: Any, tmp_path: Path, override: str, error: type[Exception]) -> None:
+    with pytest.raises(error, match=override.split("=", maxsplit=1)[0].rsplit(".", 1)[1]):
+        runs.job(tmp_path / "run", override).run()
+    assert not (tmp_path / "run").exists()
+
+
+def test_follows_a_plan(runs: Any, tiny_run: Path, tmp_path: Path) -> None:
+    plan = tmp_path / "plan.yaml"
+    shutil.copy(tiny_run / "configs" / "plan.yaml", plan)
+    job = Train(runs.dataset, tmp_path / "run", plan=plan, tracking="none", device="cpu")
+    job.run()
+    assert same_weights(tmp_path / "run", tiny_run)
+    plan.write_text(plan.read_text().replace("seed: 0", "seed: 1"))
+    with pytest.raises(OptionError, match="another plan"):
+        job.run()
+
+
+def test_bad_data_is_refused_before_anything_is_written(build: Any, tmp_path: Path) -> None:
+    folder = build.decathlon(count=5)
+    build.volume(folder / "labelsTr/c.nii.gz", build.labels() + np.uint8(1))
+    (folder / "labelsTr/d.nii.gz").write_bytes(b"")
+    with pytest.raises(DatasetError, match=r"labelsTr/.*more problem"):
+        Train(folder, tmp_path / "run", epochs=1, tracking="none").run()
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_data_set_that_has_moved(runs: Any, shapes_folder: Path, tmp_path: Path, capsys: Any) -> None:
+    data, run = tmp_path / "data", tmp_path / "run"
+    shutil.copytree(shapes_folder, data)
+    job = Train(data, run, epochs=2, tracking="none", device="cpu", override=runs.job(run).override)
+    job._prepare(job._request())
+    (data / "imagesTr" / "shapes_001.nii.gz").unlink()
+    with pytest.raises(MissingFileError, match=r"shapes_001\.nii\.gz: no such file"):
+        job.run()
+
+
+def test_diverging_training_says_what_to_do(runs: Any, tmp_path: Path) -> None:
+    with pytest.raises(DivergenceError, match=r"lower training\.learning_rate"):
+        runs.train(
+            tmp_path / "run",
+            "training.learning_rate=1e30",
+            "training.gradient_clip=null",
+            "training.optimizer=sgd",
+            epochs=5,
+        )
+
+
+def test_minutes(runs: Any, tmp_path: Path) -> None:
+    run = runs.train(tmp_path / "run", epochs=None, minutes=0.01)
+    rows = json.loads((run / "history.json").read_text())
+    assert rows[-1]["seconds"] >= 0.6
+    assert "val_dice" in rows[-1]
+    assert rows[-1]["lr"] < rows[0]["lr"]
+    checkpoint = read_torch_file(run / "models" / "checkpoint.pt")
+    assert checkpoint["parts"]["keeper"]["finished"]
+
+
+def test_early_stopping(runs: Any, tmp_path: Path) -> None:
+    run = runs.train(
+        tmp_path / "run",
+        "training.early_stopping=1",
+        "training.learning_rate=1e-12",
+        "training.warmup=0",
+        epochs=50,
+    )
+    assert len(timeless(run)) < 50
+    assert read_torch_file(run / "models" / "checkpoint.pt")["parts"]["keeper"]["finished"]
+
+
+# Real processes -------------------------------------------------------------------------------------------------
+
+
+def command(job: Train) -> list[str]:
+    """The shell command of a job."""
+    return [
+        *(sys.executable, "-m", "workflows.cli", "train", str(job.dataset), "--out", str(job.out)),
+        *("--epochs", str(job.epochs), "--tracking", "none", "--device", "cpu", "--folds", str(job.folds)),
+        *("--override", *job.override),
+    ]
+
+
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
+
+
+@pytest.mark.slow
+def test_goes_on_after_kill_9(runs: Any, tmp_path: Path) -> None:
+    cut, whole = (runs.job(tmp_path / name, epochs=40) for name in ("cut", "whole"))
+    process = subprocess.Popen(command(cut), env=ENVIRONMENT, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 300
+    while not (cut.out / "models" / "checkpoint.pt").is_file() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert not (cut.out / "curves.png").exists()  # it was in the middle
+    second = subprocess.run(command(cut), env=ENVIRONMENT, capture_output=True, text=True, check=True)
+    assert "Resuming after epoch" in second.stderr
+    subprocess.run(command(whole), env=ENVIRONMENT, capture_output=True, check=True)
+    assert same_weights(cut.out, whole.out)
+    assert timeless(cut.out) == timeless(whole.out)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("budget", ["epochs", "minutes"])
+def test_two_processes_train_together(runs: Any, tmp_path: Path, budget: str) -> None:
+    """With gloo on CPUs; both end, the first writes, the gradients of both count."""
+    run = tmp_path / "run"
+    options: dict[str, Any] = {"epochs": 3} if budget == "epochs" else {"epochs": None, "minutes": 0.03}
+    job = runs.job(run, "training.early_stopping=30", folds=2, **options)
+    job._prepare(job._request())
+    configs = [str(run / "configs" / name) for name in ("train.yaml", "multi_gpu_train.yaml")]
+    together = [
+        *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"),
+        *("-m", "monai.bundle", "run", "--config_file", str(configs), "--tracker", "none"),
+    ]
+    done = subprocess.run(together, env=ENVIRONMENT, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr  # torchrun fails where one process does
+    assert done.stderr.count("  epoch 1  loss") == 1  # one voice
+    assert weights(run)
+    history = json.loads((run / "history.json").read_text())
+    assert history[-1]["iteration"] == 6 or budget == "minutes"
+    again = subprocess.run(together, env=ENVIRONMENT, capture_output=True, text=True, timeout=300, check=True)
+    assert "already finished" in again.stderr
+    if budget == "epochs":
+        alone = runs.train(tmp_path / "alone", "training.early_stopping=30", folds=2, **options)
+        assert not same_weights(alone, run)
+        assert timeless(alone)[0]["val_dice"] != pytest.approx(history[0]["val_dice"], abs=1e-12)
+
+
+def test_command_line(runs: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    job = runs.job(tmp_path / "run")
+    assert main(command(job)[3:]) == 0
+    assert "Trained 4 iterations" in capsys.readouterr().out
+    assert main([*command(job)[3:], "--seed", "3"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"atlaseg train: {tmp_path / 'run'}: holds a run with another seed;")

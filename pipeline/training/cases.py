@@ -37,7 +37,11 @@ def located(cases: Sequence[Mapping[str, Any]], folder: str) -> list[dict[str, A
 
 
 def preprocessed_cases(
-    data: Sequence[dict[str, Any]], transform: Callable[[Any], Any], cache: str, folder: str
+    data: Sequence[dict[str, Any]],
+    transform: Callable[[Any], Any],
+    cache: str,
+    folder: str,
+    recipe: str = "",
 ) -> Any:
     """Data set of preprocessed cases: MONAI's ``CacheDataset`` or ``PersistentDataset``.
 
@@ -45,23 +49,24 @@ def preprocessed_cases(
         data: as :func:`located` gives.
         transform: deterministic preprocessing.
         cache: ``memory`` or ``disk``.
-        folder: of the cache on disk; a case is processed anew when its files or the preprocessing change.
+        folder: of the cache on disk; a case is processed anew when its files or the recipe change.
+        recipe: says what the transform does (which itself, with functions in it, cannot be hashed).
 
     Raises:
         OptionError: no such kind of cache.
     """
     from monai.data import CacheDataset, PersistentDataset
-    from monai.data.utils import pickle_hashing
 
     if cache == "memory":
         workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         return CacheDataset(data, transform, num_workers=workers, progress=False, copy_cache=False)
     if cache == "disk":
-        stamped = [{**case, "stamp": _stamp(case)} for case in data]
-        return PersistentDataset(stamped, transform, cache_dir=folder, hash_transform=pickle_hashing)
+        stamped = [{**case, "stamp": f"{_changed(case)} {recipe}"} for case in data]
+        return PersistentDataset(stamped, transform, cache_dir=folder)
     raise OptionError(f"no cache {cache!r}; choose memory or disk")
 
 
-def _stamp(case: Mapping[str, Any]) -> list[float]:
+def _changed(case: Mapping[str, Any]) -> list[float]:
+    """When each file of a case was last changed."""
     images = case["image"] if isinstance(case["image"], list) else [case["image"]]
     return [Path(path).stat().st_mtime for path in (*images, case["label"])]

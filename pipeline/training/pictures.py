@@ -104,6 +104,7 @@ def draw_curves(path: Path, rows: Sequence[dict[str, Any]]) -> None:
         right.legend(fontsize=7, loc="lower right")
     for axes in (left, right):
         axes.grid(alpha=0.2)
+        axes.set_xlim(left=0)
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=130)
 

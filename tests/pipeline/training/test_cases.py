@@ -84,3 +84,10 @@ def test_a_changed_file_is_read_anew_from_disk(tmp_path: Path) -> None:
 def test_unknown_cache(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="memory or disk"):
         preprocessed_cases([], lambda case: case, "cloud", str(tmp_path))
+
+
+def test_another_recipe_is_prepared_anew(tmp_path: Path) -> None:
+    data, reading = two_cases(tmp_path), Reading()
+    for recipe, expected in (("a", 1), ("a", 1), ("b", 2)):
+        preprocessed_cases(data, Compose([reading]), "disk", str(tmp_path / "cache"), recipe)[0]
+        assert reading.count == expected

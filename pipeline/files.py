@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-__all__ = ["replacing", "write_text"]
+from pipeline.errors import MissingFileError, UnreadableFileError
+
+__all__ = ["read_json", "replacing", "write_text"]
 
 
 @contextmanager
@@ -38,3 +42,18 @@ def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text, whole or not at all."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """Content of a JSON file of our own.
+
+    Raises:
+        MissingFileError: there is no such file.
+        UnreadableFileError: it is not JSON.
+    """
+    if not path.is_file():
+        raise MissingFileError(f"{path}: no such file")
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise UnreadableFileError(f"{path}: not readable as JSON ({error}); is it truncated?") from error

@@ -76,9 +76,9 @@ def run_training(folder: Path, tracking: str = "mlflow", device: str = "auto") -
 
 
 def _reason(error: BaseException) -> BaseException:
-    """The error of atlaseg's own that made an expression of the config fail, where there is one."""
+    """The error of atlaseg's or of the system that made an expression of the config fail, where there is one."""
     cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, AtlasegError):
+    while cause is not None and not isinstance(cause, AtlasegError | OSError):
         cause = cause.__cause__
     return error if cause is None else cause
 

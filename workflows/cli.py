@@ -91,7 +91,8 @@ def _run(name: str, words: list[str]) -> int:
     job = _parse(name, words)
     try:
         return int(job.run())
-    except AtlasegError as error:
+    except (AtlasegError, OSError) as error:
+        # the system's own: no permission, no space, a file where a folder should be
         print(f"atlaseg {name}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -125,11 +125,13 @@ def validation_scans(run: Path) -> dict[str, tuple[Path, ...]]:
     """Scans of a run's validation cases, as `atlaseg train` left them out.
 
     Raises:
-        MissingFileError: the run lacks its list of cases, or a scan has moved.
+        MissingFileError: the run lacks its list of cases.
+        UnreadableFileError: the list is damaged.
+        DatasetError: a name is not usable as a file name.
     """
-    import json
-
-    from pipeline.errors import MissingFileError
+    from pipeline.case import Case
+    from pipeline.errors import MissingFileError, UnreadableFileError
+    from pipeline.files import read_json
 
     lists, request = run / "configs" / "cases.json", run / "configs" / "request.json"
     for path in (lists, request):
@@ -137,9 +139,18 @@ def validation_scans(run: Path) -> dict[str, tuple[Path, ...]]:
             raise MissingFileError(
                 f"{path}: not there, so the validation cases are not known; name the scans instead"
             )
-    folder = Path(json.loads(request.read_text(encoding="utf-8"))["dataset"])
-    cases = json.loads(lists.read_text(encoding="utf-8"))["validation"]
-    return {case["name"]: tuple(folder / path for path in case["image"]) for case in cases}
+    try:
+        folder = Path(read_json(request)["dataset"])
+        # a Case refuses names that lead out of the folder of results
+        cases = [
+            Case(str(entry["name"]), tuple(folder / path for path in entry["image"]))
+            for entry in read_json(lists)["validation"]
+        ]
+    except (KeyError, TypeError) as error:
+        raise UnreadableFileError(
+            f"{lists}: not the cases that `atlaseg train` writes; name the scans instead"
+        ) from error
+    return {case.name: case.images for case in cases}
 
 
 def find_scans(images: tuple[Path, ...], channels: int) -> dict[str, tuple[Path, ...]]:

@@ -83,7 +83,8 @@ class Train:
 
     def _begun(self, request: dict[str, Any]) -> bool:
         """Whether OUT holds the beginning of this very run."""
-        from pipeline.errors import OptionError
+        from pipeline.errors import OptionError, UnreadableFileError
+        from pipeline.files import read_json
 
         path = self.out / "configs" / "request.json"
         if not path.is_file():
@@ -92,7 +93,9 @@ class Train:
                     f"{self.out}: not empty and not a run of atlaseg train; choose another --out"
                 )
             return False
-        earlier = json.loads(path.read_text(encoding="utf-8"))
+        earlier = read_json(path)
+        if not isinstance(earlier, dict):
+            raise UnreadableFileError(f"{path}: expected the options of a run, found something else")
         different = [key for key in request if request[key] != earlier.get(key)]
         if different:
             raise OptionError(
@@ -106,11 +109,14 @@ class Train:
         from pipeline.bundle import render_bundle
         from pipeline.datasets import read_dataset
         from pipeline.files import write_text
+        from pipeline.hardware import torch_device
+        from pipeline.training.autocast import autocast
 
         dataset = read_dataset(self.dataset)
         refuse_problems(self.dataset)
         training, validation = self._split(dataset)
         plan = self._plan(dataset)
+        autocast(torch_device(self.device), plan.training.precision)  # refuses what this device cannot do
         render_bundle(plan, self.out, training, validation, self.dataset)
         write_text(self.out / "configs" / "request.json", json.dumps(request, indent=1) + "\n")
 
@@ -154,7 +160,9 @@ class Train:
         )
 
     def _say_result(self) -> None:
-        rows = json.loads((self.out / "history.json").read_text(encoding="utf-8"))
+        from pipeline.files import read_json
+
+        rows = read_json(self.out / "history.json")
         last = [row for row in rows if "val_dice" in row][-1]
         print(
             f"Trained {last['iteration']} iterations in {last['seconds'] / 60:.1f} minutes; "

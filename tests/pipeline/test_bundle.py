@@ -32,7 +32,7 @@ from pipeline.case import Case
 from pipeline.errors import MissingFileError, UnsafeModelError
 from pipeline.network_segmenter import NetworkSegmenter
 from pipeline.plan_file import load_plan, plan_to_yaml
-from pipeline.training.checkpoint import read_torch_file
+from pipeline.training.checkpoint import load_weights, read_torch_file
 from pipeline.volume import read_image
 
 
@@ -105,6 +105,23 @@ def test_monais_check_of_the_networks_ports(tiny_run: Path, tmp_path: Path) -> N
             config_file=str(configs / name),
             device="cpu",
         )
+
+
+def test_monais_export(tiny_run: Path, tmp_path: Path) -> None:
+    """TorchScript by MONAI's ``ckpt_export`` gives what the network gives."""
+    configs = tiny_run / "configs"
+    monai.bundle.ckpt_export(
+        net_id="network_def",
+        filepath=str(tmp_path / "model.ts"),
+        ckpt_file=str(tiny_run / "models" / "model.pt"),
+        meta_file=str(configs / "metadata.json"),
+        config_file=[str(configs / "inference.yaml")],
+    )
+    network = build_plan_network(load_bundle_plan(tiny_run)).eval()
+    load_weights(network, tiny_run / "models" / "model.pt")
+    image = torch.rand(1, 1, 16, 16, 16)
+    with torch.no_grad():
+        torch.testing.assert_close(torch.jit.load(tmp_path / "model.ts")(image), network(image))
 
 
 def test_metadata(tiny_run: Path) -> None:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.files import replacing, write_text
+from pipeline.errors import MissingFileError, UnreadableFileError
+from pipeline.files import read_json, replacing, write_text
 
 
 def test_file_is_written_whole(tmp_path: Path):
@@ -49,3 +50,16 @@ def test_permissions_are_those_of_any_new_file(tmp_path: Path, mask: int):
     finally:
         os.umask(before)
     assert (tmp_path / "a.txt").stat().st_mode & 0o777 == 0o666 & ~mask
+
+
+def test_json(tmp_path: Path):
+    path = tmp_path / "a.json"
+    with pytest.raises(MissingFileError, match="no such file"):
+        read_json(path)
+    write_text(path, '{"a": [1, null]}')
+    assert read_json(path) == {"a": [1, None]}
+    for damaged in (b'{"a": [1,', b"", b"\xff\xfe", b"[" * 100_000):
+        path.write_bytes(damaged)
+        with pytest.raises(UnreadableFileError, match=r"a\.json: not readable as JSON") as error:
+            read_json(path)
+        assert "\n" not in str(error.value)

@@ -122,7 +122,7 @@ def test_exit_codes(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtu
     assert run_job(monkeypatch, Job(None, 1)) == 1
     assert run_job(monkeypatch, Job(KeyboardInterrupt())) == 130
     assert capsys.readouterr().err == "atlaseg train: interrupted\n"
-    for error in (AtlasegError("no scan"), OptionError("no such fold")):
+    for error in (AtlasegError("no scan"), OptionError("no such fold"), PermissionError("closed")):
         assert run_job(monkeypatch, Job(error)) == 2
         assert capsys.readouterr().err == f"atlaseg train: {error}\n"
     with pytest.raises(ZeroDivisionError):  # a bug shows itself

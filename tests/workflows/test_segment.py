@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -32,8 +33,6 @@ def scans(shapes_folder: Path, tmp_path: Path) -> Path:
 @pytest.fixture(scope="module")
 def two_channel_run(runs: Any, shapes_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Trained on the shapes and their negatives, as nnU-Net's layout has them."""
-    import json
-
     from workflows.train import Train
 
     data = tmp_path_factory.mktemp("two") / "data"
@@ -92,11 +91,37 @@ def test_files_and_headers(
 
 
 def test_validation_cases(tiny_run: Path, tmp_path: Path) -> None:
-    import json
-
     cases = json.loads((tiny_run / "configs" / "cases.json").read_text())["validation"]
     assert Segment((tiny_run,), tmp_path, validation=True).run() == 0
     assert [p.name for p in tmp_path.iterdir()] == [f"{case['name']}.nii.gz" for case in cases]
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"validation": [{"name": "x"}]}', '{"validation": 3}'])
+def test_damaged_list_of_cases(
+    tiny_run: Path, tmp_path: Path, content: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(tiny_run, tmp_path / "run")
+    (tmp_path / "run" / "configs" / "cases.json").write_text(content)
+    words = ["segment", str(tmp_path / "run"), "--validation", "--out", str(tmp_path / "out")]
+    assert main(words) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "cases.json" in line
+
+
+def test_names_that_lead_elsewhere(tiny_run: Path, scans: Path, tmp_path: Path) -> None:
+    shutil.copytree(tiny_run, tmp_path / "run")
+    entry = {"name": "../../precious", "image": [str(scans / "shapes_000.nii.gz")], "label": "x"}
+    (tmp_path / "run" / "configs" / "cases.json").write_text(json.dumps({"validation": [entry]}))
+    with pytest.raises(DatasetError, match="not usable as a file name"):
+        Segment((tmp_path / "run",), tmp_path / "a" / "b", validation=True).run()
+
+
+def test_out_that_cannot_be_written(
+    tiny_run: Path, scans: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    assert main(["segment", str(tiny_run), str(scans), "--out", str(tmp_path / "file")]) == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith("atlaseg segment: ")
 
 
 def test_probabilities(tiny_run: Path, scans: Path, tmp_path: Path) -> None:

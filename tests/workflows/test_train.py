@@ -191,6 +191,7 @@ def test_refuses_a_folder_that_holds_something_else(runs: Any, tmp_path: Path) -
         ({"fold": -1}, OptionError, "choose 0 to 4"),
         ({"minutes": 1.0}, OptionError, "either --epochs or --minutes"),
         ({"device": "tpu"}, OptionError, "no device 'tpu'"),
+        ({"overrides": ("training.precision=fp16",)}, OptionError, "fp16 needs a GPU"),
         ({"method": "unet++"}, OptionError, "unet"),
         ({"memory": "much"}, OptionError, "much"),
         ({"plan": Path("missing.yaml"), "epochs": None}, MissingFileError, "no such plan"),
@@ -200,8 +201,9 @@ def test_refuses_a_folder_that_holds_something_else(runs: Any, tmp_path: Path) -
 def test_refuses_options(
     runs: Any, tmp_path: Path, options: dict[str, Any], error: type[Exception], message: str
 ) -> None:
+    options = dict(options)
     with pytest.raises(error, match=message):
-        runs.job(tmp_path / "run", **options).run()
+        runs.job(tmp_path / "run", *options.pop("overrides", ()), **options).run()
     assert not (tmp_path / "run").exists()
 
 
@@ -243,6 +245,24 @@ def test_a_data_set_that_has_moved(runs: Any, shapes_folder: Path, tmp_path: Pat
     (data / "imagesTr" / "shapes_001.nii.gz").unlink()
     with pytest.raises(MissingFileError, match=r"shapes_001\.nii\.gz: no such file"):
         job.run()
+
+
+@pytest.mark.parametrize("file", ["configs/request.json", "models/checkpoint.pt"])
+def test_damaged_files_of_the_run(
+    runs: Any, tiny_run: Path, tmp_path: Path, file: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(tiny_run, run)
+    (run / file).write_bytes((run / file).read_bytes()[:100])
+    assert main(command(runs.job(run))[3:]) == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith(f"atlaseg train: {run / file}: not ")
+
+
+def test_out_that_cannot_be_made(runs: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").touch()
+    assert main(command(runs.job(tmp_path / "file"))[3:]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert str(tmp_path / "file") in line
 
 
 def test_diverging_training_says_what_to_do(runs: Any, tmp_path: Path) -> None:

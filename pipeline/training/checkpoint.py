@@ -101,6 +101,10 @@ class Checkpoint:
         engine.add_event_handler(Events.COMPLETED, self.write)
 
     def _write_when_due(self, engine: Engine) -> None:
+        if engine.should_terminate or engine.state.epoch == engine.state.max_epochs:
+            # The end follows at once and is kept there. A checkpoint without it would leave an engine with no
+            # epoch to go, which ignite begins anew.
+            return
         if time.monotonic() - self._written >= self.seconds:
             self.write(engine)
 

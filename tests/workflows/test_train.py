@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,8 +19,11 @@ import pytest
 import torch
 
 from pipeline.errors import DatasetError, DivergenceError, MissingFileError, OptionError, PlanError
+from pipeline.training import checkpoint
 from pipeline.training.checkpoint import read_torch_file
 from pipeline.training.clipping import GradientClipping
+from pipeline.training.keeper import ModelKeeper
+from pipeline.training.pictures import RunPictures
 from workflows.cli import main
 from workflows.train import Train
 
@@ -122,6 +127,36 @@ def test_goes_on_after_an_interruption_to_the_same_result(
     assert "Resuming after epoch 1 (checkpoint.pt)" in said
     assert same_weights(tmp_path / "cut", whole)
     assert timeless(tmp_path / "cut") == timeless(whole)
+
+
+@pytest.mark.parametrize(
+    "where", [(ModelKeeper, "_finish"), (RunPictures, "draw")], ids=["keeper", "pictures"]
+)
+@pytest.mark.parametrize("overrides", [(), ("training.validate_every=3",)], ids=["each", "third"])
+def test_interrupted_after_the_last_epoch(
+    runs: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    where: tuple[type, str],
+    overrides: tuple[str, ...],
+) -> None:
+    """The last checkpoint then says that there is more to do, but the engine has no epoch to go."""
+    clock = itertools.count(step=1000)  # a checkpoint is due after every epoch
+    monkeypatch.setattr(checkpoint, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    whole = runs.train(tmp_path / "whole", *overrides, epochs=4)
+    job = runs.job(tmp_path / "cut", *overrides, epochs=4)
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(*where, interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            job.run()
+    job.run()
+    assert same_weights(tmp_path / "cut", whole)
+    assert timeless(tmp_path / "cut") == timeless(whole)
+    assert (tmp_path / "cut" / "overlay.png").is_file()
 
 
 def test_a_finished_run_is_left_alone(
@@ -282,8 +317,8 @@ def test_minutes(runs: Any, tmp_path: Path) -> None:
     assert rows[-1]["seconds"] >= 0.6
     assert "val_dice" in rows[-1]
     assert rows[-1]["lr"] < rows[0]["lr"]
-    checkpoint = read_torch_file(run / "models" / "checkpoint.pt")
-    assert checkpoint["parts"]["keeper"]["finished"]
+    state = read_torch_file(run / "models" / "checkpoint.pt")
+    assert state["parts"]["keeper"]["finished"]
 
 
 def test_early_stopping(runs: Any, tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ __all__ = [
     "holds_another_run",
     "load_bundle_plan",
     "network_component",
+    "refresh_bundle",
     "render_bundle",
     "render_config",
     "template",
@@ -126,6 +127,26 @@ def render_bundle(
         dataset_dir: folder to which paths are made relative where they lie in it.
     """
     configs = folder / "configs"
+    _write_configs(plan, folder, dataset_dir)
+    write_text(configs / "cases.json", _cases_text(training, validation, dataset_dir))
+    save_plan(plan, configs / "plan.yaml")
+
+
+def refresh_bundle(folder: Path, dataset_dir: Path) -> None:
+    """Render the configs of a run anew from its plan, so that going on with a run trusts nothing but data.
+
+    Args:
+        folder: of the run, which may be somebody else's.
+        dataset_dir: folder of the data set.
+
+    Raises:
+        PlanError, UnsafeModelError: see :func:`load_bundle_plan`.
+    """
+    _write_configs(load_bundle_plan(folder), folder, dataset_dir)
+
+
+def _write_configs(plan: Plan, folder: Path, dataset_dir: Path) -> None:
+    configs = folder / "configs"
     root = {"bundle_root": _root_expression(folder)}
     directory = str(dataset_dir.resolve())
     values = {
@@ -138,8 +159,6 @@ def render_bundle(
         write_text(configs / name, render_config(name, plan, values[name]))
     write_text(configs / "logging.conf", template("logging.conf"))
     write_text(configs / "metadata.json", json.dumps(_metadata(plan), indent=2) + "\n")
-    write_text(configs / "cases.json", _cases_text(training, validation, dataset_dir))
-    save_plan(plan, configs / "plan.yaml")
 
 
 def holds_another_run(

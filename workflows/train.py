@@ -62,11 +62,14 @@ class Train:
             OptionError: OUT holds a run of another command, or options exclude each other.
             DatasetError: the data set has errors that `atlaseg check` lists.
         """
+        from pipeline.bundle import refresh_bundle
         from pipeline.network_segmenter import run_training
 
         request = self._request()
         begun = self._begun(request)
-        if not begun:
+        if begun:
+            refresh_bundle(self.out, self.dataset)
+        else:
             self._prepare(request)
         print(f"{'Resuming' if begun else 'Training'} in {self.out}", file=sys.stderr)
         run_training(self.out, self.tracking, self.device)

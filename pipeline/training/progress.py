@@ -43,7 +43,7 @@ class ProgressBar:
         self._bar = tqdm(
             total=100,
             disable=not self.enabled,
-            bar_format="{desc} {percentage:3.0f}%|{bar}|{postfix}",
+            bar_format="{percentage:3.0f}%|{bar}| {desc}",
             desc="training",
             dynamic_ncols=True,
             leave=True,
@@ -56,8 +56,8 @@ class ProgressBar:
         dice = f", Dice {scores[-1][1]:.3f}" if scores else ""
         left = self.budget.remaining
         clock = "--:--" if math.isnan(left) else f"{int(left) // 60}:{int(left) % 60:02d}"
-        self._bar.set_postfix_str(
-            f" loss {self.history.recent_loss:.3f}{dice}, "
+        self._bar.set_description_str(
+            f"loss {self.history.recent_loss:.3f}{dice}, "
             f"{self.history.patches_per_second:.1f} patches/s, {clock} left",
             refresh=False,
         )

@@ -32,7 +32,7 @@ def test_what_it_says(tmp_path: object, capsys: pytest.CaptureFixture[str]) -> N
     run(tmp_path, True)
     shown = capsys.readouterr().err
     last = shown.rstrip().rsplit("\r", 1)[-1]
-    assert last.startswith("training 100%")
+    assert last.startswith("100%|")
     assert "loss 1.250, Dice 0.500" in shown
     assert "patches/s" in last
     assert "left" in last

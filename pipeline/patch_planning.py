@@ -24,8 +24,8 @@ PADDING = 1.25
 COMPARABLE = 2.0
 #: Share of the budget that the estimate may fill; the rest is for patches that wait and for fragmentation.
 USABLE = 0.9
-#: Channels of the finest level, and the most that any level has.
-FIRST_CHANNELS, MOST_CHANNELS = 32, 320
+#: Most channels that any level has.
+MOST_CHANNELS = 320
 #: Largest patch, in voxels: on a CPU more would leave too few steps in the time that people have.
 _MOST_VOXELS = {"cpu": 64**3, "cuda": 160**3}
 #: Batches on a GPU hold at most this share of the data set's voxels (as in nnU-Net), and so many patches.
@@ -75,7 +75,7 @@ def choose_network(
     else:
         names, why = ["standard", "precision"], f"3 levels down suit scans of {scan} voxels"
     for name in names:
-        network = _sized(method, name, shape, spacing)
+        network = _sized(method, name, shape, spacing, first_channels(method, device))
         if network is not None:
             shallow = name == "precision" and depth is None
             return network, f"scans of {scan} voxels are too small for 3 halvings" if shallow else why
@@ -84,13 +84,24 @@ def choose_network(
     raise PlanError(f"{asked} needs at least 4 voxels at the bottom; scans of {scan} are too small: {advice}")
 
 
-def _sized(method: str, depth: str, shape: Sequence[float], spacing: Spacing) -> NetworkPlan | None:
+def first_channels(method: str, device: str) -> int:
+    """Channels of the finest level: half as many on a CPU for networks that hold them at full resolution.
+
+    MONAI's U-Net halves the resolution in its first convolution; the others take about eight times as long for
+    each of these channels.
+    """
+    return 32 if method == "unet" or device != "cpu" else 16
+
+
+def _sized(
+    method: str, depth: str, shape: Sequence[float], spacing: Spacing, first: int
+) -> NetworkPlan | None:
     """The network at a depth, or ``None`` where the scans are too small for it."""
     levels = depth_levels(depth)
     strides = choose_strides(shape, spacing, levels)
     if len(strides) < levels:
         return None
-    channels = tuple(min(FIRST_CHANNELS * 2**i, MOST_CHANNELS) for i in range(levels + 1))
+    channels = tuple(min(first * 2**i, MOST_CHANNELS) for i in range(levels + 1))
     network = adapted(NetworkPlan(method, cast(Depth, depth), channels, strides))
     # some networks halve every axis, whatever was asked for
     if any(n * PADDING < BOTTOM * d for n, d in zip(shape, divisor(network), strict=True) if d > 1):

@@ -19,7 +19,7 @@ from pipeline.errors import PlanError
 from pipeline.fingerprint import Fingerprint, compute_fingerprint
 from pipeline.hardware import bf16_is_fast
 from pipeline.memory import estimate_training_memory
-from pipeline.patch_planning import USABLE, choose_batch_size, choose_network, choose_patch
+from pipeline.patch_planning import MOST_CHANNELS, USABLE, choose_batch_size, choose_network, choose_patch
 from pipeline.plan import InferencePlan, Normalisation, Plan, Spacing, TrainingPlan
 from pipeline.plan_file import override_plan, plan_from_dict, plan_to_dict
 
@@ -318,7 +318,11 @@ def _explain_the_rest(plan: Plan, fingerprint: Fingerprint, device: str, reasons
     reasons["orientation"] = f"every scan is turned to right, anterior, superior first (stored: {stored})"
     factors = "; ".join("x".join(str(f) for f in stride) for stride in plan.network.strides)
     reasons["network.name"] = "asked for" if plan.network.name != "unet" else "the default"
-    reasons["network.channels"] = "32 features at the finest level, doubled at each level down, at most 320"
+    first = plan.network.channels[0]
+    reasons["network.channels"] = (
+        f"{first} features at the finest level, doubled at each level down, at most {MOST_CHANNELS}"
+        + ("" if first == 32 else "; more at full resolution leave a CPU too few steps")
+    )
     reasons["network.strides"] = (
         f"{factors}: an axis is halved once its voxels are comparable (within 2 times) with the finest, and "
         "as long as 4 voxels remain"

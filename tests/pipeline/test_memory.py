@@ -62,7 +62,7 @@ def test_parameters_by_hand() -> None:
     """AdamW: weight, gradient, two moments of four bytes each."""
     from pipeline.networks.table import build_network
 
-    made = plan()
+    made = replace(plan(), training=replace(plan().training, ema=None))
     network = build_network(
         made.network, spatial_dims=3, in_channels=1, out_channels=3, patch_size=made.patch_size
     )

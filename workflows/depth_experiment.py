@@ -31,7 +31,7 @@ class DepthExperiment:
     """Which shapes."""
     cases: int = 20
     """Labelled cases to make; a quarter of them is held out."""
-    minutes: float = 2.0
+    minutes: float = 6.0
     """Training time of each network."""
     seed: int = 0
     """Of everything random."""

@@ -32,7 +32,7 @@ class Segment:
     validation: bool = False
     """Label the validation cases of the run; then name the run alone."""
     tta: bool = False
-    """Test-time augmentation: average over mirrored and shifted copies; 8 times slower, a little better."""
+    """Test-time augmentation: average over mirrored and shifted copies. 8 times slower; see if you gain by it."""
     probabilities: bool = False
     """Also write NAME_probabilities.nii.gz, 4-D, one volume per label, background first."""
     device: str = "auto"

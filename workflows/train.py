@@ -28,8 +28,8 @@ class Train:
     """Folder of the data set: Medical Segmentation Decathlon, nnU-Net raw, or images/ and labels/."""
     out: Path
     """Folder of the run; made if it is not there."""
-    method: str = "unet"
-    """Network: unet, attention-unet, fcn, dynunet or segresnet."""
+    method: str | None = None
+    """Network: unet (the default), attention-unet, fcn, dynunet or segresnet (not with --plan)."""
     fold: int = 0
     """Which fold is kept for validation, from 0."""
     folds: int = 5
@@ -46,8 +46,8 @@ class Train:
     """Values of the plan to replace, such as training.learning_rate=0.01 patch_size=[64,64,64]."""
     depth: Literal["context", "standard", "precision"] | None = None
     """Levels down of the network: context 4, standard 3, precision 2 (not with --plan)."""
-    memory: str = "8GB"
-    """Memory that training may take (not with --plan)."""
+    memory: str | None = None
+    """Memory that training may take, such as 500MB; by default 8GB (not with --plan)."""
     device: str = "auto"
     """auto (a GPU where there is one), cpu or cuda."""
     seed: int = 0
@@ -141,9 +141,12 @@ class Train:
         from workflows.plan import gigabytes
 
         if self.plan is not None:
-            if self.epochs is not None or self.minutes is not None or self.depth is not None:
+            said = [
+                n for n in ("method", "depth", "memory", "epochs", "minutes") if getattr(self, n) is not None
+            ]
+            if said:
                 raise OptionError(
-                    "--plan already says epochs, minutes and depth: change them with --override"
+                    f"--plan already says what --{said[0]} would: change it in the plan or by --override"
                 )
             plan = override_plan(load_plan(self.plan), [f"training.seed={self.seed}", *self.override])
             check_plan(plan, choose_device(self.device))
@@ -152,8 +155,8 @@ class Train:
             raise OptionError("give either --epochs or --minutes, not both")
         return plan_for(
             dataset,
-            method=self.method,
-            memory_gb=gigabytes(self.memory),
+            method=self.method or "unet",
+            memory_gb=gigabytes(self.memory or "8GB"),
             device=choose_device(self.device),
             minutes=self.minutes,
             epochs=self.epochs,

@@ -212,13 +212,6 @@ def test_tracking_and_device_may_change(runs: Any, tiny_run: Path, tmp_path: Pat
     assert runs.job(tmp_path / "run", device="auto").run() == 0
 
 
-def test_refuses_a_folder_that_holds_something_else(runs: Any, tmp_path: Path) -> None:
-    (tmp_path / "thesis.tex").touch()
-    with pytest.raises(OptionError, match="not empty and not a run of atlaseg train"):
-        runs.job(tmp_path).run()
-    assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
-
-
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
@@ -230,7 +223,12 @@ def test_refuses_a_folder_that_holds_something_else(runs: Any, tmp_path: Path) -
         ({"method": "unet++"}, OptionError, "unet"),
         ({"memory": "much"}, OptionError, "much"),
         ({"plan": Path("missing.yaml"), "epochs": None}, MissingFileError, "no such plan"),
-        ({"plan": Path("missing.yaml")}, OptionError, "--plan already says epochs"),
+        ({"plan": Path("missing.yaml")}, OptionError, "--plan already says what --epochs would"),
+        (
+            {"plan": Path("p"), "epochs": None, "method": "unet"},
+            OptionError,
+            "--plan already says what --method",
+        ),
     ],
 )
 def test_refuses_options(

@@ -20,7 +20,7 @@ CENTRES_PER_STRUCTURE = 2000
 
 
 class PatchCutter(Protocol):
-    """Cuts one augmented patch out of a whole case, such as ``pipeline.transforms.PatchDeformer``."""
+    """Cuts one augmented patch out of a whole case, such as ``pipeline.transforms.deformation.PatchDeformer``."""
 
     def set_random_state(self, seed: int) -> Any:
         """Make the next patch repeatable."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,7 +10,14 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from pipeline.errors import AtlasegError, GeometryError, NotFittedError, OptionError
+from pipeline.errors import (
+    AtlasegError,
+    DatasetError,
+    GeometryError,
+    NotFittedError,
+    OptionError,
+    PlanError,
+)
 from pipeline.hardware import torch_device
 from pipeline.plan import Plan
 from pipeline.segmenter import Segmentation
@@ -21,6 +29,9 @@ if TYPE_CHECKING:
     from pipeline.case import Case, Dataset
 
 __all__ = ["NetworkSegmenter", "network_grid_transform", "run_training"]
+
+#: How torch says, on a CPU and on a GPU, in errors that have no class of their own, that memory is exhausted.
+_NO_MEMORY = re.compile("can't allocate memory|not enough memory|out of memory", re.IGNORECASE)
 
 
 def network_grid_transform(plan: Plan) -> Callable[[dict[str, Any]], dict[str, Any]]:
@@ -55,7 +66,7 @@ def run_training(folder: Path, tracking: str = "mlflow", device: str = "auto") -
 
     Raises:
         OptionError: there is no such device.
-        AtlasegError: whatever stops training, such as a missing file.
+        AtlasegError: whatever stops training, such as a missing file or too little memory.
     """
     from monai.bundle import ConfigWorkflow
 
@@ -71,14 +82,19 @@ def run_training(folder: Path, tracking: str = "mlflow", device: str = "auto") -
         workflow.initialize()
         workflow.run()
         workflow.finalize()
-    except RuntimeError as error:
+    except (RuntimeError, MemoryError) as error:
         raise _reason(error) from error
 
 
 def _reason(error: BaseException) -> BaseException:
-    """The error of atlaseg's or of the system that made an expression of the config fail, where there is one."""
+    """What really made an expression of the config fail: atlaseg's own error, the system's, or too little memory."""
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, AtlasegError | OSError):
+        if isinstance(cause, MemoryError) or _NO_MEMORY.search(str(cause)):
+            return PlanError(
+                "training ran out of memory: lower training.batch_size or patch_size by --override, or plan for less "
+                f"by --memory ({str(cause).splitlines()[0] if str(cause) else 'no more to be had'})"
+            )
         cause = cause.__cause__
     return error if cause is None else cause
 
@@ -115,13 +131,19 @@ class NetworkSegmenter:
         """Train on the labelled cases, of which every n-th by name is kept for validation.
 
         Raises:
-            OptionError: no folder was given.
+            OptionError: no folder was given, or ``validation`` is out of range.
+            DatasetError: fewer than two cases have labels.
         """
         labelled = dataset.labelled
-        step = max(2, round(1 / self.validation)) if self.validation > 0 else len(labelled) + 1
-        kept = labelled[step - 1 :: step] or labelled[-1:]
+        if not 0 < self.validation <= 0.5:
+            raise OptionError(f"validation must be more than 0 and at most 0.5, found {self.validation:g}")
+        if len(labelled) < 2:
+            raise DatasetError(
+                f"{dataset.name}: {len(labelled)} labelled cases; one must be kept for validation, so give at least 2"
+            )
+        kept = labelled[round(1 / self.validation) - 1 :: round(1 / self.validation)] or labelled[-1:]
         names = {case.name for case in kept}
-        return self.fit_split(dataset, [c for c in labelled if c.name not in names] or labelled, kept)
+        return self.fit_split(dataset, [case for case in labelled if case.name not in names], kept)
 
     def fit_split(self, dataset: Dataset, training: Sequence[Case], validation: Sequence[Case]) -> Self:
         """Train on given cases and validate on others; goes on where an interrupted call stopped.

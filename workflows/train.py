@@ -50,8 +50,8 @@ class Train:
     """Memory that training may take, such as 500MB; by default 8GB (not with --plan)."""
     device: str = "auto"
     """auto (a GPU where there is one), cpu or cuda."""
-    seed: int = 0
-    """Of everything random in training."""
+    seed: int | None = None
+    """Of everything random in training; by default 0, or what --plan says."""
     tracking: Literal["mlflow", "none"] = "mlflow"
     """Experiment tracking: mlflow writes a local sqlite file into OUT/mlflow; nothing leaves the machine."""
 
@@ -80,7 +80,7 @@ class Train:
         """What was asked for, as far as it changes the result."""
         request = {k: v for k, v in asdict(self).items() if k not in ("out", "tracking", "device")}
         request["dataset"] = str(self.dataset.resolve())
-        request["plan"] = None if self.plan is None else self.plan.read_text() if self.plan.is_file() else ""
+        request["plan"] = None if self.plan is None else _text(self.plan)
         request["override"] = list(self.override)
         return request
 
@@ -148,7 +148,8 @@ class Train:
                 raise OptionError(
                     f"--plan already says what --{said[0]} would: change it in the plan or by --override"
                 )
-            plan = override_plan(load_plan(self.plan), [f"training.seed={self.seed}", *self.override])
+            seed = [] if self.seed is None else [f"training.seed={self.seed}"]
+            plan = override_plan(load_plan(self.plan), [*seed, *self.override])
             check_plan(plan, choose_device(self.device))
             return plan
         if self.epochs is not None and self.minutes is not None:
@@ -161,7 +162,7 @@ class Train:
             minutes=self.minutes,
             epochs=self.epochs,
             depth=self.depth,
-            seed=self.seed,
+            seed=self.seed or 0,
             overrides=self.override,
         )
 
@@ -176,6 +177,11 @@ class Train:
         )
         print(f"Pictures: {self.out / 'curves.png'}, {self.out / 'overlay.png'}")
         print(f"Label scans with: atlaseg segment {self.out} SCANS --out LABELS")
+
+
+def _text(path: Path) -> str:
+    """A file's text for comparison, whatever it holds; `load_plan` says what is wrong with it."""
+    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
 
 
 def only_configs(folder: Path) -> bool:

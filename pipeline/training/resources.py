@@ -49,12 +49,12 @@ def attached(handler: Any) -> Any:
     return handler
 
 
-def patch_workers(device: torch.device) -> int:
+def patch_workers(device: torch.device | str) -> int:
     """Threads that prepare patches: none on one core, else a few beside the network."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if cores == 1:
         return 0
-    return min(4, cores - 1) if device.type == "cuda" else min(2, cores // 2)
+    return min(4, cores - 1) if torch.device(device).type == "cuda" else min(2, cores // 2)
 
 
 def resume_or_start(trainer: Any, checkpoint: Checkpoint, keeper: ModelKeeper, batches: PatchBatches) -> None:

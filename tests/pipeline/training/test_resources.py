@@ -47,7 +47,7 @@ def test_attached() -> None:
 )
 def test_workers(monkeypatch: pytest.MonkeyPatch, cores: int, device: str, workers: int) -> None:
     monkeypatch.setattr(resources.os, "sched_getaffinity", lambda _: set(range(cores)), raising=False)
-    assert patch_workers(torch.device(device)) == workers
+    assert patch_workers(torch.device(device)) == patch_workers(device) == workers
 
 
 @pytest.mark.parametrize("finished", [False, True])

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import os
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from monai.transforms import Transform
 
 from pipeline.errors import MissingFileError, OptionError
 
@@ -36,6 +38,25 @@ def located(cases: Sequence[Mapping[str, Any]], folder: str) -> list[dict[str, A
     return result
 
 
+_READING = threading.Lock()
+
+
+class _OneAtATime(Transform):
+    """A transform that never runs in two threads.
+
+    MONAI's ``NibabelReader`` keeps the names of the files that it reads on itself: two threads that share it get
+    each other's channels and labels.
+    """
+
+    def __init__(self, transform: Callable[[Any], Any]) -> None:
+        self.transform = transform
+
+    def __call__(self, case: Any) -> Any:
+        # one lock for all: training and validation share their transform
+        with _READING:
+            return self.transform(case)
+
+
 def preprocessed_cases(
     data: Sequence[dict[str, Any]],
     transform: Callable[[Any], Any],
@@ -57,9 +78,9 @@ def preprocessed_cases(
     """
     from monai.data import CacheDataset, PersistentDataset
 
+    transform = _OneAtATime(transform)
     if cache == "memory":
-        workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        return CacheDataset(data, transform, num_workers=workers, progress=False, copy_cache=False)
+        return CacheDataset(data, transform, num_workers=0, progress=False, copy_cache=False)
     if cache == "disk":
         stamped = [{**case, "stamp": f"{_changed(case)} {recipe}"} for case in data]
         return PersistentDataset(stamped, transform, cache_dir=folder)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -91,3 +93,24 @@ def test_another_recipe_is_prepared_anew(tmp_path: Path) -> None:
     for recipe, expected in (("a", 1), ("a", 1), ("b", 2)):
         preprocessed_cases(data, Compose([reading]), "disk", str(tmp_path / "cache"), recipe)[0]
         assert reading.count == expected
+
+
+@pytest.mark.parametrize("cache", ["memory", "disk"])
+def test_threads_do_not_run_the_transform_together(tmp_path: Path, cache: str) -> None:
+    """MONAI's reader of NIfTI files mixes up the files of threads that use it together."""
+    inside, most = [0], [0]
+
+    def transform(case: dict[str, Any]) -> dict[str, torch.Tensor]:
+        inside[0] += 1
+        most[0] = max(most[0], inside[0])
+        time.sleep(0.02)
+        inside[0] -= 1
+        return {key: torch.from_numpy(np.load(case[key])) for key in ("image", "label")}
+
+    data = two_cases(tmp_path)
+    with ThreadPoolExecutor(4) as executor:
+        made = executor.map(
+            lambda i: preprocessed_cases(data, transform, cache, f"{tmp_path}/{i}")[i % 2], range(4)
+        )
+        assert [case["image"].tolist() for case in made] == [[0] * 3, [1] * 3] * 2
+    assert most == [1]

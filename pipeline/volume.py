@@ -222,7 +222,8 @@ def read_image(paths: Path | Sequence[Path]) -> MetaTensor:
             )
         image = _open(path)
         voxels = _voxels(image, path).astype(np.float32)
-        channels.extend(np.moveaxis(voxels.reshape(*_spatial(voxels.shape), -1), -1, 0))
+        volumes: npt.NDArray[np.float32] = voxels.reshape(*_spatial(voxels.shape), -1)
+        channels.extend(np.moveaxis(volumes, -1, 0))
     meta = {"filename_or_obj": str(files[0])}
     return MetaTensor(
         torch.from_numpy(np.stack(channels)), affine=torch.from_numpy(first.affine.copy()), meta=meta

@@ -1,0 +1,1 @@
+"""Label fusion: one rule per file, all on the same candidates."""

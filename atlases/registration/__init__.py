@@ -1,0 +1,1 @@
+"""Registration: stages, engines behind one protocol, transforms."""

@@ -1,0 +1,114 @@
+"""The protocol that every registration engine satisfies, and the table of engines."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
+
+from atlases.registration.stage import Stage
+from pipeline.errors import AtlasegError, OptionError
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk
+
+    from atlases.registration.transform import Transform
+
+__all__ = ["ENGINES", "Problem", "RegistrationEngine", "RegistrationError", "check_stages", "make_engine"]
+
+
+class RegistrationError(AtlasegError, RuntimeError):
+    """An engine could not register a pair of images."""
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """A pair of images as engines get it: float32, intensities rescaled to [0, 1], checked, at least 4 voxels wide.
+
+    Args:
+        fixed: the image that stays; its grid is where the metric is computed.
+        moving: the image that is carried to it.
+        initial: where to begin, fixed -> moving points.
+        fixed_mask: uint8 on the grid of ``fixed``, 1 where the metric counts, or ``None``.
+        moving_mask: the same for ``moving``.
+        seed: of everything random.
+        threads: at most so many.
+    """
+
+    fixed: sitk.Image
+    moving: sitk.Image
+    initial: Transform
+    fixed_mask: sitk.Image | None = None
+    moving_mask: sitk.Image | None = None
+    seed: int = 0
+    threads: int = 1
+
+
+@runtime_checkable
+class RegistrationEngine(Protocol):
+    """Runs stages with one library."""
+
+    name: ClassVar[str]
+    #: kinds and metrics that the library has
+    kinds: ClassVar[frozenset[str]]
+    metrics: ClassVar[frozenset[str]]
+
+    def register(self, problem: Problem, stages: Sequence[Stage]) -> Transform:
+        """The whole mapping fixed -> moving points, ``problem.initial`` included.
+
+        Args:
+            problem: the images.
+            stages: complete, as :func:`atlases.registration.presets.complete` makes them.
+
+        Raises:
+            RegistrationError: the library gave up, in one line with its reason.
+        """
+        ...
+
+
+#: Engine by name: module, class, the package that pip installs for it, the module that shows it is there.
+ENGINES: dict[str, tuple[str, str, str, str]] = {
+    "elastix": ("atlases.registration.elastix", "ElastixEngine", "itk-elastix", "itk"),
+    "ants": ("atlases.registration.ants", "AntsEngine", "antspyx", "ants"),
+    "simpleitk": ("atlases.registration.simpleitk", "SimpleItkEngine", "SimpleITK", "SimpleITK"),
+    "greedy": ("atlases.registration.greedy", "GreedyEngine", "atlaseg[greedy]", "picsl_greedy"),
+}
+
+
+def make_engine(name: str) -> RegistrationEngine:
+    """Engine by name.
+
+    Raises:
+        OptionError: there is no such engine, or its library is not installed.
+    """
+    if name not in ENGINES:
+        raise OptionError(f"no registration engine {name!r}; choose one of {', '.join(ENGINES)}")
+    module, kind, package, library = ENGINES[name]
+    if find_spec(library) is None:
+        raise OptionError(f"engine {name} needs a library that is not installed: pip install '{package}'")
+    engine: RegistrationEngine = getattr(import_module(module), kind)()
+    return engine
+
+
+def check_stages(engine: RegistrationEngine, stages: Sequence[Stage]) -> None:
+    """Refuse what an engine lacks, and say which one has it.
+
+    Raises:
+        OptionError: a kind of transform or a metric that the engine does not have.
+    """
+    for stage in stages:
+        if stage.kind not in engine.kinds:
+            raise OptionError(f"{engine.name} has no {stage.kind} stage; {_who('kinds', stage.kind)}")
+        if stage.metric is not None and stage.metric not in engine.metrics:
+            raise OptionError(f"{engine.name} has no metric {stage.metric}; {_who('metrics', stage.metric)}")
+
+
+def _who(what: str, wanted: str) -> str:
+    """Which engines have it, as advice."""
+    having = []
+    for name, (module, kind, _, _) in ENGINES.items():
+        if wanted in getattr(getattr(import_module(module), kind), what):
+            having.append(name)
+    return f"engines that have it: {', '.join(having)}" if having else "no engine has it"

@@ -1,0 +1,95 @@
+"""What to register with: the kind of transform, and everything about it that can be chosen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from pipeline.errors import OptionError
+
+__all__ = ["KINDS", "METRICS", "STAGES_OF", "Kind", "Metric", "Stage", "stages_of"]
+
+Kind = Literal["rigid", "similarity", "affine", "bspline", "syn", "deformable", "tps"]
+Metric = Literal["ssd", "mi", "ncc", "lncc"]
+KINDS: tuple[str, ...] = get_args(Kind)
+METRICS: tuple[str, ...] = get_args(Metric)
+
+#: What a user who names one transform gets: each stage begins where the one before ended.
+STAGES_OF: dict[str, tuple[Kind, ...]] = {
+    "rigid": ("rigid",),
+    "similarity": ("rigid", "similarity"),
+    "affine": ("rigid", "affine"),
+    "bspline": ("rigid", "affine", "bspline"),
+    "syn": ("rigid", "affine", "syn"),
+    "deformable": ("rigid", "affine", "deformable"),
+    "tps": ("tps",),
+}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of a registration. What is ``None`` is chosen from the data (:mod:`atlases.registration.presets`).
+
+    Args:
+        kind: ``rigid`` (6 parameters), ``similarity`` (7), ``affine`` (12), ``bspline`` (free-form, cubic),
+            ``syn`` (symmetric diffeomorphic, ANTs), ``deformable`` (a dense displacement field), ``tps``
+            (thin-plate spline through landmarks; takes no metric).
+        metric: ``ssd`` (mean squared difference), ``mi`` (mutual information), ``ncc`` (correlation over the
+            whole image), ``lncc`` (correlation in a window around each voxel).
+        metric_radius: of the window of ``lncc``, voxels.
+        shrink: factor of each level of the pyramid, coarse to fine, such as ``(4, 2, 1)``.
+        smoothing_mm: standard deviation of the Gaussian at each level, mm.
+        iterations: most iterations at each level.
+        grid_spacing_mm: distance of the control points of a B-spline at the finest level, mm.
+        samples: voxels drawn for the metric at each iteration; 0 for all of them.
+    """
+
+    kind: Kind
+    metric: Metric | None = None
+    metric_radius: int | None = None
+    shrink: tuple[int, ...] | None = None
+    smoothing_mm: tuple[float, ...] | None = None
+    iterations: tuple[int, ...] | None = None
+    grid_spacing_mm: float | None = None
+    samples: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise OptionError(f"no transform {self.kind!r}; choose one of {', '.join(KINDS)}")
+        if self.metric is not None and self.metric not in METRICS:
+            raise OptionError(f"no metric {self.metric!r}; choose one of {', '.join(METRICS)}")
+        levels = {len(v) for v in (self.shrink, self.smoothing_mm, self.iterations) if v is not None}
+        if len(levels) > 1 or levels == {0}:
+            raise OptionError(
+                f"{self.kind}: shrink, smoothing and iterations must name the same number of levels"
+            )
+        if any(s < 1 for s in self.shrink or ()):
+            raise OptionError(f"{self.kind}: shrink factors must be at least 1, found {self.shrink}")
+        if any(s < 0 for s in self.smoothing_mm or ()):
+            raise OptionError(f"{self.kind}: smoothing must be at least 0 mm, found {self.smoothing_mm}")
+        if any(n < 1 for n in self.iterations or ()):
+            raise OptionError(f"{self.kind}: iterations must be at least 1, found {self.iterations}")
+        if self.grid_spacing_mm is not None and self.grid_spacing_mm <= 0:
+            raise OptionError(
+                f"{self.kind}: grid spacing must be more than 0 mm, found {self.grid_spacing_mm}"
+            )
+        if self.samples is not None and self.samples < 0:
+            raise OptionError(f"{self.kind}: samples must be 0 (all) or more, found {self.samples}")
+        if self.metric_radius is not None and self.metric_radius < 1:
+            raise OptionError(
+                f"{self.kind}: metric radius must be at least 1 voxel, found {self.metric_radius}"
+            )
+
+
+def stages_of(transform: str) -> tuple[Stage, ...]:
+    """Stages of a transform by its name, everything else left to the data.
+
+    >>> [stage.kind for stage in stages_of("bspline")]
+    ['rigid', 'affine', 'bspline']
+
+    Raises:
+        OptionError: there is no such transform.
+    """
+    if transform not in STAGES_OF:
+        raise OptionError(f"no transform {transform!r}; choose one of {', '.join(STAGES_OF)}")
+    return tuple(Stage(kind) for kind in STAGES_OF[transform])

@@ -1,0 +1,134 @@
+"""Transforms: ITK's, from points of the fixed image to points of the moving image (pull-back)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from atlases.registration.frames import flip_points, matrix_between_frames
+from pipeline.errors import OptionError
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk
+
+__all__ = ["Transform"]
+
+
+class Transform:
+    """Maps points of a fixed image to points of a moving image.
+
+    Args:
+        itk: the mapping, in ITK's LPS+ mm; a composite is applied last element first, as ITK does.
+        inverse: the mapping back, where it is known (SyN gives it); else it is worked out when asked for.
+
+    >>> shift = Transform.from_matrix(np.array([[1., 0, 0, 5], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]))
+    >>> shift.points(np.array([[1., 2, 3]])).tolist()
+    [[6.0, 2.0, 3.0]]
+    """
+
+    def __init__(self, itk: sitk.Transform, inverse: sitk.Transform | None = None) -> None:
+        if itk.GetDimension() != 3:
+            raise OptionError(f"transforms of volumes are 3-D, found a {itk.GetDimension()}-D one")
+        self.itk = itk
+        self.known_inverse = inverse
+
+    @classmethod
+    def identity(cls) -> Self:
+        """Leaves every point where it is."""
+        return cls.from_matrix(np.eye(4))
+
+    @classmethod
+    def from_matrix(cls, matrix: npt.NDArray[np.float64]) -> Self:
+        """Affine mapping of RAS+ mm points.
+
+        Args:
+            matrix: ``(4, 4)``, fixed point -> moving point.
+
+        Raises:
+            OptionError: the matrix is not ``(4, 4)``, not finite, or singular.
+        """
+        import SimpleITK as sitk
+
+        matrix = np.asarray(matrix, dtype=np.float64)
+        if matrix.shape != (4, 4) or not np.isfinite(matrix).all() or abs(np.linalg.det(matrix)) < 1e-12:
+            raise OptionError(
+                f"an affine transform needs an invertible 4 x 4 matrix, found {matrix.tolist()}"
+            )
+        lps = matrix_between_frames(matrix)
+        itk = sitk.AffineTransform(3)
+        itk.SetMatrix(lps[:3, :3].ravel().tolist())
+        itk.SetTranslation(lps[:3, 3].tolist())
+        return cls(itk)
+
+    def points(self, points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        """Map points ``(n, 3)`` of the fixed image, RAS+ mm, into the moving image."""
+        flipped = flip_points(np.atleast_2d(points))
+        if self.is_linear:
+            matrix = self._lps_matrix()
+            return flip_points(flipped @ matrix[:3, :3].T + matrix[:3, 3])
+        return flip_points(np.array([self.itk.TransformPoint(p) for p in flipped.tolist()]).reshape(-1, 3))
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether the mapping is a matrix: rigid, similarity, affine, or several of them."""
+        return bool(self.itk.IsLinear())
+
+    @property
+    def matrix(self) -> npt.NDArray[np.float64]:
+        """``(4, 4)`` fixed -> moving point, RAS+ mm.
+
+        Raises:
+            OptionError: the transform is not linear.
+        """
+        if not self.is_linear:
+            raise OptionError(
+                "this transform is deformable: it has no matrix, only points or a displacement field"
+            )
+        return matrix_between_frames(self._lps_matrix())
+
+    def _lps_matrix(self) -> npt.NDArray[np.float64]:
+        # any linear mapping is known by what it does to the origin and the three unit vectors
+        origin, *ends = (
+            np.array(self.itk.TransformPoint(p)) for p in ((0.0, 0, 0), (1.0, 0, 0), (0, 1.0, 0), (0, 0, 1.0))
+        )
+        matrix = np.eye(4)
+        matrix[:3, :3] = np.stack([end - origin for end in ends], axis=1)
+        matrix[:3, 3] = origin
+        return matrix
+
+    @classmethod
+    def compose(cls, transforms: Sequence[Transform]) -> Self:
+        """One after the other: the first is applied to the fixed point first.
+
+        Raises:
+            OptionError: there is nothing to compose.
+        """
+        import SimpleITK as sitk
+
+        if not transforms:
+            raise OptionError("nothing to compose: give at least one transform")
+        parts = [part for transform in reversed(transforms) for part in _parts(transform.itk)]
+        composite = sitk.CompositeTransform(parts)
+        inverses = [t.known_inverse for t in transforms]
+        known = None
+        if all(t.known_inverse is not None or t.is_linear for t in transforms) and any(inverses):
+            back = [
+                t.known_inverse if t.known_inverse is not None else t.itk.GetInverse() for t in transforms
+            ]
+            known = sitk.CompositeTransform([part for itk in back for part in _parts(itk)])
+        return cls(composite, known)
+
+
+def _parts(itk: sitk.Transform) -> list[sitk.Transform]:
+    """Elements of a composite, nested ones too, in ITK's order (applied last first)."""
+    import SimpleITK as sitk
+
+    special = itk.Downcast() if type(itk) is sitk.Transform else itk
+    if not isinstance(special, sitk.CompositeTransform):
+        return [special]
+    return [
+        part for n in range(special.GetNumberOfTransforms()) for part in _parts(special.GetNthTransform(n))
+    ]

@@ -223,7 +223,7 @@ def read_image(paths: Path | Sequence[Path]) -> MetaTensor:
         image = _open(path)
         voxels = _voxels(image, path).astype(np.float32)
         volumes: npt.NDArray[np.float32] = voxels.reshape(*_spatial(voxels.shape), -1)
-        channels.extend(np.moveaxis(volumes, -1, 0))
+        channels.extend(volumes.transpose(3, 0, 1, 2))
     meta = {"filename_or_obj": str(files[0])}
     return MetaTensor(
         torch.from_numpy(np.stack(channels)), affine=torch.from_numpy(first.affine.copy()), meta=meta

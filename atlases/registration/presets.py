@@ -1,0 +1,218 @@
+"""What to register with where the user names nothing: chosen from voxel size, extent and modality alone.
+
+Every value below is the outcome of a measurement on atlases against atlases (``docs/benchmarks.md``) or of the
+manual of the library that it goes to: elastix 5.2 (https://elastix.dev/download/elastix-5.2.0-manual.pdf), ANTs
+(https://github.com/ANTsX/ANTs/wiki), greedy (https://greedy.readthedocs.io), ITK's registration framework v4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from atlases.registration.stage import Kind, Metric, Stage
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk
+
+__all__ = ["axis_shrink", "complete"]
+
+LINEAR: frozenset[str] = frozenset({"rigid", "similarity", "affine"})
+#: No level of a pyramid has fewer voxels than this along the shortest axis of the image.
+FEWEST_VOXELS = 12
+#: Images longer than this along an axis get a fourth level.
+LONG_AXIS = 200
+#: A dense field is not worked out on more voxels than this: the finest level is then a coarser one.
+DENSE_VOXELS = 16_000_000
+#: Control points of a B-spline: one for every 8 voxels along an axis, ...
+VOXELS_PER_CONTROL_POINT = 8.0
+#: ... at least 7 intervals along the shortest axis, so that a small crop can bend at all, ...
+FEWEST_INTERVALS = 7.0
+#: ... and no more control points than this, which bounds time and memory on whole-body scans.
+MOST_CONTROL_POINTS = 40_000
+
+
+@dataclass(frozen=True)
+class _Choice:
+    """What one engine does best with one kind of stage.
+
+    Args:
+        same: metric for images of one modality.
+        different: metric for images of two.
+        iterations: at each level, coarse to fine; the first is repeated where there are more levels.
+        samples: voxels drawn; 0 for all.
+    """
+
+    same: Metric
+    different: Metric
+    iterations: tuple[int, ...]
+    samples: int = 0
+
+
+_CHOICES: dict[str, dict[str, _Choice]] = {
+    "elastix": {
+        "linear": _Choice("ncc", "mi", (250, 250, 250), 2048),
+        "bspline": _Choice("ncc", "mi", (250, 250, 250), 2048),
+    },
+    "ants": {
+        "linear": _Choice("mi", "mi", (500, 250, 100), 250_000),
+        "bspline": _Choice("lncc", "mi", (100, 70, 20)),
+        "syn": _Choice("lncc", "mi", (100, 70, 20)),
+        "deformable": _Choice("lncc", "mi", (100, 70, 20)),
+    },
+    "simpleitk": {
+        "linear": _Choice("ncc", "mi", (200, 200, 100), 100_000),
+        "bspline": _Choice("ncc", "mi", (50, 50, 30), 100_000),
+        "deformable": _Choice("ssd", "mi", (100, 50, 30)),
+    },
+    "greedy": {
+        "linear": _Choice("lncc", "mi", (100, 50, 10)),
+        "deformable": _Choice("lncc", "lncc", (100, 100, 50)),
+    },
+}
+#: For an engine or a kind that is not in the table (an engine of one's own).
+_OTHER = _Choice("ncc", "mi", (200, 100, 50))
+
+
+def complete(
+    stages: Sequence[Stage],
+    fixed: sitk.Image,
+    moving: sitk.Image,
+    engine_name: str,
+    *,
+    same_modality: bool = True,
+) -> tuple[Stage, ...]:
+    """Stages with everything filled in that was left to the data; what was given is kept.
+
+    The same images and names always give the same stages. Smoothing and grid spacing follow the voxel size and
+    the extent of the fixed image, and the voxel size of the moving one where that is coarser: there is nothing
+    to be gained below it.
+
+    Args:
+        stages: as the user gave them.
+        fixed: the image that stays.
+        moving: the image that is carried to it.
+        engine_name: as in :data:`atlases.registration.engine.ENGINES`.
+        same_modality: whether equal tissue has about equal intensity in both.
+
+    Returns:
+        As many stages, in which nothing is ``None`` but what the kind does not have (``tps`` has no metric; only
+        ``bspline`` has a grid; only ``lncc`` has a radius).
+    """
+    grid = _Grid.of(fixed, moving)
+    return tuple(
+        stage if stage.kind == "tps" else _fill(stage, grid, engine_name, same_modality) for stage in stages
+    )
+
+
+def axis_shrink(
+    factor: int, spacing: Sequence[float], size: Sequence[int] | None = None
+) -> tuple[int, int, int]:
+    """Shrink factor of each axis that makes voxels of about one size, ``factor`` times the finest spacing.
+
+    A slice of 5 mm beside pixels of 0.7 mm is left alone until the pixels have grown to it.
+
+    Args:
+        factor: of the level, in units of the finest spacing.
+        spacing: of the image, mm.
+        size: of the image, voxels; an axis is never shrunk below 4 voxels.
+
+    >>> axis_shrink(4, (0.7, 0.7, 5.0))
+    (4, 4, 1)
+    >>> axis_shrink(4, (1.0, 1.0, 1.0))
+    (4, 4, 4)
+    """
+    target = factor * min(spacing)
+    most = [max(1, n // 4) for n in size] if size is not None else [factor] * 3
+    x, y, z = (
+        min(max(1, int(target / step + 0.5)), limit) for step, limit in zip(spacing, most, strict=True)
+    )
+    return x, y, z
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """What of a pair of images matters here: mm and voxels."""
+
+    spacing: tuple[float, ...]
+    size: tuple[int, ...]
+    coarser_mm: float
+
+    @classmethod
+    def of(cls, fixed: sitk.Image, moving: sitk.Image) -> _Grid:
+        own, other = (float(np.prod(image.GetSpacing())) ** (1 / 3) for image in (fixed, moving))
+        return cls(tuple(fixed.GetSpacing()), tuple(fixed.GetSize()), max(own, other))
+
+    @property
+    def finest_mm(self) -> float:
+        return min(self.spacing)
+
+    @property
+    def extent_mm(self) -> tuple[float, ...]:
+        return tuple(n * step for n, step in zip(self.size, self.spacing, strict=True))
+
+    @property
+    def voxels(self) -> int:
+        return int(np.prod(self.size))
+
+    def largest_shrink(self, wanted: int) -> int:
+        """Power of two that leaves enough voxels of that size along the shortest axis."""
+        factor = 1
+        while 2 * factor <= wanted and min(self.extent_mm) / (2 * factor * self.finest_mm) >= FEWEST_VOXELS:
+            factor *= 2
+        return factor
+
+
+def _fill(stage: Stage, grid: _Grid, engine: str, same_modality: bool) -> Stage:
+    choice = _CHOICES.get(engine, {}).get("linear" if stage.kind in LINEAR else stage.kind, _OTHER)
+    metric = stage.metric or (choice.same if same_modality else choice.different)
+    blur = _factors(stage, grid)
+    shrink = stage.shrink or tuple(grid.largest_shrink(factor) for factor in blur)
+    smoothing = stage.smoothing_mm
+    if smoothing is None:
+        # half the voxel of the level, which is what a voxel of that size would have averaged; none at the finest
+        smoothing = tuple(round(0.5 * f * grid.finest_mm, 6) if f > 1 else 0.0 for f in blur)
+    samples = choice.samples if stage.samples is None else stage.samples
+    return replace(
+        stage,
+        metric=metric,
+        metric_radius=stage.metric_radius or (_radius(stage.kind) if metric == "lncc" else None),
+        shrink=shrink,
+        smoothing_mm=smoothing,
+        iterations=stage.iterations or _levels(choice.iterations, len(blur)),
+        grid_spacing_mm=stage.grid_spacing_mm
+        or (_control_spacing(grid) if stage.kind == "bspline" else None),
+        # drawing nearly all voxels costs more than taking them all
+        samples=0 if stage.samples is None and grid.voxels <= 2 * samples else samples,
+    )
+
+
+def _factors(stage: Stage, grid: _Grid) -> tuple[int, ...]:
+    """Factor of each level by which detail is thinned out, coarse to fine, in units of the finest voxel."""
+    if stage.shrink is not None:
+        return stage.shrink
+    given = stage.smoothing_mm or stage.iterations
+    levels = len(given) if given is not None else 3 + (max(grid.size) > LONG_AXIS)
+    finest = 1
+    while stage.kind in {"syn", "deformable"} and grid.voxels / finest**3 > DENSE_VOXELS:
+        finest *= 2
+    return tuple(finest * 2 ** (levels - 1 - level) for level in range(levels))
+
+
+def _levels(values: tuple[int, ...], levels: int) -> tuple[int, ...]:
+    """The finest ``levels`` of the values, the coarsest repeated where there are too few."""
+    return (values[:1] * max(0, levels - len(values)) + values)[-levels:]
+
+
+def _radius(kind: Kind) -> int:
+    return 4 if kind in LINEAR else 2
+
+
+def _control_spacing(grid: _Grid) -> float:
+    """Distance of the control points at the finest level, mm."""
+    wanted = min(VOXELS_PER_CONTROL_POINT * grid.coarser_mm, min(grid.extent_mm) / FEWEST_INTERVALS)
+    bound = (float(np.prod(grid.extent_mm)) / MOST_CONTROL_POINTS) ** (1 / 3)
+    return round(max(wanted, bound), 4)

@@ -1,0 +1,103 @@
+"""Presets: nothing left open, what was given kept, and sizes that fit the data."""
+
+from __future__ import annotations
+
+import pytest
+import SimpleITK as sitk
+
+from atlases.registration.presets import axis_shrink, complete
+from atlases.registration.stage import Stage, stages_of
+
+MOUSE = ((112, 128, 80), (0.15, 0.15, 0.15))
+HIPPOCAMPUS = ((35, 50, 35), (1.0, 1.0, 1.0))
+THICK = ((320, 280, 22), (0.6875, 0.6875, 5.0))
+CT = ((512, 512, 400), (0.8, 0.8, 1.0))
+
+
+def blank(size, spacing):
+    image = sitk.Image(size, sitk.sitkUInt8)
+    image.SetSpacing(spacing)
+    return image
+
+
+def completed(data, transform="bspline", engine="elastix", **options):
+    image = blank(*data)
+    return complete(stages_of(transform), image, image, engine, **options)
+
+
+@pytest.mark.parametrize("engine", ["elastix", "ants", "simpleitk", "greedy", "of one's own"])
+@pytest.mark.parametrize("data", [MOUSE, HIPPOCAMPUS, THICK])
+@pytest.mark.parametrize("transform", ["similarity", "bspline", "syn", "deformable"])
+def test_nothing_is_left_open(engine, data, transform):
+    for stage in completed(data, transform, engine):
+        assert stage.metric is not None
+        assert stage.samples is not None
+        assert stage.shrink is not None
+        assert stage.smoothing_mm is not None
+        assert stage.iterations is not None
+        assert len(stage.shrink) == len(stage.smoothing_mm) == len(stage.iterations)
+        assert (stage.grid_spacing_mm is not None) == (stage.kind == "bspline")
+        assert (stage.metric_radius is not None) == (stage.metric == "lncc")
+
+
+def test_final_grids_follow_voxel_size_and_extent():
+    assert completed(MOUSE)[-1].grid_spacing_mm == pytest.approx(1.2)
+    assert completed(HIPPOCAMPUS)[-1].grid_spacing_mm == pytest.approx(5.0)
+
+
+def test_a_whole_body_scan_does_not_get_a_million_control_points():
+    spacing = completed(CT)[-1].grid_spacing_mm
+    assert 512 * 512 * 400 * 0.64 / spacing**3 < 50_000
+
+
+def test_small_crops_are_smoothed_but_not_shrunk_away():
+    stage = completed(HIPPOCAMPUS)[-1]
+    assert max(stage.shrink) == 2
+    assert max(stage.smoothing_mm) == 2.0
+    assert stage.smoothing_mm[-1] == 0.0
+
+
+def test_thick_slices_are_left_alone():
+    stage = completed(THICK)[-1]
+    assert max(stage.smoothing_mm) < 5.0
+    assert axis_shrink(4, THICK[1]) == (4, 4, 1)
+    assert axis_shrink(8, THICK[1], THICK[0]) == (8, 8, 1)
+    assert axis_shrink(8, (1, 1, 1), (40, 40, 5)) == (8, 8, 1)
+
+
+def test_large_images_get_a_fourth_level_and_dense_fields_a_coarser_end():
+    assert completed(CT)[-1].shrink == (8, 4, 2, 1)
+    assert completed(CT, "syn", "ants")[-1].shrink[-1] == 2
+
+
+def test_different_modalities_get_mutual_information():
+    assert {stage.metric for stage in completed(MOUSE, same_modality=False)} == {"mi"}
+    assert {stage.metric for stage in completed(MOUSE)} == {"ncc"}
+
+
+def test_what_was_given_is_kept():
+    image = blank(*MOUSE)
+    given = Stage("bspline", "ssd", iterations=(7, 5), grid_spacing_mm=2.0, samples=123)
+    (stage,) = complete([given], image, image, "elastix")
+    assert (stage.metric, stage.iterations, stage.grid_spacing_mm, stage.samples) == ("ssd", (7, 5), 2.0, 123)
+    assert len(stage.shrink) == len(stage.smoothing_mm) == 2
+    assert complete([stage], image, image, "elastix") == (stage,)
+
+
+def test_shrink_that_was_given_sets_the_smoothing():
+    image = blank(*MOUSE)
+    (stage,) = complete([Stage("rigid", shrink=(6, 3, 2, 1, 1))], image, image, "elastix")
+    assert stage.smoothing_mm == pytest.approx((0.45, 0.225, 0.15, 0, 0))
+    assert stage.iterations == (250,) * 5
+
+
+def test_a_coarser_moving_image_widens_the_grid():
+    fixed, moving = blank(*MOUSE), blank((60, 60, 40), (0.3, 0.3, 0.3))
+    assert complete([Stage("bspline")], fixed, moving, "elastix")[0].grid_spacing_mm == pytest.approx(
+        12 / 7, abs=1e-3
+    )
+
+
+def test_landmark_stages_stay_as_they_are():
+    image = blank(*MOUSE)
+    assert complete([Stage("tps")], image, image, "elastix") == (Stage("tps"),)

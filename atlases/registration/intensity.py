@@ -1,0 +1,103 @@
+"""Intensities brought to one scale, so that scans of different scanners can be compared."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.errors import DatasetError, GeometryError, OptionError
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk
+
+__all__ = ["PERCENTILES", "rescale", "rescale_itk"]
+
+#: What becomes 0 and 1: far enough from the ends that a few hot voxels or a bright vessel change nothing.
+PERCENTILES = (1.0, 99.0)
+
+
+def rescale(
+    image: npt.NDArray[Any],
+    mask: npt.NDArray[Any] | None = None,
+    percentiles: tuple[float, float] = PERCENTILES,
+    *,
+    name: str = "image",
+) -> npt.NDArray[np.float32]:
+    """Intensities between two percentiles mapped linearly to [0, 1], what lies beyond them clipped.
+
+    Percentiles rather than the extremes, as in Nyul and Udupa, Magnetic Resonance in Medicine 42:1072-1081 (1999),
+    doi:10.1002/(SICI)1522-2594(199912)42:6<1072::AID-MRM11>3.0.CO;2-M. Where the percentiles coincide (a small
+    object before an even background), the smallest and largest values become 0 and 1 instead.
+
+    Args:
+        image: one channel, any shape and real number type; not changed.
+        mask: same shape, not 0 where the percentiles are taken; everything is rescaled all the same.
+        percentiles: lower and upper, ``0 <= lower < upper <= 100``.
+        name: what the image is called in errors.
+
+    Returns:
+        Same shape, float32, in [0, 1].
+
+    Raises:
+        DatasetError: the image is constant (within the mask), or holds NaN or infinity, or the mask is empty.
+        GeometryError: image and mask differ in shape.
+        OptionError: the percentiles are not rising within 0 to 100.
+
+    >>> rescale(np.array([0, 250, 500, 1000]), percentiles=(0, 100)).tolist()
+    [0.0, 0.25, 0.5, 1.0]
+    """
+    low, high = _range(image, mask, percentiles, name)
+    # the difference first, in double precision: large offsets would lose the digits that matter
+    scaled = (np.asarray(image, dtype=np.float64) - low) / (high - low)
+    return np.clip(scaled, 0.0, 1.0).astype(np.float32)
+
+
+def rescale_itk(
+    image: sitk.Image,
+    mask: sitk.Image | None = None,
+    percentiles: tuple[float, float] = PERCENTILES,
+    *,
+    name: str = "image",
+) -> sitk.Image:
+    """The same as :func:`rescale` for a scalar ITK image: float32, its grid kept.
+
+    Raises:
+        DatasetError, GeometryError, OptionError: as :func:`rescale`; grids are compared by shape alone.
+    """
+    import SimpleITK as sitk
+
+    inside = None if mask is None else sitk.GetArrayViewFromImage(mask)
+    result = sitk.GetImageFromArray(
+        rescale(sitk.GetArrayViewFromImage(image), inside, percentiles, name=name)
+    )
+    result.CopyInformation(image)
+    return result
+
+
+def _range(
+    image: npt.NDArray[Any], mask: npt.NDArray[Any] | None, percentiles: tuple[float, float], name: str
+) -> tuple[float, float]:
+    """Intensities that become 0 and 1."""
+    lower, upper = percentiles
+    if not 0 <= lower < upper <= 100:
+        raise OptionError(f"percentiles must rise within 0 to 100, found {lower:g} and {upper:g}")
+    if mask is not None and mask.shape != image.shape:
+        raise GeometryError(
+            f"{name}: its mask has shape {mask.shape}, expected {image.shape}; give a mask on its grid"
+        )
+    if image.dtype.kind == "f" and not np.isfinite(image).all():
+        raise DatasetError(f"{name}: holds NaN or infinite voxels; replace them first")
+    values = image.ravel() if mask is None else image[mask != 0]
+    if not values.size:
+        raise DatasetError(f"{name}: its mask is empty; give one with voxels that are not 0, or none")
+    low, high = (float(v) for v in np.percentile(values, (lower, upper)))
+    if low == high:
+        low, high = float(values.min()), float(values.max())
+    if low == high:
+        where = "" if mask is None else " within its mask"
+        raise DatasetError(
+            f"{name}: every voxel{where} is {low:g}; expected an image with contrast, check the file"
+        )
+    return low, high

@@ -59,7 +59,8 @@ def from_itk(image: sitk.Image) -> tuple[npt.NDArray[Any], npt.NDArray[np.float6
     """Array ``(x, y, z)`` and affine (voxel index -> RAS+ mm) of a scalar ITK image."""
     import SimpleITK as sitk
 
-    return np.ascontiguousarray(sitk.GetArrayViewFromImage(image).T), affine_of(image)
+    # a copy: a view would read freed memory once the image is gone
+    return np.array(sitk.GetArrayViewFromImage(image).T, order="C"), affine_of(image)
 
 
 def as_itk(image: MetaTensor | sitk.Image | Path | str, channel: int = 0) -> sitk.Image:

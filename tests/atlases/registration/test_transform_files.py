@@ -9,7 +9,8 @@ import pytest
 import SimpleITK as sitk
 
 from atlases.registration.displacement import displacement_transform, empty_grid, grid_points
-from atlases.registration.frames import affine_of, flip_points, to_itk
+from atlases.registration.frames import affine_of, flip_points, from_itk, to_itk
+from atlases.registration.resampling import resample_image
 from atlases.registration.transform import Transform
 from atlases.registration.transform_files import read_transform, write_transform
 from pipeline.errors import GeometryError, MissingFileError, OptionError, UnreadableFileError
@@ -83,7 +84,7 @@ def inner_points(grid: sitk.Image) -> np.ndarray:
 
 
 def ants_points(points: np.ndarray, files: list[Path]) -> np.ndarray:
-    """What ANTs makes of RAS points; the first file of the list is applied last, as in ANTs."""
+    """What ANTs makes of RAS points, files in ANTs' own order."""
     ants = pytest.importorskip("ants")
     pandas = pytest.importorskip("pandas")
     table = pandas.DataFrame(flip_points(points), columns=["x", "y", "z"])
@@ -189,8 +190,11 @@ def test_a_registration_of_ants(tmp_path: Path):
     points = inner_points(grid)
     ours = Transform.compose([read_transform(warp), read_transform(matrix)])
     assert np.abs(ours.points(points) - points).max() > 0.5
-    assert np.abs(ours.points(points) - ants_points(points, [matrix, warp])).max() < 1e-3
-    # ANTs' lists are in the order of matrices, for points: the last file first
+    assert np.abs(ours.points(points) - ants_points(points, [warp, matrix])).max() < 1e-3
+    mine = resample_image(blobs, grid, ours)
+    assert np.abs(result["warpedmovout"].numpy() - from_itk(mine)[0]).max() < 1e-3 * np.ptp(
+        from_itk(blobs)[0]
+    )
     write_transform(tmp_path / "both.h5", ours)
     assert np.abs(ours.points(points) - ants_points(points, [tmp_path / "both.h5"])).max() < 1e-3
 

@@ -30,8 +30,9 @@ class GlobalWeighted:
     Imaging 28(8):1266-1277 (2009), https://doi.org/10.1109/TMI.2009.2014372. Similarity is measured only around
     the voxels in dispute, the only place where weights matter. If no atlas is similar at all, they vote equally.
 
-    Defaults are the middle of a plateau found on ten hippocampal MRI scans, each fused from the nine others: mean
-    Dice 0.835 where majority vote had 0.833; ``mse`` had 0.836 at power 2 and lost 0.02 at power 8.
+    Defaults are the middle of a plateau found among atlases (greedy registration, each fused from all others): mean
+    Dice on ten hippocampi 0.833 where majority vote had 0.830, on five mouse brains 0.906 where it had 0.903. ``mse``
+    had 0.838 on the hippocampi at power 3, and at power 8 less than majority vote.
 
     Args:
         metric: ``ncc`` (correlation; below zero counts as zero), ``mse`` (the reciprocal of the mean squared

@@ -40,8 +40,9 @@ class LocalWeighted:
     relative to the scan's variance, so the weights do not depend on the unit of its intensities. If no atlas is
     similar at all, they vote equally.
 
-    Defaults are the middle of a plateau found on ten hippocampal MRI scans, each fused from the nine others: mean
-    Dice 0.839 where majority vote had 0.833 (powers of 4 and more fell below it, correlation had 0.836).
+    Defaults are the middle of a plateau found among atlases (greedy registration, each fused from all others): mean
+    Dice on ten hippocampi 0.839 where majority vote had 0.830, on five mouse brains 0.906 where it had 0.903.
+    Correlation had 0.834 and 0.906 at best; powers above 3 and windows of one voxel lost on both.
 
     Args:
         metric: ``ssd`` (mean squared difference) or ``ncc`` (correlation; below zero counts as zero). Several

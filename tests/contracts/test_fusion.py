@@ -269,5 +269,5 @@ def test_impossible_options_are_refused(name: str, rule: FusionRule) -> None:
         elif isinstance(usual, int) and not isinstance(usual, bool):
             impossible = (-1,)
         for value in impossible:
-            with pytest.raises(OptionError, match=name):
+            with pytest.raises(OptionError, match=f"{name}|{field.name}"):
                 make_rule(name, **{field.name: value})

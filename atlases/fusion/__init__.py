@@ -2,8 +2,10 @@
 
 from atlases.fusion.candidates import Candidates, Fused, FusionRule
 from atlases.fusion.global_weighted import GlobalWeighted
+from atlases.fusion.joint import JointFusion
 from atlases.fusion.local_weighted import LocalWeighted
 from atlases.fusion.majority import Majority
+from atlases.fusion.staple import Staple
 from atlases.fusion.table import FUSION_RULES, make_rule
 
 __all__ = [
@@ -12,7 +14,9 @@ __all__ = [
     "Fused",
     "FusionRule",
     "GlobalWeighted",
+    "JointFusion",
     "LocalWeighted",
     "Majority",
+    "Staple",
     "make_rule",
 ]

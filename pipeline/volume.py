@@ -34,6 +34,7 @@ __all__ = [
     "read_voxels",
     "same_grid",
     "volume_name",
+    "write_image",
     "write_label_map",
     "write_probabilities",
 ]
@@ -318,6 +319,23 @@ def write_label_map(path: Path, label_map: npt.NDArray[Any], like: Path) -> None
         GeometryError: the label map has not the shape of the scan.
     """
     _write(path, label_map, like, channels=False)
+
+
+def write_image(path: Path, voxels: npt.NDArray[Any], like: Path) -> None:
+    """Write an image as float32 on the grid of another file, whose header (affine to the last digit) is kept.
+
+    Args:
+        path: ``.nii`` or ``.nii.gz``; written beside its place and renamed into it.
+        voxels: ``(*spatial)``, or ``(C, *spatial)`` for a 4-D file, channels last.
+        like: the scan on whose grid the image lies.
+
+    Raises:
+        GeometryError: the image has not the shape of the scan.
+        OptionError: another suffix.
+    """
+    channels = voxels.ndim == 4
+    values = np.moveaxis(voxels, 0, -1) if channels else voxels
+    _write(path, values.astype(np.float32), like, channels=channels)
 
 
 def write_probabilities(path: Path, probabilities: npt.NDArray[Any], like: Path) -> None:

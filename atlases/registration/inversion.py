@@ -147,7 +147,7 @@ def _errors(transform: Transform, back: Transform, points: npt.NDArray[np.float6
 
 def _numeric(transform: Transform, grid: sitk.Image) -> Transform:
     points = grid_points(grid)
-    matrix = _closest_affine(points, transform.points(points))
+    matrix = Transform.closest_affine(points, transform.points(points)).matrix
     rest = Transform.compose([transform, _inverse_affine(matrix)])
     affine, shape = affine_of(grid), np.array(grid.GetSize())
     margin = MARGIN + _reach(rest, points, affine)
@@ -158,25 +158,6 @@ def _numeric(transform: Transform, grid: sitk.Image) -> Transform:
     field = displacement_transform(np.moveaxis(shifts.reshape(*wide.GetSize(), 3), -1, 0), wide_affine)
     back = Transform.compose([_inverse_affine(matrix), field])
     return Transform(back.itk, transform.itk)
-
-
-def _closest_affine(
-    points: npt.NDArray[np.float64], moved: npt.NDArray[np.float64]
-) -> npt.NDArray[np.float64]:
-    """``(4, 4)`` least-squares map of points to moved ones.
-
-    Raises:
-        GeometryError: the transform flattens space, so nothing leads back.
-    """
-    centre = points.mean(axis=0)
-    design = np.column_stack([points - centre, np.ones(len(points))])
-    solution = np.linalg.lstsq(design, moved, rcond=None)[0]
-    matrix = np.eye(4)
-    matrix[:3, :3] = solution[:3].T
-    matrix[:3, 3] = solution[3] - solution[:3].T @ centre
-    if abs(np.linalg.det(matrix[:3, :3])) < 1e-9:
-        raise GeometryError("the transform carries the whole grid into a plane, so it has no inverse")
-    return matrix
 
 
 def _reach(

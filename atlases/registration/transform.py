@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from atlases.registration.frames import flip_points, matrix_between_frames
-from pipeline.errors import OptionError
+from pipeline.errors import GeometryError, OptionError
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
@@ -65,6 +65,27 @@ class Transform:
         itk.SetMatrix(lps[:3, :3].ravel().tolist())
         itk.SetTranslation(lps[:3, 3].tolist())
         return cls(itk)
+
+    @classmethod
+    def closest_affine(cls, points: npt.NDArray[np.float64], moved: npt.NDArray[np.float64]) -> Transform:
+        """Least-squares affine map of points to moved points.
+
+        Args:
+            points: ``(n, 3)`` of the fixed image, RAS+ mm, at least four, not in a plane.
+            moved: ``(n, 3)`` of the moving image, RAS+ mm.
+
+        Raises:
+            GeometryError: the moved points lie in a plane, so the map has no inverse.
+        """
+        centre = points.mean(axis=0)
+        design = np.column_stack([points - centre, np.ones(len(points))])
+        solution = np.linalg.lstsq(design, moved, rcond=None)[0]
+        matrix = np.eye(4)
+        matrix[:3, :3] = solution[:3].T
+        matrix[:3, 3] = solution[3] - solution[:3].T @ centre
+        if abs(np.linalg.det(matrix[:3, :3])) < 1e-9:
+            raise GeometryError("the transform carries space into a plane, so it has no inverse")
+        return cls.from_matrix(matrix)
 
     def points(self, points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """Map points ``(n, 3)`` of the fixed image, RAS+ mm, into the moving image.

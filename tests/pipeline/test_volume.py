@@ -7,7 +7,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-import SimpleITK as sitk  # noqa: N813 (the name its own manual uses)
+import SimpleITK as sitk
 
 from pipeline.errors import AtlasegError, GeometryError, LabelError, MissingFileError, OptionError
 from pipeline.errors import UnreadableFileError as Unreadable
@@ -18,6 +18,7 @@ from pipeline.volume import (
     read_label_map,
     read_voxels,
     same_grid,
+    write_image,
     write_label_map,
     write_probabilities,
 )
@@ -310,6 +311,22 @@ def test_probabilities_are_channels_last_on_disk(tmp_path: Path):
     assert stored.shape == (*SHAPE, 3)
     np.testing.assert_array_equal(stored.affine, nib.load(source).affine)
     np.testing.assert_array_equal(read_image(tmp_path / "p.nii.gz").numpy(), probabilities)
+
+
+@pytest.mark.parametrize("channels", [0, 1, 3])
+@pytest.mark.parametrize("name", AFFINES)
+def test_images_keep_the_grid_of_the_scan_to_the_last_digit(tmp_path: Path, name: str, channels: int):
+    like = scan(tmp_path / "scan.nii.gz", AFFINES[name], slope=(0.5, 3))
+    voxels = np.random.default_rng(1).normal(size=(channels, *SHAPE) if channels else SHAPE)
+    write_image(tmp_path / "image.nii.gz", voxels, like)
+    written, source = nib.load(tmp_path / "image.nii.gz"), nib.load(like)
+    for field in ("srow_x", "srow_y", "srow_z", "quatern_b", "qoffset_x", "sform_code", "qform_code"):
+        assert np.array_equal(written.header[field], source.header[field])
+    assert written.get_data_dtype() == np.float32
+    expected = np.moveaxis(voxels, 0, -1) if channels else voxels
+    assert np.array_equal(read_voxels(tmp_path / "image.nii.gz"), expected.astype(np.float32))
+    with pytest.raises(GeometryError, match=r"result is 8x11x5 but .* is 9x11x5"):
+        write_image(tmp_path / "wrong.nii.gz", voxels[..., 1:, :, :], like)
 
 
 def test_results_of_the_wrong_shape_or_name_are_not_written(tmp_path: Path):

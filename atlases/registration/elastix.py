@@ -71,15 +71,25 @@ class ElastixEngine:
         return result
 
 
-def _carried(problem: Problem) -> tuple[sitk.Image, sitk.Image | None]:
-    """Moving image and mask on the fixed grid, by the initial transform."""
+def _carried(problem: Problem) -> tuple[sitk.Image, sitk.Image]:
+    """Moving image on the fixed grid, by the initial transform, and the mask of where there is something of it."""
     import SimpleITK as sitk
 
     itk = problem.initial.itk
-    image = sitk.Resample(problem.moving, problem.fixed, itk, sitk.sitkLinear, 0.0)
-    if problem.moving_mask is None:
-        return image, None
-    return image, sitk.Resample(problem.moving_mask, problem.fixed, itk, sitk.sitkNearestNeighbor, 0)
+    inside = problem.moving_mask
+    if inside is None:
+        inside = sitk.Cast(problem.moving * 0 + 1, sitk.sitkUInt8)
+    # beyond the moving image its edge voxels go on: a black rim, smoothed, would be taken for anatomy
+    image = sitk.Resample(
+        problem.moving,
+        problem.fixed,
+        itk,
+        sitk.sitkLinear,
+        0.0,
+        sitk.sitkFloat32,
+        useNearestNeighborExtrapolator=True,
+    )
+    return image, sitk.Resample(inside, problem.fixed, itk, sitk.sitkNearestNeighbor, 0)
 
 
 def _run(

@@ -1,0 +1,189 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from atlases.registration.displacement import displacement_transform, empty_grid
+from atlases.registration.landmarks import read_landmarks, write_landmarks
+from atlases.registration.transform import Transform
+from atlases.registration.transform_files import write_transform
+from pipeline.errors import AtlasegError, GeometryError, OptionError
+from workflows.warp import Warp
+
+SHAPE, REFERENCE_SHAPE = (16, 14, 12), (15, 13, 9)
+MOVING = np.array([[1.1, 0, 0, -8], [0, -0.9, 0, 6], [0, 0, 1.5, -9], [0, 0, 0, 1.0]])
+FIXED = np.array([[0.9, 0.3, 0, -7.3], [-0.3, 0.9, 0, -4.2], [0, 0, 1.9, -8.1], [0, 0, 0, 1.0]])
+AFFINE = np.array([[1.05, 0.1, 0, 0.4], [0, 0.97, 0.05, -0.3], [0, 0, 1, 0.7], [0, 0, 0, 1.0]])
+
+
+def volume(path: Path, voxels: np.ndarray, affine: np.ndarray) -> Path:
+    image = nib.Nifti1Image(voxels, affine)
+    image.set_qform(affine, 2)
+    image.set_sform(affine, 4)
+    nib.save(image, path)
+    return path
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    """A folder with a scan of one and of three channels, labels, a reference, points and two transforms."""
+    rng = np.random.default_rng(0)
+    volume(tmp_path / "scan.nii.gz", rng.normal(100, 20, SHAPE).astype(np.float32), MOVING)
+    volume(tmp_path / "colours.nii.gz", rng.normal(size=(*SHAPE, 3)).astype(np.float32), MOVING)
+    blocks = rng.choice([0, 4, 300], size=(4, 4, 3)).astype(np.int16)
+    volume(tmp_path / "labels.nii.gz", blocks.repeat(4, 0).repeat(4, 1)[:, :14].repeat(4, 2), MOVING)
+    volume(tmp_path / "reference.nii.gz", np.zeros(REFERENCE_SHAPE, np.int16), FIXED)
+    write_landmarks(tmp_path / "points.csv", rng.normal((0.8, -0.9, -0.5), 1.5, (5, 3)))
+    i, j, k = np.indices(REFERENCE_SHAPE, dtype=float)
+    shifts = np.stack([np.sin(j / 4), np.cos(k / 3), np.sin(i / 5)])
+    write_transform(
+        tmp_path / "warp.nii.gz", displacement_transform(shifts, FIXED), empty_grid(REFERENCE_SHAPE, FIXED)
+    )
+    write_transform(tmp_path / "affine.mat", Transform.from_matrix(AFFINE))
+    return tmp_path
+
+
+def warp(files: Path, name: str, out: str, *transforms: str, **options) -> Path:
+    chosen = tuple(str(files / t) for t in transforms or ("warp.nii.gz", "affine.mat"))
+    reference = options.pop("reference", files / "reference.nii.gz")
+    job = Warp(files / name, transform=chosen, out=files / out, reference=reference, **options)
+    assert job.run() == 0
+    return files / out
+
+
+def test_the_same_as_ants_makes_of_the_same_files(files: Path):
+    ants = pytest.importorskip("ants")
+    written = warp(files, "scan.nii.gz", "out/warped.nii.gz")
+    theirs = ants.apply_transforms(
+        ants.image_read(str(files / "reference.nii.gz")).clone("float"),
+        ants.image_read(str(files / "scan.nii.gz")),
+        [str(files / "warp.nii.gz"), str(files / "affine.mat")],
+    )
+    found = nib.load(written)
+    assert np.ptp(theirs.numpy()) > 50
+    # at the border of the scan, one half voxel's rounding decides whether a place is covered
+    assert np.median(np.abs(found.get_fdata() - theirs.numpy())) < 1e-3
+    assert (np.abs(found.get_fdata() - theirs.numpy()) < 0.02).mean() > 0.99
+    for field in ("srow_x", "srow_y", "srow_z", "quatern_b", "qoffset_x", "sform_code", "qform_code"):
+        assert np.array_equal(found.header[field], nib.load(files / "reference.nii.gz").header[field])
+    assert found.get_data_dtype() == np.float32
+
+
+def test_every_channel(files: Path):
+    found = nib.load(warp(files, "colours.nii.gz", "warped.nii.gz", interpolation="bspline")).get_fdata()
+    assert found.shape == (*REFERENCE_SHAPE, 3)
+    for channel in range(3):
+        alone = nib.load(files / "colours.nii.gz").get_fdata()[..., channel]
+        volume(files / "one.nii.gz", alone.astype(np.float32), MOVING)
+        single = nib.load(warp(files, "one.nii.gz", "single.nii.gz", interpolation="bspline")).get_fdata()
+        assert np.array_equal(found[..., channel], single)
+
+
+@pytest.mark.parametrize("interpolation", [None, "nearest", "gaussian"])
+def test_labels_keep_values_and_type(files: Path, interpolation):
+    found = nib.load(warp(files, "labels.nii.gz", "l.nii.gz", labels=True, interpolation=interpolation))
+    assert found.get_data_dtype() == np.int16
+    assert set(np.unique(np.asanyarray(found.dataobj))) == {0, 4, 300}
+
+
+def test_labels_stored_as_floats_become_small_integers(files: Path):
+    labels = nib.load(files / "labels.nii.gz").get_fdata()
+    volume(files / "float.nii.gz", labels.astype(np.float64), MOVING)
+    found = nib.load(warp(files, "float.nii.gz", "l.nii.gz", labels=True))
+    same = nib.load(warp(files, "labels.nii.gz", "m.nii.gz", labels=True))
+    assert found.get_data_dtype() == np.int16
+    assert np.array_equal(found.get_fdata(), same.get_fdata())
+
+
+def test_points_go_from_fixed_to_moving_and_back(files: Path, capsys: pytest.CaptureFixture[str]):
+    there = warp(files, "points.csv", "there.mrk.json", "affine.mat", reference=None)
+    points = read_landmarks(files / "points.csv")
+    assert np.allclose(read_landmarks(there), points @ AFFINE[:3, :3].T + AFFINE[:3, 3])
+    there = warp(files, "points.csv", "there.fcsv")
+    back = warp(files, "there.fcsv", "back.csv", inverse=True)
+    assert np.abs(read_landmarks(back) - points).max() < 0.1
+    assert "inverse of warp.nii.gz: up to 0." in capsys.readouterr().out
+    by_hand = warp(files, "there.fcsv", "hand.csv", "affine.mat:inverse", "warp.nii.gz:inverse")
+    assert np.array_equal(read_landmarks(by_hand), read_landmarks(back))
+    twice = warp(files, "points.csv", "twice.csv", "affine.mat:inverse", inverse=True)
+    assert np.allclose(read_landmarks(twice), points @ AFFINE[:3, :3].T + AFFINE[:3, 3])
+
+
+def test_an_image_there_and_back(files: Path):
+    i, j, k = np.indices(SHAPE, dtype=float)
+    smooth = np.sin(i / 4) + np.cos(j / 5) + np.sin(k / 5)
+    volume(files / "smooth.nii.gz", smooth.astype(np.float32), MOVING)
+    warp(files, "smooth.nii.gz", "there.nii.gz", interpolation="bspline", outside=99)
+    back = warp(
+        files, "there.nii.gz", "back.nii.gz", inverse=True, reference=files / "smooth.nii.gz", outside=99
+    )
+    found = nib.load(back).get_fdata()
+    inner = np.abs(found) < 3.1
+    assert inner.mean() > 0.3
+    assert np.median(np.abs(found - smooth)[inner]) < 0.02
+
+
+def test_the_command_line(files: Path, capsys: pytest.CaptureFixture[str]):
+    import tyro
+
+    words = f"--input {files}/labels.nii.gz --labels --transform {files}/warp.nii.gz {files}/affine.mat"
+    words += f" --reference {files}/reference.nii.gz --out {files}/cli.nii.gz"
+    job = tyro.cli(Warp, args=words.split())
+    assert job.run() == 0
+    assert capsys.readouterr().out == f"labels.nii.gz -> {files}/cli.nii.gz\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"transform": ()}, "at least one file"),
+        ({"reference": None}, "by --reference"),
+        ({"interpolation": "gaussian"}, "is for label maps: add --labels"),
+        ({"input": "points.csv", "labels": True}, "these are points; leave out --labels"),
+        ({"input": "points.csv", "out": "p.nii.gz"}, "not a landmark file by its name"),
+        (
+            {"labels": True, "interpolation": "sinc", "input": "labels.nii.gz"},
+            "no interpolation 'sinc' for label",
+        ),
+        ({"out": "scan.nii.gz"}, "would replace the scan.nii.gz it is made from"),
+        ({"out": "reference.nii.gz"}, "would replace the reference.nii.gz"),
+        ({"out": "result.mha"}, "results are written as .nii or .nii.gz"),
+        ({"transform": ("none.h5",)}, "none.h5: no such file"),
+        ({"transform": ("scan.nii.gz",)}, "a displacement field is 5-D"),
+        ({"transform": ("affine.xyz",)}, "not a transform file by its name"),
+        ({"input": "none.nii.gz"}, "none.nii.gz: no such file"),
+        ({"labels": True}, "label values must be whole numbers"),
+        ({"labels": True, "input": "colours.nii.gz"}, "a label map must be 3-D"),
+    ],
+)
+def test_one_line_for_what_does_not_fit(files: Path, options: dict, message: str):
+    given = {"input": "scan.nii.gz", "out": "result.nii.gz", "transform": ("affine.mat",)} | options
+    given["transform"] = tuple(str(files / name) for name in given["transform"])
+    paths = {name: files / given.pop(name) for name in ("input", "out")}
+    before = sorted(f.name for f in files.iterdir())
+    with pytest.raises(AtlasegError) as caught:
+        Warp(**paths, **{"reference": files / "reference.nii.gz"} | given).run()
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert sorted(f.name for f in files.iterdir()) == before
+
+
+def test_images_that_do_not_meet(files: Path):
+    sitk.WriteTransform(sitk.TranslationTransform(3, (500, 0, 0)), str(files / "far.tfm"))
+    with pytest.raises(GeometryError, match=r"no voxel of reference\.nii\.gz lies in it .* need :inverse"):
+        warp(files, "scan.nii.gz", "result.nii.gz", "far.tfm")
+
+
+def test_a_transform_without_inverse_is_named(files: Path):
+    shifts = np.zeros((3, *REFERENCE_SHAPE))
+    shifts[0, 5:9, 6, 4] = (6, 2, -2, -6)
+    grid = empty_grid(REFERENCE_SHAPE, FIXED)
+    write_transform(files / "folded.nii.gz", displacement_transform(shifts, FIXED), grid)
+    with pytest.raises(GeometryError, match=r"folded\.nii\.gz: the transform has no inverse to .* folds at"):
+        warp(files, "scan.nii.gz", "result.nii.gz", "folded.nii.gz:inverse")
+    with pytest.raises(OptionError, match="not a transform file by its name"):
+        warp(files, "scan.nii.gz", "result.nii.gz", "folded.nii.gz:backwards")

@@ -107,14 +107,14 @@ class _Work:
         self.vote = self.patch if rule.vote_radius is None else as_radius("vote_radius", rule.vote_radius)
         self.margin = _added(self.patch, reach)
         self.vote_margin = _larger(self.vote, reach)
+        if not np.isfinite(target).all():
+            raise OptionError(
+                "joint fusion compares intensities, but the scan holds NaN or infinity: clean it"
+            )
         # everything in units of the target's own spread, so that thresholds and single precision are safe
         self.mean = target.mean(axis=(1, 2, 3), dtype=np.float64, keepdims=True).astype(np.float32)
         spread = target.std(axis=(1, 2, 3), dtype=np.float64, keepdims=True)
         self.scale = np.divide(1, spread, out=np.ones_like(spread), where=spread > 0).astype(np.float32)
-        if not (np.isfinite(self.mean).all() and np.isfinite(self.scale).all()):
-            raise OptionError(
-                "joint fusion compares intensities, but the scan holds NaN or infinity: clean it"
-            )
         mask = dilated(canvas.mask, self.vote)
         self.box = _bounding_box(mask)
         self.centres = np.flatnonzero(mask)
@@ -174,8 +174,6 @@ class _Work:
         for part in parts:
             steps = differences.at(inner[part], moves[rows[:, part]])
             matrix = pairwise_errors(steps, self.rule.beta)
-            if not np.isfinite(matrix).all():
-                raise OptionError("joint fusion: the images of the atlases hold NaN or infinity: clean them")
             weights[:, part] = solve_weights(matrix, self.rule.alpha, usable[:, inner[part]])
         return _Weighted(centres, rows, weights)
 
@@ -188,14 +186,20 @@ class _Work:
         )
         seen = self._seen(box, self.margin)
         # numpy lays out what it picks by several index arrays in an order of its own
-        target = np.ascontiguousarray((self.target[:, *places] - self.mean) * self.scale)
+        x, y, z = places
+        target = np.ascontiguousarray((self.target[:, x, y, z] - self.mean) * self.scale, dtype=np.float32)
         images = np.empty((len(self.images), *target.shape), dtype=np.float32)
-        for image, scaled, visible in zip(self.images, images, seen, strict=True):
-            np.subtract(image[:, *places], self.mean, out=scaled)
-            scaled *= self.scale
+        for atlas, image in enumerate(self.images):
+            np.subtract(image[:, x, y, z], self.mean, out=images[atlas])
+            images[atlas] *= self.scale
             if self.candidates.inside is not None:
                 # what an atlas has not seen speaks neither for it nor against it
-                np.copyto(scaled, target, where=~visible)
+                np.copyto(images[atlas], target, where=~seen[atlas])
+            if not np.isfinite(images[atlas]).all():
+                raise OptionError(
+                    f"joint fusion compares intensities, but atlas {atlas + 1} of {len(images)} holds NaN or infinity: "
+                    "clean it"
+                )
         return Block(images, target, seen, self.margin)
 
     def _seen(self, box: Box, margin: Radius) -> npt.NDArray[np.bool_]:
@@ -238,7 +242,7 @@ class _Work:
                 weight = weights[atlas].take(rows)
                 votes += np.bincount(label.reshape(-1), weight.reshape(-1), minlength=len(votes))
             shares = votes.reshape(-1, classes + 1)[:, :classes].T
-            shares = np.ascontiguousarray(shares / shares.sum(axis=0), dtype=np.float32)
+            shares = (shares / shares.sum(axis=0)).astype(np.float32)
             self.canvas.put(disputed[part], winners_of(shares, self.candidates.labels.dtype), shares)
 
 
@@ -287,9 +291,9 @@ class _Differences:
         count = len(centres)
         for target, images, found in zip(self._target, self._images.swapaxes(0, 1), self._found, strict=True):
             expected = self._normalised(target, centres, self._expected[:count])
-            for image, move, patches in zip(images, moves, found[:, :count], strict=True):
-                self._normalised(image, centres + move, patches)
-                patches -= expected
+            for image, move, room in zip(images, moves, found[:, :count], strict=True):
+                patches = self._normalised(image, centres + move, room)
+                np.subtract(patches, expected, out=patches)
                 np.abs(patches, out=patches)
             yield found[:, :count].swapaxes(0, 1)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -30,7 +31,7 @@ def as_radius(name: str, radius: int | tuple[int, int, int]) -> Radius:
     >>> as_radius("patch_radius", 2)
     (2, 2, 2)
     """
-    sides = (radius,) * 3 if isinstance(radius, int) else tuple(radius)
+    sides = tuple(radius) if isinstance(radius, tuple | list) else (radius,) * 3
     if len(sides) != 3 or not all(isinstance(r, int) and 0 <= r <= 15 for r in sides):
         raise OptionError(f"{name}: expected a whole number from 0 to 15 (voxels) or three, found {radius}")
     x, y, z = sides
@@ -179,9 +180,7 @@ class _Slab:
         self._usable = block.usable[atlas]
         self._targets = [np.ascontiguousarray(self._cut(t, 0, patch)) for t in block.target]
 
-    def _cut(
-        self, volume: npt.NDArray[np.generic], shift: npt.ArrayLike, grow: npt.ArrayLike
-    ) -> npt.NDArray[np.generic]:
+    def _cut(self, volume: npt.NDArray[Any], shift: npt.ArrayLike, grow: npt.ArrayLike) -> npt.NDArray[Any]:
         """The box, moved and grown."""
         low = self._low + np.asarray(shift) - np.asarray(grow)
         high = self._high + np.asarray(shift) + np.asarray(grow)
@@ -193,12 +192,12 @@ class _Slab:
         least = np.full(len(self._centres), np.inf, dtype=np.float32)
         reach = np.abs(self._offsets).max(axis=0)
         everywhere = bool(self._cut(self._usable, 0, reach).all())
-        moments = [self._moments(image, reach) for image in self._images] if correlation else []
+        moments = []
+        if correlation:
+            moments = [self._moments(image, reach) for image in self._images]
+            self._target_moments = [_moments(target, self._patch) for target in self._targets]
         for row, shift in enumerate(self._offsets):
-            if correlation:
-                cost = self._correlation_cost(shift, reach, moments)
-            else:
-                cost = self._squares(shift)
+            cost = self._against_correlation(shift, reach, moments) if correlation else self._squares(shift)
             found = cost.reshape(-1).take(self._centres)
             better = found < least
             if not everywhere:
@@ -209,35 +208,38 @@ class _Slab:
 
     def _squares(self, shift: npt.NDArray[np.int64]) -> Floats:
         """Sum of squared differences over patches and channels."""
-        total: Floats | None = None
+        squares = []
         for image, target in zip(self._images, self._targets, strict=True):
-            difference = self._cut(image, shift, self._patch) - target
+            difference: Floats = self._cut(image, shift, self._patch) - target
             difference *= difference
-            total = difference if total is None else total + difference
-        return box_sums(total, self._patch)
+            squares.append(difference)
+        return box_sums(sum(squares[1:], start=squares[0]), self._patch)
 
-    def _moments(self, image: Floats, reach: npt.NDArray[np.int64]) -> tuple[Floats, Floats]:
-        """Mean of each patch wherever the search may lead, and one over its standard deviation."""
-        whole = self._cut(image, 0, reach + self._patch)
-        count = np.float32(np.prod([2 * r + 1 for r in self._patch]))
-        mean = box_sums(whole, self._patch) / count
-        variance = box_sums(whole * whole, self._patch) / count - mean * mean
-        return mean, 1 / np.sqrt(np.maximum(variance, LEAST_VARIANCE))
+    def _moments(self, image: Floats, reach: npt.ArrayLike) -> _Moments:
+        """Of each patch wherever the search may lead."""
+        return _moments(self._cut(image, 0, np.asarray(reach) + np.array(self._patch)), self._patch)
 
-    def _correlation_cost(
-        self, shift: npt.NDArray[np.int64], reach: npt.NDArray[np.int64], moments: list[tuple[Floats, Floats]]
+    def _against_correlation(
+        self, shift: npt.NDArray[np.int64], reach: npt.NDArray[np.int64], moments: list[_Moments]
     ) -> Floats:
         """Less for patches that correlate better; summed over channels."""
-        size = self._high - self._low
-        here = tuple(slice(a, a + n) for a, n in zip(shift + reach, size, strict=True))
+        here = tuple(slice(a, a + n) for a, n in zip(shift + reach, self._high - self._low, strict=True))
         count = np.float32(np.prod([2 * r + 1 for r in self._patch]))
-        total: Floats | None = None
-        for image, target, (mean, scale) in zip(self._images, self._targets, moments, strict=True):
-            cost = box_sums(self._cut(image, shift, self._patch) * target, self._patch)
-            target_mean = box_sums(target, self._patch) / count
-            cost = (mean[here] * target_mean - cost / count) * scale[here]
-            if len(self._targets) > 1:
-                squares = box_sums(target * target, self._patch) / count
-                cost /= np.sqrt(np.maximum(squares - target_mean**2, LEAST_VARIANCE))
-            total = cost if total is None else total + cost
-        return total
+        costs = []
+        for channel, (mean, scale) in enumerate(moments):
+            moved = self._cut(self._images[channel], shift, self._patch)
+            products = box_sums(moved * self._targets[channel], self._patch)
+            target_mean, target_scale = self._target_moments[channel]
+            costs.append((mean[here] * target_mean - products / count) * scale[here] * target_scale)
+        return sum(costs[1:], start=costs[0])
+
+
+#: Mean of patches, and one over their standard deviation.
+_Moments = tuple[Floats, Floats]
+
+
+def _moments(volume: Floats, radius: Radius) -> _Moments:
+    count = np.float32(np.prod([2 * r + 1 for r in radius]))
+    mean = box_sums(volume, radius) / count
+    variance = box_sums(volume * volume, radius) / count - mean * mean
+    return mean, 1 / np.sqrt(np.maximum(variance, LEAST_VARIANCE))

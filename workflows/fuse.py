@@ -1,0 +1,185 @@
+"""``atlaseg fuse``: label maps that others made, of one scan, joined into one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from pipeline.case import LabelTable
+
+__all__ = ["INTENSITY_METHODS", "Fuse"]
+
+#: Methods that compare the scan with the images that came with the label maps.
+INTENSITY_METHODS = ("global-weighted", "local-weighted", "joint", "generative")
+
+
+@dataclass(frozen=True)
+class Fuse:
+    """Join label maps of one scan into one: atlaseg fuse LABELMAP... --out FILE.nii.gz.
+
+    The label maps come from several atlases, raters or networks and lie on one grid; their values need not be
+    consecutive, and background (0) is a label like any other. The result has the geometry of the first.
+    """
+
+    positional: ClassVar[tuple[str, ...]] = ("paths",)
+
+    paths: tuple[Path, ...]
+    """Label maps, .nii or .nii.gz, two or more."""
+    out: Path
+    """File for the result, .nii or .nii.gz; what staple finds out of each label map goes beside it, in NAME.json."""
+    method: str = "majority"
+    """majority, staple; with --target and --images: global-weighted, local-weighted, joint, generative."""
+    target: Path | None = None
+    """The scan itself, on the grid of the label maps; for methods that compare intensities."""
+    images: tuple[Path, ...] = ()
+    """The image that belongs to each label map, in the same order, warped to the grid of the label maps."""
+    probabilities: bool = False
+    """Also write NAME_probabilities.nii.gz, 4-D, one volume per label, background first."""
+
+    def run(self) -> int:
+        """Fuse and write; returns 0.
+
+        Raises:
+            OptionError: no such method, or what it needs is missing, or the result would replace an input.
+            GeometryError: files lie on different grids.
+            LabelError: a label map holds what is not a label.
+            DatasetError: an image is constant or holds NaN or infinite voxels.
+            MissingFileError, UnreadableFileError: a file is missing or broken.
+        """
+        import numpy as np
+
+        from atlases.fusion.candidates import Candidates
+        from atlases.fusion.table import make_rule
+        from pipeline.files import write_text
+        from pipeline.volume import volume_name, write_label_map, write_probabilities
+
+        rule = make_rule(self.method)
+        self._check()
+        table, indices = self._label_maps()
+        images = target = None
+        if self.method in INTENSITY_METHODS and self.target is not None:
+            target = _scaled(self.target)
+            parts = [_scaled(path) for path in self.images]
+            _check_channels(self.target, target, self.images, parts)
+            images = np.stack(parts)
+        candidates = Candidates(indices, len(table), images, target)
+        fused = rule.fuse(candidates, probabilities=self.probabilities)
+        write_label_map(self.out, table.to_values(fused.labels), self.paths[0])
+        name = volume_name(self.out)
+        if fused.probabilities is not None:
+            write_probabilities(
+                self.out.with_name(f"{name}_probabilities.nii.gz"), fused.probabilities, self.paths[0]
+            )
+        if fused.details is not None:
+            write_text(self.out.with_name(f"{name}.json"), self._report(table, fused.details))
+        print(f"{len(self.paths)} label maps fused by {self.method}: {self.out}")
+        return 0
+
+    def _check(self) -> None:
+        """Refuse what cannot be fused before voxels are read."""
+        from pipeline.errors import GeometryError, OptionError
+        from pipeline.volume import SUFFIXES, grid_difference, read_header
+
+        if len(self.paths) < 2:
+            raise OptionError(f"fusing needs at least two label maps, found {len(self.paths)}")
+        if not self.out.name.lower().endswith(SUFFIXES):
+            raise OptionError(
+                f"{self.out}: results are written as .nii or .nii.gz, choose such a name for --out"
+            )
+        self._check_images()
+        inputs = [*self.paths, *self.images, *([] if self.target is None else [self.target])]
+        if any(self.out.resolve() == path.resolve() for path in inputs):
+            raise OptionError(f"{self.out}: the result would replace an input; choose another --out")
+        first = read_header(self.paths[0])
+        for path in inputs[1:]:
+            difference = grid_difference(first, read_header(path))
+            if difference is not None:
+                raise GeometryError(
+                    f"{path}: not on the grid of {self.paths[0]} ({difference}); resample it onto that first"
+                )
+
+    def _check_images(self) -> None:
+        from pipeline.errors import OptionError
+
+        if self.method in INTENSITY_METHODS:
+            if self.target is None or not self.images:
+                raise OptionError(
+                    f"{self.method} fusion compares intensities: name the scan with --target and the image of each "
+                    "label map with --images, or choose majority or staple"
+                )
+            if len(self.images) != len(self.paths):
+                raise OptionError(
+                    f"{len(self.paths)} label maps but {len(self.images)} images: name one for each, in the same order"
+                )
+        elif self.target is not None or self.images:
+            raise OptionError(
+                f"{self.method} fusion does not look at images: leave out --target and --images, or choose "
+                f"--method {', '.join(INTENSITY_METHODS)}"
+            )
+
+    def _label_maps(self) -> tuple[LabelTable, npt.NDArray[Any]]:
+        """The table of all values that occur, and channel indices ``(N, *spatial)``."""
+        import numpy as np
+
+        from pipeline.case import LabelTable, value_counts
+        from pipeline.errors import LabelError
+        from pipeline.volume import read_label_map
+
+        maps = []
+        values: set[int] = set()
+        for path in self.paths:
+            label_map = read_label_map(path)
+            found = value_counts(label_map).keys()
+            if min(found) < 0:
+                raise LabelError(f"{path}: label values must be 0 (background) or more, found {min(found)}")
+            values |= found
+            # 64-bit integers of many maps at once would need eight times the memory
+            maps.append(label_map.astype(np.min_scalar_type(max(found))))
+        table = LabelTable.from_values(values)
+        kind = np.min_scalar_type(len(table) - 1)
+        return table, np.stack([table.to_indices(one).astype(kind) for one in maps])
+
+    def _report(self, table: LabelTable, details: dict[str, Any]) -> str:
+        """JSON; what counts labels follows ``label_values``, what counts atlases ``label_maps``."""
+        import json
+
+        content = {
+            "method": self.method,
+            "label_values": list(table.values),
+            "label_maps": [path.name for path in self.paths],
+            **details,
+        }
+        return json.dumps(content, indent=1) + "\n"
+
+
+def _scaled(path: Path) -> npt.NDArray[np.float32]:
+    """Image ``(C, *spatial)``, every channel in [0, 1]."""
+    import numpy as np
+
+    from atlases.registration.intensity import rescale
+    from pipeline.volume import read_header, read_voxels
+
+    header = read_header(path)
+    channels = read_voxels(path).reshape(*header.spatial_shape, -1)
+    return np.stack([rescale(channels[..., c], name=str(path)) for c in range(channels.shape[-1])])
+
+
+def _check_channels(
+    target_path: Path,
+    target: npt.NDArray[np.float32],
+    paths: Sequence[Path],
+    images: Sequence[npt.NDArray[np.float32]],
+) -> None:
+    from pipeline.errors import GeometryError
+
+    for path, image in zip(paths, images, strict=True):
+        if len(image) != len(target):
+            raise GeometryError(
+                f"{path}: has {len(image)} channel(s), the scan {target_path} has {len(target)}; give the same"
+            )

@@ -1,0 +1,402 @@
+from __future__ import annotations
+
+import gzip
+import json
+import pickle
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from atlases.atlas import Atlas, AtlasSet, index_type
+from atlases.atlas_folder import load_atlases
+from pipeline.case import LabelTable
+from pipeline.datasets import read_dataset
+from pipeline.errors import (
+    AtlasegError,
+    DatasetError,
+    GeometryError,
+    LabelError,
+    MissingFileError,
+    UnreadableFileError,
+)
+from pipeline.volume import read_header, read_label_map, read_voxels
+
+#: Voxels of 0.9 x 1.1 x 2.3 mm, turned about two axes, the first axis to the left.
+OBLIQUE = nib.affines.from_matvec(
+    nib.eulerangles.euler2mat(0.2, 0.1, 0) @ np.diag((-0.9, 1.1, 2.3)), (12.345678, -7.1, 3.3)
+)
+
+
+@pytest.fixture
+def folder(build) -> Path:
+    """Two oblique atlases, the first with a mask and landmarks."""
+    for name in "ab":
+        build.volume(build.folder / f"images/{name}.nii.gz", build.noise(), OBLIQUE)
+        build.volume(build.folder / f"labels/{name}.nii.gz", build.labels(), OBLIQUE)
+    mask = (build.labels() > 0).astype(np.uint8) * 255
+    build.volume(build.folder / "masks/a.nii.gz", mask, OBLIQUE)
+    (build.folder / "landmarks").mkdir()
+    (build.folder / "landmarks/a.csv").write_text("x,y,z\n1,2,3\n")
+    return build.json("labels.json", {"background": 0, "liver": 1, "lesion": 4})
+
+
+def refusal(atlases: AtlasSet, kind: type[AtlasegError]) -> str:
+    """The message of a check that fails, which is one line."""
+    with pytest.raises(kind) as caught:
+        atlases.check()
+    assert type(caught.value) is kind
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_reads_images_labels_masks_and_landmarks(folder):
+    atlases = AtlasSet.read(folder)
+    atlases.check()
+    assert (atlases.names, atlases.channels, atlases.labels.values) == (("a", "b"), ("MRI",), (0, 1, 4))
+    a, b = atlases.atlases
+    assert (a.mask, a.landmarks) == (folder / "masks/a.nii.gz", folder / "landmarks/a.csv")
+    assert (b.mask, b.landmarks, b.mask_image()) == (None, None, None)
+    image, theirs = a.image(), sitk.ReadImage(str(a.images[0]), sitk.sitkFloat32)
+    assert image.GetPixelID() == sitk.sitkFloat32
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(image), sitk.GetArrayFromImage(theirs))
+    for corner in ((0, 0, 0), (5, 6, 7)):
+        np.testing.assert_allclose(
+            image.TransformIndexToPhysicalPoint(corner),
+            theirs.TransformIndexToPhysicalPoint(corner),
+            atol=1e-4,
+        )
+    np.testing.assert_array_equal(a.channels()[0], read_voxels(a.images[0]))
+    indices = sitk.GetArrayFromImage(a.labels(atlases.labels)).T
+    assert indices.dtype == np.uint8
+    np.testing.assert_array_equal(atlases.labels.to_values(indices), read_label_map(a.label))
+    mask = a.mask_image()
+    assert mask is not None
+    assert mask.GetPixelID() == sitk.sitkUInt8
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(mask).T, indices > 0)
+
+
+def test_other_layouts_and_channels(build):
+    atlases = AtlasSet.read(build.decathlon(channels=2))
+    first = atlases.atlases[0]
+    assert atlases.channels == ("T1", "T2")
+    voxels = read_voxels(first.images[0])
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(first.image(1)).T, voxels[..., 1])
+    np.testing.assert_array_equal(first.channels(), np.moveaxis(voxels, -1, 0))
+    with pytest.raises(GeometryError, match="has 2 channel"):
+        first.image(2)
+
+
+def test_channels_in_files_of_their_own(build):
+    first = AtlasSet.read(build.nnunet(channels=2)).atlases[0]
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(first.image(1)).T, read_voxels(first.images[1]))
+    assert first.channels().shape == (2, *build.shape)
+
+
+def test_an_atlas_is_pickled_as_paths(folder):
+    atlases = AtlasSet.read(folder)
+    assert pickle.loads(pickle.dumps(atlases)) == atlases
+    assert len(pickle.dumps(atlases.atlases[0])) < 2000
+
+
+def test_a_check_in_other_processes_is_the_same(folder, build):
+    build.volume(folder / "masks/b.nii.gz", np.zeros(build.shape, np.uint8), OBLIQUE)
+    atlases = AtlasSet.read(folder)
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as executor:
+        found = atlases.problems(executor=executor)
+    assert [(type(e), str(e)) for e in found] == [(type(e), str(e)) for e in atlases.problems()]
+    assert len(found) == 1
+
+
+def test_reading_in_a_worker_imports_no_torch(folder):
+    import subprocess
+    import sys
+
+    code = (
+        "import sys; from pathlib import Path; from atlases.atlas import AtlasSet; "
+        f"s = AtlasSet.read(Path({str(folder)!r})); a = s.atlases[0]; a.image(); a.channels(); a.labels(s.labels); "
+        "a.mask_image(); s.check(); assert not {'torch', 'monai'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_subsets(folder):
+    atlases = AtlasSet.read(folder)
+    assert atlases.subset(["b"]).names == ("b",)
+    assert atlases.without("a").names == ("b",)
+    for call in (lambda: atlases.subset(["c"]), lambda: atlases.without("c")):
+        with pytest.raises(DatasetError, match="no atlas c"):
+            call()
+    with pytest.raises(DatasetError, match="no atlas in the set"):
+        atlases.subset(["b"]).without("b")
+
+
+def test_many_labels_need_two_bytes():
+    assert index_type(LabelTable.from_values(range(256))) is np.uint8
+    assert index_type(LabelTable.from_values(range(257))) is np.uint16
+
+
+def constant(build, folder):
+    build.volume(folder / "images/a.nii.gz", np.full(build.shape, 7.0), OBLIQUE)
+
+
+def not_finite(build, folder):
+    voxels = build.noise()
+    voxels[0, 0, 0] = np.nan
+    build.volume(folder / "images/a.nii.gz", voxels, OBLIQUE)
+
+
+def truncated(build, folder):
+    path = folder / "images/a.nii.gz"
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+def flat(build, folder):
+    for path in ("images/a", "labels/a", "masks/a"):
+        voxels = read_voxels(folder / f"{path}.nii.gz")[:, :, 2]
+        build.volume(folder / f"{path}.nii.gz", voxels, OBLIQUE)
+
+
+def label_elsewhere(build, folder):
+    build.volume(folder / "labels/a.nii.gz", build.labels(), np.eye(4))
+
+
+def label_of_another_shape(build, folder):
+    build.volume(folder / "labels/a.nii.gz", build.labels()[:-1], OBLIQUE)
+
+
+def fractions(build, folder):
+    build.volume(folder / "labels/a.nii.gz", build.labels() * 0.3, OBLIQUE)
+
+
+def unlabelled(build, folder):
+    build.volume(folder / "labels/a.nii.gz", np.zeros(build.shape, np.uint8), OBLIQUE)
+
+
+def unknown(build, folder):
+    build.volume(folder / "labels/a.nii.gz", build.labels() + 3, OBLIQUE)
+
+
+def empty_mask(build, folder):
+    build.volume(folder / "masks/a.nii.gz", np.zeros(build.shape, np.uint8), OBLIQUE)
+
+
+def mask_elsewhere(build, folder):
+    build.volume(folder / "masks/a.nii.gz", build.labels(), np.eye(4))
+
+
+def soft_mask(build, folder):
+    build.volume(folder / "masks/a.nii.gz", build.labels() * 0.25, OBLIQUE)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "kind", "file", "says"),
+    [
+        (constant, DatasetError, "images/a", "all voxels have the value 7"),
+        (not_finite, DatasetError, "images/a", "NaN or infinite"),
+        (truncated, UnreadableFileError, "images/a", "truncated"),
+        (flat, GeometryError, "images/a", "a 2-D image (6x7x1)"),
+        (label_elsewhere, GeometryError, "labels/a", "not on the grid of its image"),
+        (label_of_another_shape, GeometryError, "labels/a", "shape 5x7x8 instead of 6x7x8"),
+        (fractions, LabelError, "labels/a", "whole numbers"),
+        (unlabelled, LabelError, "labels/a", "no voxel is labelled"),
+        (unknown, LabelError, "labels/a", "unknown label values 3, 7"),
+        (empty_mask, LabelError, "masks/a", "the mask is empty"),
+        (mask_elsewhere, GeometryError, "masks/a", "not on the grid of its image"),
+        (soft_mask, LabelError, "masks/a", "whole numbers"),
+    ],
+)
+def test_each_bad_input_is_one_line_that_names_the_file(build, folder, spoil, kind, file, says):
+    spoil(build, folder)
+    message = refusal(AtlasSet.read(folder), kind)
+    assert message.startswith(f"{folder / file}.nii.gz: ")
+    assert says in message
+    assert "more problem" not in message
+
+
+def test_the_first_problem_counts_the_others(build, folder):
+    constant(build, folder)
+    empty_mask(build, folder)
+    build.volume(folder / "labels/b.nii.gz", build.labels() + 3, OBLIQUE)
+    message = refusal(AtlasSet.read(folder), DatasetError)
+    assert message.endswith("(and 2 more problems in atlas set toy)")
+
+
+def test_an_atlas_with_other_values_than_the_set_is_refused_when_read(build, folder):
+    unknown(build, folder)
+    atlases = AtlasSet.read(folder)
+    with pytest.raises(LabelError, match=r"labels/a.nii.gz: unknown label values \[3, 7\]"):
+        atlases.atlases[0].labels(atlases.labels)
+
+
+def test_files_that_belong_to_no_scan(build, folder):
+    build.volume(folder / "masks/c.nii.gz", build.labels(), OBLIQUE)
+    with pytest.raises(MissingFileError, match="mask without a scan"):
+        AtlasSet.read(folder)
+    (folder / "masks/c.nii.gz").unlink()
+    (folder / "landmarks/a.fcsv").write_text("")
+    with pytest.raises(DatasetError, match="is also in"):
+        AtlasSet.read(folder)
+    with pytest.raises(MissingFileError, match="no such folder"):
+        AtlasSet.from_dataset(read_dataset(folder), folder / "nowhere")
+
+
+def test_no_labelled_case_is_no_atlas(folder):
+    dataset = read_dataset(folder)
+    unlabelled = type(dataset)("toy", tuple(type(c)(c.name, c.images) for c in dataset.cases), dataset.labels)
+    with pytest.raises(DatasetError, match="no case has a label map"):
+        AtlasSet.from_dataset(unlabelled)
+
+
+def test_saved_atlases_are_the_same_atlases(folder, tmp_path):
+    atlases = AtlasSet.read(folder)
+    with ThreadPoolExecutor() as executor:
+        atlases.save(tmp_path / "saved", executor=executor)
+    loaded, read = AtlasSet.load(tmp_path / "saved"), AtlasSet.read(tmp_path / "saved")
+    assert loaded.atlases == read.atlases
+    assert (loaded.name, loaded.labels, loaded.channels) == (atlases.name, atlases.labels, atlases.channels)
+    assert read_dataset(tmp_path / "saved").labels == atlases.labels
+    loaded.check()
+    for before, after in zip(atlases.atlases, loaded.atlases, strict=True):
+        np.testing.assert_array_equal(after.channels(), before.channels())
+        np.testing.assert_array_equal(read_label_map(after.label), read_label_map(before.label))
+        np.testing.assert_array_equal(
+            read_header(after.images[0]).affine, read_header(before.images[0]).affine
+        )
+        assert read_header(after.images[0]).sform is not None
+    manifest = json.loads((tmp_path / "saved/atlases.json").read_text())
+    assert manifest["atlases"][0]["voxels"] == {"liver": 36, "lesion": 12}
+    assert str(tmp_path) not in json.dumps(manifest)
+    AtlasSet.read(folder).save(tmp_path / "saved")  # once more in the same place
+
+
+def test_a_saved_folder_can_be_moved(folder, tmp_path):
+    AtlasSet.read(folder).save(tmp_path / "saved")
+    (tmp_path / "saved").rename(tmp_path / "moved")
+    AtlasSet.load(tmp_path / "moved").check()
+
+
+def test_channels_are_saved_one_file_each(build, tmp_path):
+    atlases = AtlasSet.read(build.decathlon(channels=2))
+    atlases.save(tmp_path / "saved")
+    loaded = AtlasSet.load(tmp_path / "saved")
+    assert [path.name for path in loaded.atlases[0].images] == ["a_0000.nii.gz", "a_0001.nii.gz"]
+    assert AtlasSet.read(tmp_path / "saved").atlases == loaded.atlases
+    np.testing.assert_array_equal(loaded.atlases[1].channels(), atlases.atlases[1].channels())
+    loaded.check()
+
+
+def test_names_in_headers_stay_behind(build, folder, tmp_path):
+    image = nib.Nifti1Image(build.noise(), OBLIQUE)
+    image.header["descrip"] = b"DOE^JANE"
+    image.header["aux_file"] = b"DOE^JANE"
+    image.header.extensions.append(nib.nifti1.Nifti1Extension("comment", b"DOE^JANE"))
+    nib.save(image, folder / "images/a.nii.gz")
+    AtlasSet.read(folder).save(tmp_path / "saved")
+    for path in (tmp_path / "saved").rglob("*.nii.gz"):
+        assert b"DOE" not in gzip.decompress(path.read_bytes())
+
+
+def test_scaled_integers_are_saved_as_their_values(build, folder, tmp_path):
+    image = nib.Nifti1Image(np.arange(np.prod(build.shape)).reshape(build.shape).astype(np.int16), OBLIQUE)
+    image.header.set_slope_inter(0.5, 10)
+    nib.save(image, folder / "images/a.nii.gz")
+    before = AtlasSet.read(folder).atlases[0].channels()
+    AtlasSet.read(folder).save(tmp_path / "saved")
+    np.testing.assert_array_equal(AtlasSet.load(tmp_path / "saved").atlases[0].channels(), before)
+
+
+def test_a_manifest_beside_files_that_stay(folder, tmp_path):
+    atlases = AtlasSet.read(folder)
+    atlases.save(folder, copy=False)
+    assert AtlasSet.load(folder) == atlases
+    with pytest.raises(DatasetError, match="lies outside"):
+        atlases.save(tmp_path / "elsewhere", copy=False)
+
+
+def test_a_folder_with_other_scans_is_not_written_to(build, folder, tmp_path):
+    build.volume(tmp_path / "saved/images/z.nii.gz", build.noise())
+    with pytest.raises(DatasetError, match=r"z.nii.gz: does not belong"):
+        AtlasSet.read(folder).save(tmp_path / "saved")
+    assert not (tmp_path / "saved/labels").exists()
+    build.folder = tmp_path / "other"
+    with pytest.raises(DatasetError, match="data set of its own"):
+        AtlasSet.read(folder).save(build.decathlon())
+
+
+def change(content, *path, to):
+    for key in path[:-1]:
+        content = content[key]
+    content[path[-1]] = to
+
+
+@pytest.mark.parametrize(
+    ("path", "to", "says"),
+    [
+        (("format",), "something else", "not a manifest of atlases"),
+        (("version",), 99, "version 99"),
+        (("name",), 3, "name is missing"),
+        (("atlases",), [], "no atlas in the set"),
+        (("atlases",), [None], "name is missing|mask is missing"),
+        (("atlases", 0, "name"), "../a", "not usable as a file name"),
+        (("atlases", 0, "images"), [], "has no image"),
+        (("atlases", 0, "label", "file"), "../../etc/passwd", "leaves the data set's folder"),
+        (("atlases", 0, "label", "file"), "/etc/passwd", "leaves the data set's folder"),
+        (("atlases", 0, "mask"), "masks/a.nii.gz", "mask is missing or not what it should be"),
+        (("atlases", 1, "name"), "a", "must be unique"),
+        (("labels", "values"), [0, "1", 4], "whole numbers"),
+        (("labels", "values"), [0, 4, 1], "distinct and rising"),
+        (("channels",), [], "channels must be a list of names"),
+    ],
+)
+def test_a_manifest_is_checked(folder, path, to, says):
+    AtlasSet.read(folder).save(folder, copy=False)
+    manifest = folder / "atlases.json"
+    content = json.loads(manifest.read_text())
+    change(content, *path, to=to)
+    manifest.write_text(json.dumps(content))
+    with pytest.raises(DatasetError, match=says) as caught:
+        load_atlases(folder)
+    assert str(caught.value).startswith(f"{manifest}: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_changed_or_lost_file_is_named(build, folder):
+    AtlasSet.read(folder).save(folder, copy=False)
+    build.volume(folder / "labels/b.nii.gz", build.labels(), OBLIQUE * 1.5)
+    with pytest.raises(DatasetError, match=r"labels/b.nii.gz: is not the file that was saved"):
+        AtlasSet.load(folder)
+    AtlasSet.load(folder, verify=False)
+    (folder / "masks/a.nii.gz").unlink()
+    with pytest.raises(MissingFileError, match=r"masks/a.nii.gz: no such file"):
+        AtlasSet.load(folder)
+    (folder / "atlases.json").write_text("{")
+    with pytest.raises(UnreadableFileError, match="not readable as JSON"):
+        AtlasSet.load(folder)
+    (folder / "atlases.json").unlink()
+    with pytest.raises(MissingFileError, match="was saving interrupted"):
+        AtlasSet.load(folder)
+
+
+def test_an_unusable_name_or_no_image(tmp_path):
+    with pytest.raises(DatasetError, match="not usable"):
+        Atlas("a/b", (tmp_path / "i.nii",), tmp_path / "l.nii")
+    with pytest.raises(DatasetError, match="no image"):
+        Atlas("a", (), tmp_path / "l.nii")
+
+
+@pytest.mark.real
+def test_mouse_brains_with_masks(real_data, tmp_path):
+    atlases = AtlasSet.read(real_data / "mouse_brain_fvb")
+    assert len(atlases) == 5
+    assert len(atlases.labels) == 38
+    assert all(atlas.mask for atlas in atlases.atlases)
+    first = atlases.subset(atlases.names[:1])
+    first.check()
+    first.save(tmp_path / "one")
+    loaded = AtlasSet.load(tmp_path / "one")
+    np.testing.assert_array_equal(loaded.atlases[0].channels(), first.atlases[0].channels())

@@ -90,7 +90,7 @@ def resample_labels(
         transform: fixed -> moving points.
         interpolation: ``nearest``, or ``gaussian``: the label whose voxels around the point weigh most under a
             Gaussian (ITK's ``LabelImageGaussianInterpolateImageFunction``; standard deviation 0.8 voxel), which
-            gives smoother boundaries and takes about ten times as long.
+            gives smoother boundaries and takes two to ten times as long, by the number of labels.
 
     Returns:
         Image of the type of ``labels`` on ``fixed_grid``.

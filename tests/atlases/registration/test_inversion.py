@@ -10,7 +10,7 @@ from atlases.registration.inversion import domain_of, invert
 from atlases.registration.transform import Transform
 from pipeline.errors import GeometryError, OptionError
 
-SHAPE = (24, 20, 16)
+SHAPE = (18, 16, 12)
 
 
 def grid_named(name: str) -> sitk.Image:

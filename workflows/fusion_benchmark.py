@@ -390,7 +390,8 @@ def _itk_binary(_: FusionBenchmark, candidates: Candidates) -> _Fuse:
         best = np.full(candidates.spatial_shape, 0.5)
         labels = np.zeros(candidates.spatial_shape, dtype=candidates.labels.dtype)
         for label in range(1, candidates.classes):
-            probability = sitk.GetArrayViewFromImage(sitk.STAPLE(images, label))
+            # by position, it takes no names: weight of the prior (the default), label
+            probability = sitk.GetArrayFromImage(sitk.STAPLE(images, 1.0, label))
             labels[probability > best] = label
             best = np.maximum(best, probability)
         return labels

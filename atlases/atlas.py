@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from atlases.registration.frames import read_itk, to_itk
+from atlases.registration.landmarks import LANDMARK_SUFFIXES, read_landmarks
 from pipeline.case import Case, Dataset, LabelTable
 from pipeline.datasets import raise_at_once, read_dataset
 from pipeline.datasets.listing import volumes_in
@@ -34,8 +35,6 @@ __all__ = ["Atlas", "AtlasSet", "index_type", "landmarks_name"]
 
 #: Registration builds pyramids, which need something to halve.
 LEAST_VOXELS = 4
-#: How files of landmarks are called, longest endings first.
-LANDMARK_SUFFIXES = (".mrk.json", ".fcsv", ".json", ".csv", ".txt")
 
 
 def index_type(table: LabelTable) -> type[np.uint8 | np.uint16]:
@@ -64,7 +63,7 @@ class Atlas:
         images: one file per channel, or one file that may be 4-D with channels last.
         label: label map on the same grid, in the set's label values.
         mask: of the brain or body, on the same grid; every voxel that is not 0 is inside.
-        landmarks: points in the scan.
+        landmarks: points in the scan, a file of :func:`atlases.registration.landmarks.read_landmarks`.
 
     Raises:
         DatasetError: the name is not usable as a file name, or there is no image.
@@ -327,8 +326,11 @@ def _problems(atlas: Atlas, labels: LabelTable, channels: int) -> list[AtlasegEr
     found += _too_thin(atlas, report)
     if atlas.mask is not None:
         found += _mask_problems(atlas.mask, atlas.images[0])
-    if atlas.landmarks is not None and not atlas.landmarks.is_file():
-        found.append(MissingFileError(f"{atlas.landmarks}: no such file; atlas {atlas.name} names it"))
+    if atlas.landmarks is not None:
+        try:
+            read_landmarks(atlas.landmarks)
+        except AtlasegError as error:
+            found.append(error)
     return found
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Iterator
 from concurrent.futures import Executor
 from dataclasses import replace
@@ -15,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from atlases.atlas import Atlas, AtlasSet, landmarks_name
+from atlases.registration.landmarks import read_landmarks, write_landmarks
 from pipeline.case import LabelTable, value_counts
 from pipeline.datasets.listing import inside
 from pipeline.errors import AtlasegError, DatasetError, MissingFileError
-from pipeline.files import read_json, replacing, write_text
+from pipeline.files import read_json, write_text
 from pipeline.volume import (
     read_header,
     read_label_map,
@@ -44,8 +44,8 @@ def save_atlases(
     """Write a self-contained folder: ``images/``, ``labels/``, ``masks/``, ``landmarks/`` and the manifest.
 
     :func:`pipeline.datasets.read_dataset` and :meth:`AtlasSet.read` read the folder too. Grids are kept to the
-    last digit; free text and extensions of the headers, which may hold a patient's name, are not. Landmarks are
-    copied as they are. The manifest comes last, so that an interrupted copy cannot be taken for a whole one.
+    last digit; free text and extensions of the headers, and the descriptions of landmarks, which may hold a patient's
+    name, are not. The manifest comes last, so that an interrupted copy cannot be taken for a whole one.
 
     Args:
         atlases: the collection; its files are read, never changed.
@@ -144,8 +144,7 @@ def _copy(atlas: Atlas, target: Atlas) -> None:
         for channel in np.moveaxis(voxels.reshape(*header.spatial_shape, -1), -1, 0):
             write_image(next(files), channel, path)
     if atlas.landmarks is not None and target.landmarks is not None:
-        with replacing(target.landmarks) as temporary:
-            shutil.copyfile(atlas.landmarks, temporary)
+        write_landmarks(target.landmarks, read_landmarks(atlas.landmarks))
 
 
 def _smallest(label_map: npt.NDArray[np.int64]) -> npt.NDArray[Any]:

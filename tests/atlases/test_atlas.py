@@ -218,6 +218,11 @@ def test_each_bad_input_is_one_line_that_names_the_file(build, folder, spoil, ki
     assert "more problem" not in message
 
 
+def test_landmarks_without_points(build, folder):
+    (folder / "landmarks/a.csv").write_text("x,y,z\n")
+    assert "landmarks/a.csv: expected points" in refusal(AtlasSet.read(folder), UnreadableFileError)
+
+
 def test_the_first_problem_counts_the_others(build, folder):
     constant(build, folder)
     empty_mask(build, folder)

@@ -19,10 +19,13 @@ from atlases.quality import (
     mutual_information,
     region_of_interest,
 )
+from atlases.registration.jacobian import JacobianStatistics
 from pipeline.errors import AtlasegError, DatasetError, GeometryError, LabelError, OptionError
 
 SHAPE = (16, 18, 14)
 RNG = np.random.default_rng(0)
+STRETCHED = JacobianStatistics(0.1, 0.2, 0.3, -0.1, 2)
+FOLDED = JacobianStatistics(1, np.nan, np.nan, -2, -1)
 
 
 def blobs(shift: int = 0) -> np.ndarray:
@@ -137,9 +140,10 @@ def test_region_of_interest():
 def test_assess_says_which_atlas_is_off():
     given = candidates([0, 0, 1, 5], inside=np.ones((4, *SHAPE), bool))
     masks = given.labels > 0
-    found = assess(given, jacobians=[(0.1, 0.2, 0.3)] * 4, masks=masks, target_mask=blobs() > 0)
+    found = assess(given, jacobians=[STRETCHED] * 3 + [FOLDED], masks=masks, target_mask=blobs() > 0)
     assert [q.mask_overlap for q in found] == sorted((q.mask_overlap for q in found), reverse=True)
     assert (found[0].folding, found[0].log_jacobian_mean, found[0].log_jacobian_sd) == (0.1, 0.2, 0.3)
+    assert (found[3].folding, found[3].log_jacobian_mean) == (1, None)
     for name in ("agreement", "local_correlation", "correlation", "mutual_information"):
         assert np.argmin([getattr(q, name) for q in found]) == 3
     assert all(q.coverage == 1 for q in found)
@@ -237,7 +241,7 @@ def test_bad_input_is_one_line():
     one_line(DatasetError, "empty", lambda: coverage(empty, empty))
     one_line(OptionError, "finite", lambda: Quality(0.1, float("nan"), 0, 1, 1))
     one_line(
-        OptionError, "jacobians are given for 1", lambda: assess(candidates([0, 1]), jacobians=[(0, 0, 0)])
+        OptionError, "jacobians are given for 1", lambda: assess(candidates([0, 1]), jacobians=[STRETCHED])
     )
     one_line(
         DatasetError, "scan: all", lambda: assess(candidates([0, 1], target=np.ones((1, *SHAPE), np.float32)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from atlases.registration.engine import Problem, RegistrationError
 from atlases.registration.outcome import require_contrast, require_overlap
 from atlases.registration.stage import Stage
 from atlases.registration.transform import Transform
+from pipeline.errors import OptionError
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
@@ -40,8 +41,8 @@ class _Level:
 class SimpleItkEngine:
     """Runs the registration framework of ITK: linear stages, B-splines, and dense fields.
 
-    A ``deformable`` stage with the metric ``ssd`` is the demons with symmetric forces, composed so that the warp
-    stays invertible; with another metric it is a gradient descent on a displacement field.
+    A ``deformable`` stage is the demons with symmetric forces, composed so that the warp stays invertible; they
+    compare intensities, so their only metric is ``ssd``.
 
     Equal seeds give equal results to the last bit on one thread; on several, sums are added in another order.
 
@@ -63,8 +64,15 @@ class SimpleItkEngine:
                 are set to nothing by making both images equal there.
 
         Raises:
+            OptionError: a ``deformable`` stage with another metric than ``ssd``, or with sampling.
             RegistrationError: ITK gave up, or its result is not finite.
         """
+        for stage in stages:
+            if stage.kind == "deformable" and (stage.metric != "ssd" or stage.samples):
+                raise OptionError(
+                    f"deformable: SimpleITK's demons compare every voxel by ssd, found metric {stage.metric} and "
+                    f"samples {stage.samples}; take ssd and no samples, or the transform syn of ants"
+                )
         run = {"bspline": _bspline, "deformable": _deformable}
         require_contrast(self.name, problem)
         require_overlap(self.name, problem, problem.initial, "the initial transform")
@@ -173,15 +181,34 @@ def _bspline(problem: Problem, stage: Stage, before: Transform) -> Transform:
     coarsest = (stage.grid_spacing_mm or float(extent.min())) * 2 ** (len(levels) - 1)
     # intervals double from level to level, so that the finest ones have the distance that was asked for
     mesh = np.maximum(np.round(extent / coarsest), 1).astype(int).tolist()
-    itk: Any = sitk.BSplineTransformInitializer(problem.fixed, mesh, 3)
+    itk = sitk.BSplineTransformInitializer(problem.fixed, mesh, 3)
     for number, level in enumerate(levels):
+        if number:
+            mesh = [2 * intervals for intervals in mesh]
+            itk = _refined(itk, sitk.BSplineTransformInitializer(problem.fixed, mesh, 3))
         method = _method(problem, stage, level, before)
-        method.SetOptimizerAsLBFGS2(
-            solutionAccuracy=1e-5, numberOfIterations=level.iterations, hessianApproximateAccuracy=5
+        method.SetOptimizerAsLBFGSB(
+            gradientConvergenceTolerance=1e-6,
+            numberOfIterations=level.iterations,
+            maximumNumberOfCorrections=5,
+            maximumNumberOfFunctionEvaluations=2 * level.iterations,
+            costFunctionConvergenceFactor=1e5,
         )
-        method.SetInitialTransformAsBSpline(itk, inPlace=True, scaleFactors=[1 if number == 0 else 2])
+        method.SetInitialTransform(itk, True)
         method.Execute(problem.fixed, problem.moving)
     return Transform(itk)
+
+
+def _refined(coarse: sitk.BSplineTransform, fine: sitk.BSplineTransform) -> sitk.BSplineTransform:
+    """The same warp on more control points: coefficients are evaluated at the new ones and decomposed again."""
+    import SimpleITK as sitk
+
+    still = sitk.Transform(3, sitk.sitkIdentity)
+    images = []
+    for old, new in zip(coarse.GetCoefficientImages(), fine.GetCoefficientImages(), strict=True):
+        values = sitk.Resample(old, new, still, sitk.sitkBSplineResampler, 0.0)
+        images.append(sitk.BSplineDecomposition(values, 3))
+    return sitk.BSplineTransform(images, 3)
 
 
 def _deformable(problem: Problem, stage: Stage, before: Transform) -> Transform:
@@ -191,10 +218,7 @@ def _deformable(problem: Problem, stage: Stage, before: Transform) -> Transform:
     for level in _levels(stage, problem.fixed):
         grid = sitk.Shrink(problem.fixed, level.shrink)
         field = _empty_field(grid) if field is None else _resampled_field(field, grid)
-        if stage.metric == "ssd":
-            field = _demons(problem, level, before, field)
-        else:
-            field = _descent(problem, stage, level, before, field)
+        field = _demons(problem, level, before, field)
     if field is None:
         raise RegistrationError("simpleitk: a deformable stage needs at least one level")
     return Transform(sitk.DisplacementFieldTransform(_resampled_field(field, problem.fixed)))
@@ -261,25 +285,3 @@ def _inside(problem: Problem, before: Transform, grid: sitk.Image) -> sitk.Image
     if not masks:
         return None
     return masks[0] if len(masks) == 1 else masks[0] * masks[1]
-
-
-def _descent(
-    problem: Problem, stage: Stage, level: _Level, before: Transform, field: sitk.Image
-) -> sitk.Image:
-    """Gradient descent on a displacement field whose updates are smoothed."""
-    import SimpleITK as sitk
-
-    itk = sitk.DisplacementFieldTransform(field)
-    itk.SetSmoothingGaussianOnUpdate(_UPDATE_SMOOTHING**2, _FIELD_SMOOTHING**2)
-    method = _method(problem, stage, level, before)
-    method.SetOptimizerScalesFromPhysicalShift()
-    method.SetOptimizerAsGradientDescent(
-        learningRate=1.0,
-        numberOfIterations=level.iterations,
-        convergenceMinimumValue=1e-6,
-        convergenceWindowSize=10,
-        estimateLearningRate=method.EachIteration,
-    )
-    method.SetInitialTransform(itk, True)
-    method.Execute(problem.fixed, problem.moving)
-    return itk.GetDisplacementField()

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CONFIGS",
     "build_plan_network",
+    "cases_text",
     "holds_another_run",
     "load_bundle_plan",
     "network_component",
@@ -128,7 +129,7 @@ def render_bundle(
     """
     configs = folder / "configs"
     _write_configs(plan, folder, dataset_dir)
-    write_text(configs / "cases.json", _cases_text(training, validation, dataset_dir))
+    write_text(configs / "cases.json", cases_text(training, validation, dataset_dir))
     save_plan(plan, configs / "plan.yaml")
 
 
@@ -170,12 +171,13 @@ def holds_another_run(
     cases = folder / "configs" / "cases.json"
     return (
         not cases.is_file()
-        or cases.read_text(encoding="utf-8") != _cases_text(training, validation, dataset_dir)
+        or cases.read_text(encoding="utf-8") != cases_text(training, validation, dataset_dir)
         or plan_to_yaml(load_bundle_plan(folder)) != plan_to_yaml(plan)
     )
 
 
-def _cases_text(training: Sequence[Case], validation: Sequence[Case], dataset_dir: Path) -> str:
+def cases_text(training: Sequence[Case], validation: Sequence[Case], dataset_dir: Path) -> str:
+    """Text of ``cases.json``; arguments as of :func:`render_bundle`."""
     cases = {
         "training": [_entry(case, dataset_dir) for case in training],
         "validation": [_entry(case, dataset_dir) for case in validation],

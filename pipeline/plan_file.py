@@ -24,6 +24,7 @@ from pipeline.files import write_text
 from pipeline.plan import Plan
 
 __all__ = [
+    "build_checked",
     "load_plan",
     "override_plan",
     "plan_from_dict",
@@ -68,7 +69,7 @@ def plan_from_dict(content: Any) -> Plan:
         table = LabelTable.from_names(labels)
     except LabelError as error:
         raise PlanError(f"labels: {error}") from error
-    return _build(Plan, content, "", labels=table)
+    return build_checked(Plan, content, "", labels=table)
 
 
 def _refuse_expressions(value: Any, where: str) -> None:
@@ -88,7 +89,18 @@ def _refuse_expressions(value: Any, where: str) -> None:
         )
 
 
-def _build(kind: type[Any], content: dict[str, Any], where: str, **given: Any) -> Any:
+def build_checked(kind: type[Any], content: dict[str, Any], where: str, **given: Any) -> Any:
+    """A dataclass from plain data, each field checked against its type hint.
+
+    Args:
+        kind: the dataclass.
+        content: field name -> value, lists for tuples, mappings for nested dataclasses.
+        where: name of the part, for messages.
+        given: fields that are ready, whatever ``content`` says.
+
+    Raises:
+        PlanError: an unknown entry, a missing one, or a value of the wrong type.
+    """
     known = {f.name: f for f in dataclasses.fields(kind)}
     if unknown := sorted(str(k) for k in content if k not in known):
         raise PlanError(
@@ -112,11 +124,11 @@ def _convert(hint: Any, value: Any, where: str) -> Any:  # noqa: PLR0911 (one re
     """Value as the type that the schema states, or a :class:`PlanError` that says what was expected."""
     origin, arguments = get_origin(hint), get_args(hint)
     if dataclasses.is_dataclass(hint) and isinstance(hint, type) and isinstance(value, dict):
-        return _build(hint, value, where)
+        return build_checked(hint, value, where)
     if origin in (Union, types.UnionType):
         if value is None and type(None) in arguments:
             return None
-        return _convert(next(a for a in arguments if a is not type(None)), value, where)
+        return _convert_to_one_of([a for a in arguments if a is not type(None)], value, where)
     if origin is Literal and value in arguments:
         return value
     if origin is dict and isinstance(value, dict) and all(isinstance(v, str) for v in value.values()):
@@ -134,6 +146,13 @@ def _convert(hint: Any, value: Any, where: str) -> Any:  # noqa: PLR0911 (one re
     if hint in (int, str, bool) and type(value) is hint:
         return value
     raise PlanError(f"{where}: expected {_describe(hint)}, found {value!r}")
+
+
+def _convert_to_one_of(hints: list[Any], value: Any, where: str) -> Any:
+    for hint in hints[:-1]:
+        with contextlib.suppress(PlanError):
+            return _convert(hint, value, where)
+    return _convert(hints[-1], value, where)
 
 
 def _describe(hint: Any) -> str:

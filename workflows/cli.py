@@ -34,6 +34,14 @@ COMMANDS: dict[str, Command] = {
     ),
     "segment": Command("workflows.segment", "Segment", "label scans with a trained network or an ensemble"),
     "evaluate": Command("workflows.evaluate", "Evaluate", "score label maps against references"),
+    "register": Command(
+        "workflows.register", "Register", "find the transform between two scans, with a picture"
+    ),
+    "warp": Command("workflows.warp", "Warp", "carry images, label maps or points through transforms"),
+    "fuse": Command("workflows.fuse", "Fuse", "make one label map out of several of the same scan"),
+    "build-atlas": Command(
+        "workflows.atlas_build", "BuildAtlas", "average labelled scans into a template with probability maps"
+    ),
     "phantom": Command("workflows.phantom", "Phantom", "make labelled scans or shapes to try things on"),
     "experiment-depth": Command(
         "workflows.depth_experiment", "DepthExperiment", "compare network depths on simple shapes"
@@ -43,6 +51,11 @@ COMMANDS: dict[str, Command] = {
     ),
     "benchmark-inference": Command(
         "workflows.inference_benchmark", "InferenceBenchmark", "time and memory of labelling beside MONAI's"
+    ),
+    "benchmark-fusion": Command(
+        "workflows.fusion_benchmark",
+        "FusionBenchmark",
+        "time and Dice of label fusion beside ANTs and SimpleITK",
     ),
     "benchmark-memory": Command(
         "workflows.memory", "MemoryBenchmark", "estimated and measured memory of training"
@@ -58,7 +71,7 @@ def overview() -> str:
         [
             "usage: atlaseg COMMAND [options]",
             "",
-            "Segment 3-D medical scans: networks trained on your own labels, scored honestly.",
+            "Segment 3-D medical scans: networks and atlases made from your own labels, scored honestly.",
             "",
             "commands:",
             *lines,

@@ -6,10 +6,10 @@ from dataclasses import fields
 from importlib import import_module
 from typing import Any
 
-from atlases.fusion.candidates import FusionRule
+from atlases.fusion.candidates import Candidates, Fused, FusionRule
 from pipeline.errors import OptionError
 
-__all__ = ["FUSION_RULES", "make_rule"]
+__all__ = ["FUSION_RULES", "fuse", "make_rule"]
 
 #: Rule by name, as module:class, imported when asked for.
 FUSION_RULES: dict[str, str] = {
@@ -42,3 +42,23 @@ def make_rule(name: str, **options: Any) -> FusionRule:
         raise OptionError(f"{name} fusion has no option {unknown[0]!r}; {having}")
     made: FusionRule = rule(**options)
     return made
+
+
+def fuse(candidates: Candidates, rule: str = "joint", *, probabilities: bool = True, **options: Any) -> Fused:
+    """One segmentation out of many, by the name of a rule.
+
+    Args:
+        candidates: label maps (and images, where the rule compares them) on the grid of one scan.
+        rule: one of :data:`FUSION_RULES`.
+        probabilities: also return them, ``(K, *spatial)``.
+        options: of the rule.
+
+    Raises:
+        OptionError: there is no such rule, it has no such option, or it needs images that are not there.
+
+    >>> import numpy as np
+    >>> votes = np.array([[[[0, 1]]], [[[1, 1]]], [[[1, 0]]]])
+    >>> fuse(Candidates(votes, classes=2), "majority").labels.tolist()
+    [[[1, 1]]]
+    """
+    return make_rule(rule, **options).fuse(candidates, probabilities=probabilities)

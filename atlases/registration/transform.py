@@ -146,8 +146,12 @@ class Transform:
         inverses = [t.known_inverse for t in transforms]
         known = None
         if all(t.known_inverse is not None or t.is_linear for t in transforms) and any(inverses):
+            # from matrices: the inverse that SimpleITK gives of a composite holds itself, without end
             back = [
-                t.known_inverse if t.known_inverse is not None else t.itk.GetInverse() for t in transforms
+                t.known_inverse
+                if t.known_inverse is not None
+                else cls.from_matrix(np.linalg.inv(t.matrix).astype(np.float64)).itk
+                for t in transforms
             ]
             known = sitk.CompositeTransform([part for itk in back for part in parts_of(itk)])
         return cls(composite, known)

@@ -1,0 +1,120 @@
+"""The register command, from files to files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter
+
+from atlases.registration.transform_files import read_transform
+from pipeline.errors import AtlasegError, DatasetError, GeometryError, MissingFileError, OptionError
+from workflows.register import Register
+
+SHIFT = np.array([2.0, -1.5, 1.0])
+
+
+@pytest.fixture(scope="module")
+def scans(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Two scans of one anatomy that differ by a shift in space, and masks."""
+    folder = tmp_path_factory.mktemp("scans")
+    rng = np.random.default_rng(0)
+    voxels = gaussian_filter(rng.normal(size=(36, 32, 28)), 2.5).astype(np.float32) * 1000
+    voxels[10:26, 8:24, 8:20] += 200
+    affine = np.diag((1.1, 1.0, 1.3, 1.0))
+    moved = affine.copy()
+    moved[:3, 3] += SHIFT
+    files = {}
+    for name, data, matrix in (
+        ("fixed", voxels, affine),
+        ("moving", voxels, moved),
+        ("mask", (voxels > 0).astype(np.uint8), affine),
+        ("empty", np.zeros(voxels.shape, np.uint8), affine),
+        ("constant", np.full(voxels.shape, 7, np.float32), affine),
+    ):
+        files[name] = folder / f"{name}.nii.gz"
+        nib.save(nib.Nifti1Image(data, matrix), files[name])
+    return files
+
+
+def test_files_of_a_registration(
+    scans: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = Register(scans["fixed"], scans["moving"], tmp_path / "out", transform="rigid", initial="identity")
+    assert job.run() == 0
+    points = np.array([[10.0, 12, 14], [20, 15, 20]])
+    found = read_transform(tmp_path / "out" / "transform.tfm").points(points)
+    np.testing.assert_allclose(found, points + SHIFT, atol=0.15)
+    warped, fixed = (nib.load(p) for p in (tmp_path / "out" / "warped.nii.gz", scans["fixed"]))
+    np.testing.assert_array_equal(warped.affine, fixed.affine)
+    inner = (slice(6, -6),) * 3
+    assert np.corrcoef(warped.get_fdata()[inner].ravel(), fixed.get_fdata()[inner].ravel())[0, 1] > 0.99
+    figures = json.loads((tmp_path / "out" / "quality.json").read_text())
+    assert figures["after"]["correlation"] > max(0.98, figures["before"]["correlation"])
+    assert figures["jacobian"]["folding_fraction"] == 0
+    assert figures["stages"][0]["kind"] == "rigid"
+    assert (tmp_path / "out" / "registration.png").read_bytes().startswith(b"\x89PNG")
+    assert "Registered by elastix" in capsys.readouterr().out
+
+
+def test_begin_from_a_transform_file(scans: dict[str, Path], tmp_path: Path) -> None:
+    Register(scans["fixed"], scans["moving"], tmp_path / "a", transform="rigid").run()
+    start = str(tmp_path / "a" / "transform.tfm")
+    Register(
+        scans["fixed"],
+        scans["moving"],
+        tmp_path / "b",
+        transform="affine",
+        initial=start,
+        iterations=(20, 20, 20),
+    ).run()
+    found = read_transform(tmp_path / "b" / "transform.tfm")
+    np.testing.assert_allclose(found.matrix[:3, 3] - SHIFT, 0, atol=1.0)
+
+
+def test_choices_reach_the_last_stage(scans: dict[str, Path], tmp_path: Path) -> None:
+    stages = Register(
+        scans["fixed"], scans["moving"], tmp_path, metric="mi", grid_spacing=7.5, iterations=(9, 8)
+    )._stages()
+    assert (stages[-1].metric, stages[-1].grid_spacing_mm, stages[-1].iterations) == ("mi", 7.5, (9, 8))
+    assert stages[0].metric is None
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "words"),
+    [
+        ({"fixed": "nowhere"}, MissingFileError, "nowhere"),
+        ({"moving": "constant"}, DatasetError, "constant.nii.gz"),
+        ({"fixed_mask": "empty"}, DatasetError, "empty.nii.gz: empty"),
+        ({"moving_mask": "mask"}, GeometryError, "not on the grid of the moving image"),
+        ({"transform": "tps"}, OptionError, "landmarks"),
+        ({"transform": "syn", "engine": "elastix"}, OptionError, "engines that have it: ants"),
+        ({"channel": 2}, GeometryError, "channel 2"),
+        ({"initial": "anywhere.tfm"}, MissingFileError, "anywhere.tfm"),
+    ],
+)
+def test_one_line_for_what_is_wrong(
+    scans: dict[str, Path], tmp_path: Path, change: dict[str, object], error: type[AtlasegError], words: str
+) -> None:
+    options = {"fixed": scans["fixed"], "moving": scans["moving"], "out": tmp_path / "out"}
+    options |= {
+        k: scans.get(v, Path(v) if k == "fixed" else v) if isinstance(v, str) else v
+        for k, v in change.items()
+    }
+    with pytest.raises(error, match=words) as caught:
+        Register(**options).run()  # type: ignore[arg-type]
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out" / "transform.tfm").exists()
+
+
+def test_scans_that_do_not_overlap(scans: dict[str, Path], tmp_path: Path) -> None:
+    image = nib.load(scans["fixed"])
+    far = image.affine.copy()
+    far[:3, 3] += 5000
+    nib.save(nib.Nifti1Image(image.get_fdata(dtype=np.float32), far), tmp_path / "far.nii.gz")
+    with pytest.raises(GeometryError, match="do not overlap"):
+        Register(scans["fixed"], tmp_path / "far.nii.gz", tmp_path / "out", initial="identity").run()
+    assert Register(scans["fixed"], tmp_path / "far.nii.gz", tmp_path / "out", transform="rigid").run() == 0

@@ -1,0 +1,182 @@
+"""``atlaseg register``: two scans in; the transform, the warped scan, figures and a picture out."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    from atlases.registration.register import Registration
+    from atlases.registration.stage import Stage
+
+__all__ = ["Register"]
+
+
+@dataclass(frozen=True)
+class Register:
+    """Find the transform that carries MOVING onto FIXED: atlaseg register FIXED MOVING --out DIR.
+
+    DIR gets the transform (fixed -> moving points, as ITK, ANTs and elastix have it; read by 3D Slicer too),
+    warped.nii.gz on the grid of FIXED, quality.json and registration.png. Everything that is not named is chosen
+    from the data.
+    """
+
+    positional: ClassVar[tuple[str, ...]] = ("fixed", "moving")
+
+    fixed: Path
+    """Scan that stays (.nii, .nii.gz)."""
+    moving: Path
+    """Scan that is carried to it."""
+    out: Path
+    """Folder for the results."""
+    transform: Literal["rigid", "similarity", "affine", "bspline", "syn", "deformable", "tps"] = "bspline"
+    """Kind of transform; those before it come along. tps goes through landmarks."""
+    engine: Literal["auto", "elastix", "ants", "simpleitk", "greedy"] = "auto"
+    """Library; auto: ANTs for syn, SimpleITK for deformable, elastix for all else."""
+    initial: str = "auto"
+    """Beginning: auto, identity, centres, centres-of-mass, moments, or a transform file."""
+    metric: Literal["ssd", "mi", "ncc", "lncc"] | None = None
+    """Similarity of the last stage: squared differences, mutual information, global or local correlation."""
+    grid_spacing: float | None = None
+    """Distance of the control points of a B-spline, mm."""
+    iterations: tuple[int, ...] | None = None
+    """Of the last stage, a number for each level, coarse to fine."""
+    different_modality: bool = False
+    """The scans come from different kinds of scanner or sequence (CT and MRI, T1 and T2)."""
+    fixed_mask: Path | None = None
+    """Where the similarity counts, on the grid of FIXED."""
+    moving_mask: Path | None = None
+    """The same on the grid of MOVING."""
+    fixed_landmarks: Path | None = None
+    """Points for tps: 3D Slicer's .mrk.json or .fcsv, or .csv with x, y, z in RAS mm."""
+    moving_landmarks: Path | None = None
+    """The corresponding points of MOVING, in the same order."""
+    format: Literal["h5", "tfm", "nii.gz", "mat"] | None = None
+    """Of the transform file; by default tfm for rigid to affine, h5 for the others."""
+    channel: int = 0
+    """Of scans with several."""
+    seed: int = 0
+    """Of everything random."""
+    threads: int = 1
+    """At most so many."""
+
+    def run(self) -> int:
+        """Register and write; returns 0.
+
+        Raises:
+            AtlasegError: a file cannot be read, options do not fit together, or the engine gave up.
+        """
+        from atlases.registration.register import register
+
+        found = register(
+            self.fixed,
+            self.moving,
+            self._stages(),
+            engine=self.engine,
+            fixed_mask=self.fixed_mask,
+            moving_mask=self.moving_mask,
+            fixed_landmarks=_points(self.fixed_landmarks),
+            moving_landmarks=_points(self.moving_landmarks),
+            initial=self._initial(),
+            same_modality=not self.different_modality,
+            channel=self.channel,
+            seed=self.seed,
+            threads=self.threads,
+        )
+        self._write(found)
+        return 0
+
+    def _stages(self) -> tuple[Stage, ...]:
+        from atlases.registration.register import with_choices
+        from atlases.registration.stage import stages_of
+
+        return with_choices(
+            stages_of(self.transform),
+            metric=self.metric,
+            grid_spacing_mm=self.grid_spacing,
+            iterations=self.iterations,
+        )
+
+    def _initial(self) -> Any:
+        from atlases.registration.initialisation import INITIALISATIONS
+        from atlases.registration.transform_files import read_transform
+
+        return self.initial if self.initial in INITIALISATIONS else read_transform(Path(self.initial))
+
+    def _write(self, found: Registration) -> None:
+        from atlases.registration.frames import from_itk, read_itk
+        from atlases.registration.intensity import rescale_itk
+        from atlases.registration.picture import draw_registration
+        from atlases.registration.resampling import resample_image
+        from atlases.registration.transform import Transform
+        from atlases.registration.transform_files import write_transform
+        from pipeline.files import write_text
+        from pipeline.volume import write_image
+
+        fixed, moving = (read_itk(path, self.channel) for path in (self.fixed, self.moving))
+        kind = self.format or ("tfm" if found.transform.is_linear else "h5")
+        transform_file = self.out / f"transform.{kind}"
+        write_transform(transform_file, found.transform, fixed)
+        warped = from_itk(resample_image(moving, fixed, found.transform))[0]
+        write_image(self.out / "warped.nii.gz", warped, self.fixed)
+        figures = self._figures(found)
+        write_text(self.out / "quality.json", json.dumps(figures, indent=1) + "\n")
+        scaled = rescale_itk(moving)
+        draw_registration(
+            self.out / "registration.png",
+            from_itk(rescale_itk(fixed))[0],
+            from_itk(resample_image(scaled, fixed, found.transform))[0],
+            from_itk(resample_image(scaled, fixed, Transform.identity()))[0],
+            fixed.GetSpacing(),
+        )
+        print(f"Registered by {found.engine} in {found.seconds:.1f} s: {_sentence(figures)}")
+        print(f"Wrote {transform_file}, warped.nii.gz, quality.json; look at {self.out / 'registration.png'}")
+
+    def _figures(self, found: Registration) -> dict[str, Any]:
+        """What tells whether it worked, before and after, and what was done."""
+        from atlases import quality
+        from atlases.registration.frames import read_itk
+        from atlases.registration.jacobian import jacobian_statistics
+        from atlases.registration.resampling import resample_image, seen
+        from atlases.registration.transform import Transform
+
+        fixed, moving = (read_itk(path, self.channel) for path in (self.fixed, self.moving))
+        target = _array(fixed)
+        figures: dict[str, Any] = {}
+        for name, transform in (("before", Transform.identity()), ("after", found.transform)):
+            inside = _array(seen(moving, fixed, transform)) > 0
+            warped = _array(resample_image(moving, fixed, transform))
+            figures[name] = {"coverage": quality.coverage(inside)}
+            if inside.any() and warped.min() < warped.max():
+                for figure in ("correlation", "local_correlation", "mutual_information"):
+                    figures[name][figure] = getattr(quality, figure)(target, warped, inside)
+        figures["jacobian"] = asdict(jacobian_statistics(found.transform, fixed))
+        figures["engine"], figures["seconds"] = found.engine, round(found.seconds, 2)
+        figures["stages"] = [asdict(stage) for stage in found.stages]
+        return figures
+
+
+def _array(image: Any) -> npt.NDArray[np.float64]:
+    from atlases.registration.frames import from_itk
+
+    return from_itk(image)[0]
+
+
+def _points(path: Path | None) -> npt.NDArray[np.float64] | None:
+    from atlases.registration.landmarks import read_landmarks
+
+    return None if path is None else read_landmarks(path)
+
+
+def _sentence(figures: dict[str, Any]) -> str:
+    def of(name: str) -> str:
+        value = figures[name].get("correlation")
+        return "no overlap" if value is None else f"{value:.3f}"
+
+    folding = 100 * figures["jacobian"]["folding_fraction"]
+    return f"correlation {of('before')} before, {of('after')} after, {folding:.2g} % of voxels fold"

@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 if TYPE_CHECKING:
-    from pipeline.network_segmenter import NetworkSegmenter
+    from pipeline.segmenter import Segmentation
+    from workflows.atlas_labelling import AtlasLabeller
 
 __all__ = ["Segment"]
+
+#: Options that mean something to one kind of model only.
+NETWORK_OPTIONS = ("tta", "device")
+ATLAS_OPTIONS = ("fusion", "transform", "engine", "keep", "masks", "workers", "threads", "work")
 
 
 @dataclass(frozen=True)
 class Segment:
-    """Label scans with a trained network: atlaseg segment RUN SCAN... --out LABELS.
+    """Label scans with a trained network or with atlases: atlaseg segment RUN SCAN... --out LABELS.
 
-    RUN is a folder that `atlaseg train` wrote; several runs (such as the folds) are averaged as an ensemble.
+    RUN is a folder that `atlaseg train` wrote; several networks (such as the folds) are averaged as an ensemble.
+    RUN may also be a folder of labelled scans in any layout that `atlaseg train` takes: they are registered to each
+    scan and their labels fused, without any training; a scan that is itself among them is labelled by the others.
+
     Results have the names of the scans, their exact geometry and the data set's own label values. A scan that
-    cannot be labelled is named at the end; the others are done.
+    cannot be labelled is named at the end; the others are done. With atlases, NAME_atlases.json says how well each
+    atlas fitted, which were left out and why, and the same command after an interruption goes on where it stopped.
     """
 
     positional: ClassVar[tuple[str, ...]] = ("paths",)
@@ -32,11 +41,28 @@ class Segment:
     validation: bool = False
     """Label the validation cases of the run; then name the run alone."""
     tta: bool = False
-    """Test-time augmentation: average over mirrored and shifted copies. 8 times slower; see if you gain by it."""
+    """Networks: test-time augmentation, the average over mirrored and shifted copies; 8 times slower."""
     probabilities: bool = False
     """Also write NAME_probabilities.nii.gz, 4-D, one volume per label, background first."""
     device: str = "auto"
-    """auto (a GPU where there is one), cpu or cuda."""
+    """Networks: auto (a GPU where there is one), cpu or cuda."""
+    fusion: str | None = None
+    """Atlases: joint (the default), majority, global-weighted, local-weighted, staple or generative."""
+    transform: str | None = None
+    """Atlases: rigid, similarity, affine, bspline (the default), syn or deformable."""
+    engine: str | None = None
+    """Atlases: elastix, ants, simpleitk or greedy; by default the one that suits the transform."""
+    keep: int | None = None
+    """Atlases: how many to register in full to each scan, the most similar to it; by default all."""
+    masks: Path | None = None
+    """Atlases: mask of the scan, or folder of masks with the names of the scans; only inside they are registered."""
+    workers: int | None = None
+    """Atlases: registrations at the same time, each in a process of its own; by default one for each core."""
+    threads: int | None = None
+    """Atlases: threads of each registration; by default 1."""
+    work: Path | None = None
+    """Atlases: folder for finished registrations, which is kept, for example to fuse them in another way; by default
+    OUT/.registrations, which is removed once every scan is labelled."""
 
     def run(self) -> int:
         """Label all scans; returns 0, or 1 where a scan failed.
@@ -45,57 +71,70 @@ class Segment:
             AtlasegError: no scan can be labelled at all (no such model, no scans).
         """
         from pipeline.errors import AtlasegError
-        from pipeline.network_segmenter import NetworkSegmenter
 
-        runs, images = split_paths(self.paths)
-        self._check(runs, images)
-        segmenter = NetworkSegmenter.load(*runs, device=self.device)
-        channels = len(segmenter.fitted_plan.channels)
-        scans = validation_scans(runs[0]) if self.validation else find_scans(images, channels)
+        models = find_models(self.paths)
+        self._check(models)
         failed: dict[str, str] = {}
-        for number, (name, files) in enumerate(scans.items(), start=1):
-            try:
-                self._one(segmenter, name, files, f"[{number}/{len(scans)}] {name}")
-            except (AtlasegError, RuntimeError, MemoryError) as error:
-                # torch reports exhausted memory as RuntimeError; the batch goes on all the same
-                failed[name] = " ".join(str(error).split())
+        with self._labeller(models) as labeller:
+            scans = (
+                validation_scans(models.folders[0])
+                if self.validation
+                else find_scans(models.rest, labeller.channels)
+            )
+            for number, (name, files) in enumerate(scans.items(), start=1):
+                try:
+                    self._one(labeller, name, files, f"[{number}/{len(scans)}] {name}")
+                except (AtlasegError, RuntimeError, MemoryError) as error:
+                    # torch reports exhausted memory as RuntimeError; the batch goes on all the same
+                    failed[name] = " ".join(str(error).split())
+            if not failed:
+                labeller.finish()
         print(f"{len(scans) - len(failed)} of {len(scans)} scans labelled in {self.out}")
         for name, reason in failed.items():
             print(f"FAILED {name}: {reason}", file=sys.stderr)
         return 1 if failed else 0
 
-    def _check(self, runs: list[Path], images: tuple[Path, ...]) -> None:
+    def _check(self, models: Models) -> None:
         from pipeline.errors import OptionError
 
-        if self.validation and (images or len(runs) > 1):
+        if self.validation and models.kind == "dataset":
+            raise OptionError(
+                f"--validation: {models.folders[0]} is a folder of labelled scans, which keeps none back; name scans"
+            )
+        if self.validation and (models.rest or len(models.folders) > 1):
             raise OptionError("--validation labels the validation cases of one run: name that run alone")
-        if not self.validation and not images:
+        if not self.validation and not models.rest:
             raise OptionError("name the scans, or folders of scans, to label after the run")
+        defaults = {field.name: field.default for field in fields(self)}
+        others, what = (
+            (ATLAS_OPTIONS, "atlases") if models.kind == "network" else (NETWORK_OPTIONS, "networks")
+        )
+        if said := [f"--{name}" for name in others if getattr(self, name) != defaults[name]]:
+            raise OptionError(
+                f"{', '.join(said)}: for {what} only, and {models.folders[0]} is none; leave it out"
+            )
 
-    def _one(self, segmenter: NetworkSegmenter, name: str, files: tuple[Path, ...], title: str) -> None:
-        from tqdm import tqdm
+    def _labeller(self, models: Models) -> NetworkLabeller | AtlasLabeller:
+        if models.kind == "network":
+            return NetworkLabeller(
+                models.folders, self.device, tta=self.tta, probabilities=self.probabilities
+            )
+        from workflows.atlas_labelling import AtlasChoices, AtlasLabeller
 
-        from pipeline.volume import read_image, write_label_map, write_probabilities
+        choices = AtlasChoices(**{name: getattr(self, name) for name in ATLAS_OPTIONS})
+        return AtlasLabeller(models.folders[0], self.out, choices, probabilities=self.probabilities)
+
+    def _one(
+        self, labeller: NetworkLabeller | AtlasLabeller, name: str, files: tuple[Path, ...], title: str
+    ) -> None:
+        from pipeline.volume import write_label_map, write_probabilities
 
         target = self.out / f"{name}.nii.gz"
         if any(target.resolve() == file.resolve() for file in files):
             from pipeline.errors import OptionError
 
             raise OptionError(f"{target}: the result would replace the scan; choose another --out")
-        with tqdm(
-            total=1.0, desc=title, bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed}", disable=None
-        ) as bar:
-
-            def progress(share: float) -> None:
-                bar.n = share
-                bar.update(0)
-
-            result = segmenter.segment(
-                read_image(files),
-                tta=True if self.tta else None,
-                probabilities=self.probabilities,
-                progress=progress,
-            )
+        result = labeller.label(name, files, title)
         write_label_map(target, result.label_map, files[0])
         if result.probabilities is not None:
             import numpy as np
@@ -104,21 +143,104 @@ class Segment:
             write_probabilities(self.out / f"{name}_probabilities.nii.gz", chances, files[0])
 
 
-def split_paths(paths: tuple[Path, ...]) -> tuple[list[Path], tuple[Path, ...]]:
-    """Folders of runs, and the rest.
+class NetworkLabeller:
+    """Labels scans with a network or an ensemble.
+
+    Args:
+        runs: folders that `atlaseg train` wrote.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
+        tta: average over mirrored and shifted copies even where the plan does not.
+        probabilities: whether labels come with probabilities.
 
     Raises:
-        OptionError: there is no run among the paths.
+        AtlasegError: a run cannot be opened, or the runs do not go together.
     """
-    from pipeline.errors import OptionError
 
-    runs = [path for path in paths if (path / "configs" / "plan.yaml").is_file()]
-    rest = tuple(path for path in paths if path not in runs)
-    if not runs:
+    def __init__(self, runs: Sequence[Path], device: str, *, tta: bool, probabilities: bool) -> None:
+        from pipeline.network_segmenter import NetworkSegmenter
+
+        self.tta, self.probabilities = tta, probabilities
+        self._segmenter = NetworkSegmenter.load(*runs, device=device)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    @property
+    def channels(self) -> int:
+        """How many channels scans must have."""
+        return len(self._segmenter.fitted_plan.channels)
+
+    def label(self, name: str, files: tuple[Path, ...], title: str) -> Segmentation:  # noqa: ARG002
+        """Labels of one scan."""
+        from tqdm import tqdm
+
+        from pipeline.volume import read_image
+
+        with tqdm(
+            total=1.0, desc=title, bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed}", disable=None
+        ) as bar:
+
+            def progress(share: float) -> None:
+                bar.n = share
+                bar.update(0)
+
+            return self._segmenter.segment(
+                read_image(files),
+                tta=True if self.tta else None,
+                probabilities=self.probabilities,
+                progress=progress,
+            )
+
+    def finish(self) -> None:
+        """Nothing is kept from scan to scan."""
+
+
+@dataclass(frozen=True)
+class Models:
+    """What the paths of a command line are.
+
+    Args:
+        kind: ``network`` runs, an ``atlas`` run, or a ``dataset``: a folder of labelled scans.
+        folders: of the models; one, unless they are networks.
+        rest: paths of the scans.
+    """
+
+    kind: Literal["network", "atlas", "dataset"]
+    folders: tuple[Path, ...]
+    rest: tuple[Path, ...]
+
+
+def find_models(paths: tuple[Path, ...]) -> Models:
+    """Tell models from scans.
+
+    Raises:
+        OptionError: there is no model among the paths, or several that do not go together.
+    """
+    from atlases.multi_atlas_bundle import is_atlas_bundle
+    from pipeline.errors import OptionError
+    from workflows.atlas_labelling import is_dataset
+
+    networks = tuple(path for path in paths if (path / "configs" / "plan.yaml").is_file())
+    atlases = tuple(path for path in paths if is_atlas_bundle(path))
+    if networks and atlases:
         raise OptionError(
-            f"none of {', '.join(map(str, paths))} is a run of atlaseg train (with configs/plan.yaml)"
+            f"{networks[0]} is a network and {atlases[0]} holds atlases: they cannot be joined, name one of them"
         )
-    return runs, rest
+    if len(atlases) > 1:
+        raise OptionError(f"{atlases[0]} and {atlases[1]} both hold atlases: name one of them")
+    folders = networks or atlases
+    if folders:
+        rest = tuple(path for path in paths if path not in folders)
+        return Models("network" if networks else "atlas", folders, rest)
+    if paths and is_dataset(paths[0]):
+        return Models("dataset", paths[:1], paths[1:])
+    raise OptionError(
+        f"none of {', '.join(map(str, paths))} is a run of atlaseg train, and the first is not a folder of labelled "
+        "scans (with dataset.json, or images/ and labels/)"
+    )
 
 
 def validation_scans(run: Path) -> dict[str, tuple[Path, ...]]:

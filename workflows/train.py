@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 if TYPE_CHECKING:
     from pipeline.case import Case, Dataset
+    from workflows.methods import Method
 
 __all__ = ["Train"]
+
+#: Options that mean something to one kind of method only.
+NETWORK_OPTIONS = ("epochs", "minutes", "plan", "override", "depth", "memory", "device", "tracking")
+ATLAS_OPTIONS = ("transform", "engine", "keep")
 
 
 @dataclass(frozen=True)
 class Train:
-    """Train a patch-based network on the labelled cases of a data set.
+    """Train a network on the labelled cases of a data set, or put them together as atlases.
 
-    OUT becomes a MONAI bundle: OUT/configs/train.yaml trains and OUT/configs/inference.yaml labels scans by
-    `python -m monai.bundle run` too. The same command after an interruption goes on where it stopped.
+    OUT becomes a MONAI bundle. For a network, OUT/configs/train.yaml trains and OUT/configs/inference.yaml labels
+    scans by `python -m monai.bundle run` too. For an atlas method nothing is trained: the cases are checked and
+    copied into OUT, which can then be carried elsewhere. The same command after an interruption goes on where it
+    stopped.
     """
 
     positional: ClassVar[tuple[str, ...]] = ("dataset",)
@@ -29,31 +36,38 @@ class Train:
     out: Path
     """Folder of the run; made if it is not there."""
     method: str | None = None
-    """Network: unet (the default), attention-unet, fcn, dynunet or segresnet (not with --plan)."""
+    """Network: unet (the default), attention-unet, fcn, dynunet or segresnet (not with --plan). Atlases:
+    joint-fusion (the best), majority, global-weighted, local-weighted, staple or generative."""
     fold: int = 0
     """Which fold is kept for validation, from 0."""
     folds: int = 5
-    """Number of folds that the labelled cases are dealt into."""
+    """Number of folds that the labelled cases are dealt into; 1, with an atlas method: all cases are atlases."""
     split_seed: int = 0
     """Seed of the dealing; the same for all folds of an ensemble."""
     epochs: int | None = None
-    """Training budget in epochs (not with --minutes or --plan)."""
+    """Networks: training budget in epochs (not with --minutes or --plan)."""
     minutes: float | None = None
-    """Training budget in minutes; the learning rate follows it (not with --epochs or --plan)."""
+    """Networks: training budget in minutes; the learning rate follows it (not with --epochs or --plan)."""
     plan: Path | None = None
-    """Plan to follow, as `atlaseg plan` writes it; by default it is made from the data."""
+    """Networks: plan to follow, as `atlaseg plan` writes it; by default it is made from the data."""
     override: tuple[str, ...] = ()
-    """Values of the plan to replace, such as training.learning_rate=0.01 patch_size=[64,64,64]."""
+    """Networks: values of the plan to replace, such as training.learning_rate=0.01 patch_size=[64,64,64]."""
     depth: Literal["context", "standard", "precision"] | None = None
-    """Levels down of the network: context 4, standard 3, precision 2 (not with --plan)."""
+    """Networks: levels down, context 4, standard 3, precision 2 (not with --plan)."""
     memory: str | None = None
-    """Memory that training may take, such as 500MB; by default 8GB (not with --plan)."""
+    """Networks: memory that training may take, such as 500MB; by default 8GB (not with --plan)."""
     device: str = "auto"
-    """auto (a GPU where there is one), cpu or cuda."""
+    """Networks: auto (a GPU where there is one), cpu or cuda."""
     seed: int | None = None
-    """Of everything random in training; by default 0, or what --plan says."""
+    """Of everything random in training or registration; by default 0, or what --plan says."""
     tracking: Literal["mlflow", "none"] = "mlflow"
-    """Experiment tracking: mlflow writes a local sqlite file into OUT/mlflow; nothing leaves the machine."""
+    """Networks: experiment tracking; mlflow writes a local sqlite file into OUT/mlflow, nothing leaves the machine."""
+    transform: str | None = None
+    """Atlases: rigid, similarity, affine, bspline (the default), syn or deformable."""
+    engine: str | None = None
+    """Atlases: elastix, ants, simpleitk or greedy; by default the one that suits the transform."""
+    keep: int | None = None
+    """Atlases: how many to register in full to each scan, the most similar to it; by default all."""
 
     def run(self) -> int:
         """Train, or go on; returns 0.
@@ -62,11 +76,24 @@ class Train:
             OptionError: OUT holds a run of another command, or options exclude each other.
             DatasetError: the data set has errors that `atlaseg check` lists.
         """
+        from workflows.methods import DEFAULT_METHOD, find_method
+
+        method = find_method(self.method or DEFAULT_METHOD)
+        self._refuse_options_of_others(method)
+        request = self._request()
+        begun = self._begun(request)
+        if method.kind == "atlas":
+            from workflows.atlas_training import train_atlases
+
+            train_atlases(self, method, request)
+        else:
+            self._train_network(request, begun=begun)
+        return 0
+
+    def _train_network(self, request: dict[str, Any], *, begun: bool) -> None:
         from pipeline.bundle import refresh_bundle
         from pipeline.network_segmenter import run_training
 
-        request = self._request()
-        begun = self._begun(request)
         if begun:
             refresh_bundle(self.out, self.dataset)
         else:
@@ -74,7 +101,17 @@ class Train:
         print(f"{'Resuming' if begun else 'Training'} in {self.out}", file=sys.stderr)
         run_training(self.out, self.tracking, self.device)
         self._say_result()
-        return 0
+
+    def _refuse_options_of_others(self, method: Method) -> None:
+        from pipeline.errors import OptionError
+
+        defaults = {field.name: field.default for field in fields(self)}
+        others = NETWORK_OPTIONS if method.kind == "atlas" else ATLAS_OPTIONS
+        if said := [f"--{name}" for name in others if getattr(self, name) != defaults[name]]:
+            what = "networks" if method.kind == "atlas" else "atlases"
+            raise OptionError(
+                f"{', '.join(said)}: for {what} only, and method {method.name} is none; leave it out"
+            )
 
     def _request(self) -> dict[str, Any]:
         """What was asked for, as far as it changes the result."""
@@ -117,18 +154,26 @@ class Train:
 
         dataset = read_dataset(self.dataset)
         refuse_problems(self.dataset)
-        training, validation = self._split(dataset)
+        training, validation = self.split(dataset)
         plan = self._plan(dataset)
         autocast(torch_device(self.device), plan.training.precision)  # refuses what this device cannot do
         render_bundle(plan, self.out, training, validation, self.dataset)
         write_text(self.out / "configs" / "request.json", json.dumps(request, indent=1) + "\n")
 
-    def _split(self, dataset: Dataset) -> tuple[list[Case], list[Case]]:
+    def split(self, dataset: Dataset) -> tuple[list[Case], list[Case]]:
+        """Labelled cases of the fold: to train on (or to be atlases), and to validate on.
+
+        Raises:
+            OptionError: there is no such fold, or a network is left without validation.
+        """
         from pipeline.errors import OptionError
         from pipeline.splits import split_folds
+        from workflows.methods import DEFAULT_METHOD, find_method
 
         if not 0 <= self.fold < self.folds:
             raise OptionError(f"fold {self.fold}: with --folds {self.folds} choose 0 to {self.folds - 1}")
+        if self.folds == 1 and find_method(self.method or DEFAULT_METHOD).kind == "atlas":
+            return list(dataset.labelled), []
         cases = {case.name: case for case in dataset.labelled}
         training, validation = split_folds(list(cases), self.folds, self.split_seed)[self.fold]
         return [cases[n] for n in training], [cases[n] for n in validation]

@@ -1,0 +1,162 @@
+"""The bundle folder of a multi-atlas segmenter: settings as data, and a copy of the atlases.
+
+::
+
+    RUN/configs/metadata.json    MONAI's description of the bundle
+    RUN/configs/atlases.json     fusion and registration; written last, so that half a folder is not taken for one
+    RUN/atlases/                 images, labels, masks, landmarks and their manifest (:mod:`atlases.atlas_folder`)
+"""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import Executor
+from dataclasses import asdict, dataclass, fields
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from atlases.atlas import AtlasSet
+from atlases.fusion.candidates import FusionRule
+from atlases.fusion.table import FUSION_RULES, make_rule
+from atlases.propagation import PropagationOptions
+from pipeline.errors import MissingFileError, PlanError
+from pipeline.files import read_json, write_text
+
+__all__ = [
+    "SETTINGS",
+    "MultiAtlasSettings",
+    "is_atlas_bundle",
+    "read_bundle",
+    "read_settings",
+    "write_bundle",
+]
+
+SETTINGS = Path("configs") / "atlases.json"
+FORMAT = "atlaseg multi-atlas segmenter"
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class MultiAtlasSettings:
+    """How atlases are carried to a scan and fused there.
+
+    Args:
+        fusion: name of the rule, a key of :data:`atlases.fusion.table.FUSION_RULES`.
+        rule: the rule with its options.
+        propagation: selection, registration and quality control.
+    """
+
+    fusion: str
+    rule: FusionRule
+    propagation: PropagationOptions
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data for JSON, every option spelled out, so that a change of a default changes no saved run."""
+        rule: Any = self.rule
+        options = {field.name: getattr(rule, field.name) for field in fields(rule) if field.init}
+        return {
+            "fusion": self.fusion,
+            "fusion_options": options,
+            "propagation": asdict(self.propagation),
+        }
+
+
+def is_atlas_bundle(folder: Path) -> bool:
+    """Whether a folder is one that :func:`write_bundle` has finished."""
+    return (folder / SETTINGS).is_file()
+
+
+def write_bundle(
+    folder: Path, settings: MultiAtlasSettings, atlases: AtlasSet, *, executor: Executor | None = None
+) -> None:
+    """Write a self-contained bundle folder, which may be carried to another machine.
+
+    Args:
+        folder: made if it is not there.
+        settings: how to segment.
+        atlases: are copied.
+        executor: copies them in parallel.
+
+    Raises:
+        DatasetError: the folder holds atlases of another set.
+        AtlasegError: an atlas is not readable.
+        OSError: the folder cannot be written.
+    """
+    (folder / SETTINGS).unlink(missing_ok=True)
+    atlases.save(folder / "atlases", executor=executor)
+    write_text(
+        folder / "configs" / "metadata.json", json.dumps(_metadata(settings, atlases), indent=2) + "\n"
+    )
+    content = {"format": FORMAT, "version": VERSION, **settings.as_dict()}
+    write_text(folder / SETTINGS, json.dumps(content, indent=1) + "\n")
+
+
+def _metadata(settings: MultiAtlasSettings, atlases: AtlasSet) -> dict[str, Any]:
+    """MONAI's ``metadata.json``; keys by https://docs.monai.io/en/stable/mb_specification.html."""
+    from pipeline.bundle import template
+
+    content: dict[str, Any] = json.loads(template("metadata.json"))
+    content["monai_version"] = version("monai")
+    content["pytorch_version"] = version("torch").split("+")[0]
+    content["numpy_version"] = version("numpy")
+    content["required_packages_version"] = {
+        name: version(name) for name in ("atlaseg", "nibabel", "SimpleITK", "itk-elastix", "antspyx")
+    }
+    content["description"] = (
+        f"{settings.fusion} fusion of {len(atlases)} atlases of {atlases.name} by atlaseg {version('atlaseg')}; "
+        "no network: label scans with `atlaseg segment`"
+    )
+    data = content["network_data_format"]
+    image, prediction = data["inputs"]["image"], data["outputs"]["pred"]
+    for part in (image, prediction):
+        part["spatial_shape"] = ["*", "*", "*"]
+        part["is_patch_data"] = False
+    image["num_channels"] = len(atlases.channels)
+    image["channel_def"] = {str(i): name for i, name in enumerate(atlases.channels)}
+    prediction["num_channels"] = len(atlases.labels)
+    prediction["channel_def"] = {str(i): name for i, name in enumerate(atlases.labels.names)}
+    return content
+
+
+def read_bundle(folder: Path) -> tuple[MultiAtlasSettings, AtlasSet]:
+    """Settings and atlases of a bundle folder, both checked; nothing in the folder is run.
+
+    Raises:
+        MissingFileError: the folder is not such a bundle, or lacks a file.
+        PlanError: the settings do not follow their schema.
+        DatasetError, UnreadableFileError: as :func:`atlases.atlas_folder.load_atlases`.
+        OptionError: a setting's value is not possible.
+    """
+    return read_settings(folder), AtlasSet.load(folder / "atlases")
+
+
+def read_settings(folder: Path) -> MultiAtlasSettings:
+    """Settings of a bundle folder; errors as :func:`read_bundle`."""
+    from pipeline.plan_file import build_checked
+
+    path = folder / SETTINGS
+    if not path.is_file():
+        raise MissingFileError(f"{folder}: not a run of an atlas method (it has no {SETTINGS.as_posix()})")
+    content = read_json(path)
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise PlanError(f"{path}: not the settings of a multi-atlas segmenter; expected format {FORMAT!r}")
+    if content.get("version") != VERSION:
+        raise PlanError(
+            f"{path}: version {content.get('version')!r}, this atlaseg reads {VERSION}; update it"
+        )
+    known = ("format", "version", "fusion", "fusion_options", "propagation")
+    if unknown := sorted(set(content) - set(known)):
+        raise PlanError(f"{path}: {unknown[0]}: no such entry; known are {', '.join(known)}")
+    fusion = content.get("fusion")
+    if fusion not in FUSION_RULES:
+        raise PlanError(f"{path}: fusion: expected one of {', '.join(FUSION_RULES)}, found {fusion!r}")
+    for name in ("fusion_options", "propagation"):
+        if not isinstance(content.get(name), dict):
+            raise PlanError(f"{path}: {name}: expected a mapping, found {content.get(name)!r}")
+    try:
+        rule = build_checked(type(make_rule(fusion)), content["fusion_options"], "fusion_options")
+        options = build_checked(PropagationOptions, content["propagation"], "propagation")
+    except PlanError as error:
+        raise PlanError(f"{path}: {error}") from error
+    return MultiAtlasSettings(fusion, rule, options)

@@ -1,0 +1,242 @@
+"""The :class:`~pipeline.segmenter.Segmenter` made of atlases: carries them to a scan and fuses what they say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from atlases.atlas import AtlasSet
+from atlases.fusion.table import make_rule
+from atlases.multi_atlas_bundle import MultiAtlasSettings, read_bundle, write_bundle
+from atlases.propagation import Propagation, PropagationOptions, propagate
+from pipeline.errors import GeometryError, NotFittedError
+from pipeline.segmenter import Segmentation
+
+if TYPE_CHECKING:
+    from monai.data import MetaTensor
+
+    from pipeline.case import Dataset
+
+__all__ = ["DEFAULT_FUSION", "MultiAtlasSegmenter"]
+
+DEFAULT_FUSION = "joint"
+
+
+class MultiAtlasSegmenter:
+    """Labels scans by registering labelled ones to them; nothing is trained.
+
+    Iglesias and Sabuncu, Medical Image Analysis 24:205-219 (2015), doi:10.1016/j.media.2015.06.012, is a survey of
+    the method.
+
+    Args:
+        folder: where :meth:`fit` writes a bundle, as :meth:`save` does; ``None``: nothing is written, and the files
+            of the data set are read whenever a scan is segmented.
+        fusion: name of the rule, a key of :data:`atlases.fusion.table.FUSION_RULES`.
+        options: selection, registration and quality control; by default chosen from the data.
+        fusion_options: of the rule; those that are not given keep their defaults.
+        executor: runs one registration per task; ``None``: here, one after the other.
+        work: folder that keeps finished registrations, so that an interrupted job goes on.
+        threads: of each registration, at most.
+
+    Raises:
+        OptionError: there is no such rule, or it has no such option.
+    """
+
+    def __init__(
+        self,
+        folder: Path | None = None,
+        *,
+        fusion: str = DEFAULT_FUSION,
+        options: PropagationOptions | None = None,
+        fusion_options: Mapping[str, Any] | None = None,
+        executor: Executor | None = None,
+        work: Path | None = None,
+        threads: int = 1,
+    ) -> None:
+        rule = make_rule(fusion, **(fusion_options or {}))
+        self.folder = folder
+        self.settings = MultiAtlasSettings(fusion, rule, options or PropagationOptions())
+        self.executor = executor
+        self.work = work
+        self.threads = threads
+        self._atlases: AtlasSet | None = None
+        self._source: Path | None = None
+
+    def fit(self, dataset: Dataset) -> Self:
+        """Check the labelled cases of a data set and take them as atlases; the others are left out.
+
+        Raises:
+            DatasetError: no case is labelled.
+            AtlasegError: a file is not as it must be (:meth:`AtlasSet.check`).
+            OptionError: an engine lacks what the options ask for.
+        """
+        return self.fit_atlases(AtlasSet.from_dataset(dataset))
+
+    def fit_atlases(self, atlases: AtlasSet) -> Self:
+        """As :meth:`fit`, for a set that may have masks and landmarks too."""
+        self.settings.propagation.steps()  # what no engine can do is better known now than at the first scan
+        atlases.check(executor=self.executor)
+        self._atlases, self._source = atlases, None
+        if self.folder is not None:
+            self.save(self.folder)
+            self._atlases, self._source = AtlasSet.load(self.folder / "atlases"), self.folder
+        return self
+
+    @classmethod
+    def load(
+        cls,
+        directory: Path,
+        *,
+        executor: Executor | None = None,
+        work: Path | None = None,
+        threads: int = 1,
+    ) -> Self:
+        """Open a folder that :meth:`save` wrote; reads settings and atlases, runs nothing of the folder.
+
+        Raises:
+            MissingFileError, PlanError, DatasetError, UnreadableFileError, OptionError: as
+                :func:`atlases.multi_atlas_bundle.read_bundle`.
+        """
+        settings, atlases = read_bundle(directory)
+        segmenter = cls(fusion=settings.fusion, executor=executor, work=work, threads=threads)
+        segmenter.settings, segmenter._atlases, segmenter._source = settings, atlases, directory
+        return segmenter
+
+    def choose(self, *, fusion: str | None = None, **options: Any) -> Self:
+        """Change settings of a segmenter, fitted or not; returns itself.
+
+        Args:
+            fusion: name of another rule, which comes with its default options.
+            options: fields of :class:`~atlases.propagation.PropagationOptions`.
+
+        Raises:
+            OptionError: there is no such rule, or an option is not possible.
+        """
+        settings = self.settings
+        if fusion is not None and fusion != settings.fusion:
+            settings = replace(settings, fusion=fusion, rule=make_rule(fusion))
+        settings = replace(settings, propagation=replace(settings.propagation, **options))
+        settings.propagation.steps()  # refuses what no engine has
+        self.settings = settings
+        return self
+
+    def save(self, directory: Path) -> None:
+        """Write a bundle folder with a copy of the atlases.
+
+        Raises:
+            NotFittedError: there is nothing to save.
+            DatasetError: the folder holds atlases of another set.
+            OSError: the folder cannot be written.
+        """
+        atlases = self.atlases
+        if self._source is not None and directory.resolve() == self._source.resolve():
+            return
+        write_bundle(directory, self.settings, atlases, executor=self.executor)
+
+    @property
+    def atlases(self) -> AtlasSet:
+        """The atlases.
+
+        Raises:
+            NotFittedError: neither fitted nor loaded.
+        """
+        if self._atlases is None:
+            raise NotFittedError("this segmenter has no atlases yet: call fit(dataset) or load(folder)")
+        return self._atlases
+
+    def segment(
+        self,
+        image: MetaTensor,
+        *,
+        probabilities: bool = False,
+        mask: npt.NDArray[Any] | None = None,
+        without: str | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Segmentation:
+        """Label a scan ``(C, *spatial)``.
+
+        Args:
+            image: the scan, affine in RAS+ mm.
+            probabilities: also return them, ``(K, *spatial)`` float32.
+            mask: ``(*spatial)``, not 0 where the scan is to be registered.
+            without: name of an atlas that must not take part.
+            progress: called with the number of registrations done and their total.
+
+        Raises:
+            NotFittedError: neither fitted nor loaded.
+            GeometryError: the scan has other channels than the atlases, or overlaps with none.
+            DatasetError: the scan is constant or not finite, or there is no atlas left.
+            RegistrationError: no atlas could be registered.
+        """
+        return self.fuse(
+            self.propagate(image, mask=mask, without=without, progress=progress), probabilities=probabilities
+        )
+
+    def propagate(
+        self,
+        image: MetaTensor,
+        *,
+        mask: npt.NDArray[Any] | None = None,
+        without: str | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Propagation:
+        """The first half of :meth:`segment`: atlases on the grid of a scan, each with its quality."""
+        atlases = self.atlases if without is None else self.atlases.without(without)
+        if image.ndim != 4 or image.shape[0] != len(atlases.channels):
+            raise GeometryError(
+                f"expected a scan with {len(atlases.channels)} channel(s) ({', '.join(atlases.channels)}), "
+                f"found an array of shape {tuple(image.shape)}"
+            )
+        return propagate(
+            atlases,
+            image,
+            self.settings.propagation,
+            mask=mask,
+            executor=self.executor,
+            work=self.work,
+            threads=self.threads,
+            progress=progress,
+        )
+
+    def fuse(self, propagation: Propagation, *, probabilities: bool = False) -> Segmentation:
+        """The second half of :meth:`segment`."""
+        fused = self.settings.rule.fuse(propagation.candidates(), probabilities=probabilities)
+        label_map = self.atlases.labels.to_values(fused.labels)
+        return Segmentation(label_map, propagation.affine, fused.probabilities)
+
+    def segment_case_without(self, name: str, *, probabilities: bool = False) -> Segmentation:
+        """Label an atlas' own scan by the other atlases (leave-one-out).
+
+        Raises:
+            DatasetError: there is no such atlas, or no other.
+            AtlasegError: as :meth:`segment`.
+        """
+        from pipeline.volume import read_image
+
+        others = self.atlases.without(name)  # refuses unknown names before a file is read
+        case = next(atlas for atlas in self.atlases.atlases if atlas.name not in others.names)
+        return self.segment(read_image(case.images), without=name, probabilities=probabilities)
+
+    def propagate_probabilities(self, image: MetaTensor, without: str | None = None) -> MetaTensor:
+        """Fused label probabilities ``(K, *spatial)`` float32 on the grid of a scan, summing to one over ``K``.
+
+        Args:
+            image: the scan ``(C, *spatial)``, affine in RAS+ mm.
+            without: name of the atlas that must not take part, being the scan itself.
+
+        Raises:
+            AtlasegError: as :meth:`segment`.
+        """
+        import torch
+        from monai.data import MetaTensor
+
+        chances: Any = self.segment(image, probabilities=True, without=without).probabilities
+        return MetaTensor(
+            torch.from_numpy(np.ascontiguousarray(chances, dtype=np.float32)), affine=image.affine.clone()
+        )

@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from atlases.atlas import Atlas
-from atlases.linear_start import linear_start
+from atlases.linear_start import LARGEST_STRETCH, linear_start
+from atlases.registration.engine import RegistrationError
 from atlases.registration.frames import from_itk, to_itk
 from atlases.registration.intensity import rescale, rescale_itk
 from atlases.registration.jacobian import JacobianStatistics, jacobian_statistics
-from atlases.registration.register import register
+from atlases.registration.presets import complete
+from atlases.registration.register import Registration, register
 from atlases.registration.resampling import resample_image, resample_labels, seen
-from atlases.registration.stage import Stage
+from atlases.registration.stage import Stage, stages_of
 from atlases.registration.transform import Transform
+from atlases.work_folder import Finished, WorkFolder, digest_of_file, key_of, library_versions
 from pipeline.case import LabelTable
 from pipeline.errors import AtlasegError, DatasetError, GeometryError
+from pipeline.volume import read_header
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
@@ -37,11 +42,13 @@ class Scan:
         voxels: ``(x, y, z)`` float32, the channel that is registered.
         affine: ``(4, 4)``, voxel index -> RAS+ mm.
         mask: ``(x, y, z)`` bool, where the metric counts, or ``None``.
+        digest: that tells it from other scans in a work folder.
     """
 
     voxels: npt.NDArray[np.float32]
     affine: npt.NDArray[np.float64]
     mask: npt.NDArray[np.bool_] | None = None
+    digest: str = ""
 
 
 @dataclass(frozen=True)
@@ -80,7 +87,8 @@ class Task:
         scan: where it is carried to.
         steps: how.
         threads: at most so many.
-        only_linear: stop after the linear step.
+        only_linear: stop after the linear step, to see which atlases suit the scan.
+        work: folder of finished registrations.
     """
 
     atlas: Atlas
@@ -90,6 +98,7 @@ class Task:
     steps: Steps
     threads: int = 1
     only_linear: bool = False
+    work: Path | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,6 +110,7 @@ class Arrived:
     images: npt.NDArray[np.float32]
     inside: npt.NDArray[np.bool_]
     mask: npt.NDArray[np.bool_] | None
+    linear: str
     seconds: float
     jacobian: JacobianStatistics
 
@@ -115,33 +125,28 @@ def carry(task: Task) -> Arrived | AtlasegError:
         MissingFileError, UnreadableFileError, LabelError, GeometryError: files of the atlas are not as they must be.
     """
     atlas, scan = task.atlas, task.scan
-    images = _channels(task)
+    channels = _channels(task)
     labels, mask = atlas.labels(task.table), atlas.mask_image()
     grid = to_itk(scan.voxels, scan.affine)
     with _threads(task.threads):
         try:
-            moving = [
-                rescale_itk(image, name=str(atlas.images[min(n, len(atlas.images) - 1)]))
-                for n, image in enumerate(images)
-            ]
-            begin = time.perf_counter()
-            transform = _register(task, moving[task.steps.channel])
-            seconds = time.perf_counter() - begin
-        except (DatasetError, GeometryError, RuntimeError) as error:
-            if not isinstance(error, AtlasegError):
-                raise
+            moving = [rescale_itk(image, name=f"{atlas.images[0]}: a channel") for image in channels]
+            linear, finished = _registered(task, moving[task.steps.channel], labels)
+        except (DatasetError, GeometryError, RegistrationError) as error:
             return error
+        transform = finished.transform
         inside = from_itk(seen(labels, grid, transform))[0].astype(bool)
         if not inside.any():
             return GeometryError(f"atlas {atlas.name} does not overlap with the scan")
         return Arrived(
-            transform,
-            from_itk(resample_labels(labels, grid, transform))[0],
-            np.stack([from_itk(resample_image(image, grid, transform))[0] for image in moving]),
-            inside,
-            None if mask is None else from_itk(resample_labels(mask, grid, transform))[0].astype(bool),
-            seconds,
-            jacobian_statistics(transform, grid),
+            transform=transform,
+            labels=from_itk(resample_labels(labels, grid, transform))[0],
+            images=np.stack([from_itk(resample_image(image, grid, transform))[0] for image in moving]),
+            inside=inside,
+            mask=None if mask is None else from_itk(resample_labels(mask, grid, transform))[0] != 0,
+            linear=linear,
+            seconds=finished.seconds,
+            jacobian=jacobian_statistics(transform, grid),
         )
 
 
@@ -152,38 +157,106 @@ def _channels(task: Task) -> list[sitk.Image]:
             f"{task.atlas.images[0]}: atlas {task.atlas.name} has {len(voxels)} channel(s), the scan {task.channels}; "
             "give the same in the same order"
         )
-    affine = from_itk(task.atlas.image())[1]
+    affine = read_header(task.atlas.images[0]).affine
     return [to_itk(channel, affine) for channel in voxels]
 
 
-def _register(task: Task, moving: sitk.Image) -> Transform:
-    steps = task.steps
-    fixed = to_itk(rescale(task.scan.voxels), task.scan.affine)
-    mask = None if task.scan.mask is None else to_itk(task.scan.mask.astype(np.uint8), task.scan.affine)
-    shared: dict[str, Any] = {
-        "fixed_mask": mask,
-        "same_modality": steps.same_modality,
-        "seed": steps.seed,
-        "threads": task.threads,
-    }
-    if isinstance(steps.linear, str):
-        linear = linear_start(
-            fixed, moving, steps.linear, engine=steps.linear_engine, initial=steps.initial, **shared
-        )
-    elif steps.linear:
-        linear = register(
-            fixed, moving, steps.linear, engine=steps.linear_engine, initial=steps.initial, **shared
-        ).transform
-    else:
-        linear = None
-    if task.only_linear or not steps.bending:
-        if linear is None:
-            from atlases.registration.initialisation import initial_transform
+def _registered(task: Task, moving: sitk.Image, labels: sitk.Image) -> tuple[str, Finished]:
+    """What the linear step came to, and the whole mapping."""
+    steps, scan = task.steps, task.scan
+    fixed = to_itk(rescale(scan.voxels), scan.affine)
+    mask = None if scan.mask is None else to_itk(scan.mask, scan.affine)
 
-            return initial_transform(fixed, moving, steps.initial, fixed_mask=mask)
-        return linear
-    start = steps.initial if linear is None else linear
-    return register(fixed, moving, steps.bending, engine=steps.engine, initial=start, **shared).transform
+    def run(engine: str, stages: Sequence[Stage], start: Transform | None) -> Registration:
+        return register(
+            fixed,
+            moving,
+            stages,
+            engine=engine,
+            fixed_mask=mask,
+            initial=steps.initial if start is None else start,
+            same_modality=steps.same_modality,
+            seed=steps.seed,
+            threads=task.threads,
+        )
+
+    def linear_step() -> tuple[Transform, dict[str, Any]]:
+        engine = steps.linear_engine
+        if not isinstance(steps.linear, str):
+            return _described(run(engine, steps.linear, None))
+        found = linear_start(
+            fixed,
+            moving,
+            labels,
+            lambda kind, start: run(engine, (Stage(kind),), start).transform,
+            steps.linear,
+        )
+        return found.transform, {
+            "engine": engine,
+            "kind": found.kind,
+            "stretch": found.stretch,
+            "gain": found.gain,
+        }
+
+    def filled(engine: str, stages: Sequence[Stage]) -> list[dict[str, Any]]:
+        same = steps.same_modality
+        return [asdict(stage) for stage in complete(stages, fixed, moving, engine, same_modality=same)]
+
+    start: Finished | None = None
+    parts: dict[str, Any] = {
+        "scan": scan.digest,
+        "atlas": [digest_of_file(path) for path in (*task.atlas.images, task.atlas.label)]
+        if task.work
+        else [],
+        "channel": steps.channel,
+        "seed": steps.seed,
+        "initial": steps.initial,
+    }
+    if steps.linear:
+        stages = stages_of("affine") if isinstance(steps.linear, str) else steps.linear
+        parts |= {
+            "rule": [steps.linear, LARGEST_STRETCH] if isinstance(steps.linear, str) else None,
+            "linear": filled(steps.linear_engine, stages),
+            "linear engine": steps.linear_engine,
+            "linear libraries": library_versions([steps.linear_engine]),
+        }
+        start = _once(task, "linear", parts, linear_step)
+        if task.only_linear or not steps.bending:
+            return str(start.about["kind"]), start
+    parts |= {
+        "bending": filled(steps.engine, steps.bending),
+        "engine": steps.engine,
+        "libraries": library_versions([steps.engine]),
+    }
+    begin = None if start is None else start.transform
+    bent = _once(task, "full", parts, lambda: _described(run(steps.engine, steps.bending, begin)))
+    if start is None:
+        return "none", bent
+    return str(start.about["kind"]), replace(bent, seconds=start.seconds + bent.seconds)
+
+
+def _described(found: Registration) -> tuple[Transform, dict[str, Any]]:
+    """A transform, and how it was found."""
+    return found.transform, {
+        "engine": found.engine,
+        "kind": found.stages[-1].kind,
+        "stages": [asdict(stage) for stage in found.stages],
+    }
+
+
+def _once(
+    task: Task, step: str, parts: dict[str, Any], run: Callable[[], tuple[Transform, dict[str, Any]]]
+) -> Finished:
+    """A step that was finished before, from the work folder, or else run now."""
+    folder = None if task.work is None else WorkFolder(task.work)
+    name, key = f"{task.atlas.name}-{step}", key_of(parts)
+    if folder is not None and (kept := folder.read(name, key)) is not None:
+        return kept
+    begin = time.perf_counter()
+    transform, about = run()
+    # an inverse that the engine gave would not be in the file, and the result must be the same with and without it
+    finished = Finished(Transform(transform.itk), time.perf_counter() - begin, about)
+    return finished if folder is None else folder.write(name, key, finished)
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from atlases.registration.register import default_engine
 from atlases.registration.stage import METRICS, Stage, stages_of
 from atlases.registration.transform import Transform
 from atlases.selection import select
+from atlases.work_folder import digest_of_arrays
 from pipeline.errors import AtlasegError, GeometryError, OptionError
 
 if TYPE_CHECKING:
@@ -117,7 +118,8 @@ class Carried:
         labels: ``(*spatial)`` channel indices, uint8 or uint16.
         images: ``(C, *spatial)`` float32, rescaled to [0, 1].
         inside: ``(*spatial)`` bool, where the atlas has seen the place.
-        seconds: that the registration took, wall-clock.
+        linear: what the linear step came to: ``rigid``, ``affine``, ``similarity``, or ``none``.
+        seconds: that the registration took when it was run, wall-clock.
         jacobian: of the transform over the grid.
         quality: beside the other atlases.
         mask: ``(*spatial)`` bool, the atlas' mask, or ``None``.
@@ -128,6 +130,7 @@ class Carried:
     labels: npt.NDArray[Any]
     images: npt.NDArray[np.float32]
     inside: npt.NDArray[np.bool_]
+    linear: str
     seconds: float
     jacobian: JacobianStatistics
     quality: Quality
@@ -198,11 +201,13 @@ def propagate(
         raise OptionError(f"no channel {options.channel} to register: the scan has {len(voxels)}")
     target = np.stack([rescale(channel, name="scan") for channel in voxels])
     inside = _mask(mask, voxels.shape[1:])
-    scan = Scan(voxels[options.channel], affine, inside)
+    # every channel, so that two scans are not taken for one because a channel of theirs is the same
+    scan = Scan(voxels[options.channel], affine, inside, digest_of_arrays(voxels, affine, inside))
 
     def tasks(chosen: Sequence[Atlas], only_linear: bool) -> list[Task]:
         return [
-            Task(atlas, atlases.labels, len(voxels), scan, steps, threads, only_linear) for atlas in chosen
+            Task(atlas, atlases.labels, len(voxels), scan, steps, threads, only_linear, work)
+            for atlas in chosen
         ]
 
     total = len(atlases)
@@ -335,7 +340,9 @@ def _judged(
         channel=options.channel,
     )
     carried = tuple(
-        Carried(atlas.name, a.transform, a.labels, a.images, a.inside, a.seconds, a.jacobian, q, a.mask)
+        Carried(
+            atlas.name, a.transform, a.labels, a.images, a.inside, a.linear, a.seconds, a.jacobian, q, a.mask
+        )
         for (atlas, a), q in zip(arrived, qualities, strict=True)
     )
     poor = leave_out(qualities) if options.quality_control else []

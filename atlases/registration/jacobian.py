@@ -87,6 +87,17 @@ def jacobian_determinant(transform: Transform, grid: sitk.Image) -> npt.NDArray[
     return result
 
 
+def _determinant_of_slices(transform: Transform, grid: sitk.Image) -> npt.NDArray[np.float32]:
+    """As :func:`jacobian_determinant`, on a grid that may be one voxel thin."""
+    import SimpleITK as sitk
+
+    shape = grid.GetSize()
+    if min(shape) > 1:
+        return jacobian_determinant(transform, grid)
+    wider = sitk.ConstantPad(grid, [0, 0, 0], [max(0, 2 - n) for n in shape])
+    return jacobian_determinant(transform, wider)[tuple(slice(n) for n in shape)]
+
+
 def jacobian_statistics(
     transform: Transform, grid: sitk.Image, mask: npt.NDArray[np.bool_] | None = None
 ) -> JacobianStatistics:
@@ -94,7 +105,7 @@ def jacobian_statistics(
 
     Args:
         transform: fixed -> moving points.
-        grid: as for :func:`jacobian_determinant`.
+        grid: any image; a single slice is continued by a second one, where the transform is looked at too.
         mask: ``(x, y, z)`` on the grid, where to look; by default everywhere.
 
     Raises:
@@ -104,7 +115,7 @@ def jacobian_statistics(
     >>> jacobian_statistics(Transform.from_matrix(np.diag([1, 1, 2.0, 1])), empty_grid((4, 4, 4), np.eye(4)))
     JacobianStatistics(folding_fraction=0.0, log_mean=0.693..., log_sd=0.0, minimum=2.0, maximum=2.0)
     """
-    values = jacobian_determinant(transform, grid)
+    values = _determinant_of_slices(transform, grid)
     if mask is not None and (mask.shape != values.shape or not mask.any()):
         raise GeometryError(
             f"the mask must have voxels and the shape of the grid {values.shape}, found {int(mask.sum())} voxels in "

@@ -105,3 +105,10 @@ def test_thin_grids_and_wrong_masks():
     for mask in (np.zeros((4, 4, 4), bool), np.ones((4, 4, 3), bool)):
         with pytest.raises(GeometryError, match="the mask must have voxels"):
             jacobian_statistics(field, grid, mask)
+
+
+def test_statistics_of_a_single_slice_are_those_of_its_place_in_a_volume() -> None:
+    matrix = np.diag([1.1, 0.9, 1.3, 1])
+    found = jacobian_statistics(Transform.from_matrix(matrix), empty_grid((5, 6, 1), np.eye(4)))
+    assert found.log_mean == pytest.approx(np.log(1.1 * 0.9 * 1.3), abs=1e-6)
+    assert found.folding_fraction == 0

@@ -14,6 +14,9 @@ import torch
 from monai.data import MetaTensor
 from scipy.spatial.transform import Rotation
 
+from atlases.multi_atlas_segmenter import MultiAtlasSegmenter
+from atlases.propagation import PropagationOptions
+from atlases.registration.stage import Stage
 from pipeline.case import Case, Dataset, LabelTable
 from pipeline.errors import NotFittedError
 from pipeline.network_segmenter import NetworkSegmenter
@@ -38,8 +41,16 @@ def network(folder: Path, dataset: Dataset) -> Segmenter:
     return NetworkSegmenter(folder, plan, device="cpu")
 
 
+def multi_atlas(folder: Path, dataset: Dataset) -> Segmenter:
+    quick = Stage("rigid", shrink=(1,), smoothing_mm=(0.0,), iterations=(30,), samples=500)
+    return MultiAtlasSegmenter(fusion="joint", options=PropagationOptions(transform=(quick,)))
+
+
 #: Makes an unfitted segmenter that may keep its files in a folder, for a data set to come.
-FACTORIES: dict[str, Callable[[Path, Dataset], Segmenter]] = {"network": network}
+FACTORIES: dict[str, Callable[[Path, Dataset], Segmenter]] = {
+    "network": network,
+    "multi-atlas": multi_atlas,
+}
 
 
 @pytest.fixture(scope="module")

@@ -27,8 +27,8 @@ __all__ = ["GreedyEngine"]
 _FREEDOM = {"rigid": 6, "similarity": 7, "affine": 12}
 #: Standard deviation by which greedy smooths an image before it shrinks it, in voxels of the shrunk image.
 _OWN_SMOOTHING = 0.5
-#: Smoothing of the update and of the whole warp at each iteration, voxels.
-_UPDATE_SMOOTHING, _WARP_SMOOTHING = 1.5, 0.7
+#: Smoothing of the update and of the whole warp at each iteration, voxels: greedy's own defaults.
+_UPDATE_SMOOTHING, _WARP_SMOOTHING = 1.732, 0.7071
 
 
 @dataclass(frozen=True)

@@ -82,8 +82,6 @@ _ALL_VOXELS: ParameterMap = {
     "Optimizer": ("QuasiNewtonLBFGS",),
     "ImageSampler": ("Full",),
     "NewSamplesEveryIteration": ("false",),
-    # a line search that ends early is no failure: the next level goes on from there
-    "StopIfWolfeNotSatisfied": ("false",),
 }
 #: With a new draw of voxels at each iteration, only a stochastic method converges.
 _DRAWN_VOXELS: ParameterMap = {

@@ -29,8 +29,8 @@ LONG_AXIS = 200
 DENSE_VOXELS = 16_000_000
 #: Control points of a B-spline: one for every 8 voxels along an axis, ...
 VOXELS_PER_CONTROL_POINT = 8.0
-#: ... at least 7 intervals along the shortest axis, so that a small crop can bend at all, ...
-FEWEST_INTERVALS = 7.0
+#: ... at least 9 intervals along the shortest axis, so that a small crop can bend at all, ...
+FEWEST_INTERVALS = 9.0
 #: ... and no more control points than this, which bounds time and memory on whole-body scans.
 MOST_CONTROL_POINTS = 40_000
 
@@ -44,18 +44,23 @@ class _Choice:
         different: metric for images of two.
         iterations: at each level, coarse to fine; the first is repeated where there are more levels.
         samples: voxels drawn; 0 for all.
+        all_up_to: images of at most so many voxels use all of them (mutual information excepted, which is slow
+            with many), ...
+        iterations_of_all: ... and then need this many iterations.
     """
 
     same: Metric
     different: Metric
     iterations: tuple[int, ...]
     samples: int = 0
+    all_up_to: int = 0
+    iterations_of_all: tuple[int, ...] = ()
 
 
 _CHOICES: dict[str, dict[str, _Choice]] = {
     "elastix": {
         "linear": _Choice("ncc", "mi", (250, 250, 250), 2048),
-        "bspline": _Choice("ncc", "mi", (250, 250, 250), 2048),
+        "bspline": _Choice("ncc", "mi", (250, 250, 250), 2048, 150_000, (30, 30, 30)),
     },
     "ants": {
         "linear": _Choice("mi", "mi", (500, 250, 100), 250_000),
@@ -180,19 +185,29 @@ def _fill(stage: Stage, grid: _Grid, engine: str, same_modality: bool) -> Stage:
     if smoothing is None:
         # half the voxel of the level, which is what a voxel of that size would have averaged; none at the finest
         smoothing = tuple(round(0.5 * f * grid.finest_mm, 6) if f > 1 else 0.0 for f in blur)
-    samples = choice.samples if stage.samples is None else stage.samples
+    samples, iterations = _samples(stage, choice, metric, grid), choice.iterations
+    if samples == 0 and choice.iterations_of_all:
+        iterations = choice.iterations_of_all
     return replace(
         stage,
         metric=metric,
         metric_radius=stage.metric_radius or (_radius(stage.kind) if metric == "lncc" else None),
         shrink=shrink,
         smoothing_mm=smoothing,
-        iterations=stage.iterations or _levels(choice.iterations, len(blur)),
+        iterations=stage.iterations or _levels(iterations, len(blur)),
         grid_spacing_mm=stage.grid_spacing_mm
         or (_control_spacing(grid) if stage.kind == "bspline" else None),
-        # drawing nearly all voxels costs more than taking them all
-        samples=0 if stage.samples is None and grid.voxels <= 2 * samples else samples,
+        samples=samples,
     )
+
+
+def _samples(stage: Stage, choice: _Choice, metric: Metric, grid: _Grid) -> int:
+    if stage.samples is not None:
+        return stage.samples
+    if metric != "mi" and grid.voxels <= choice.all_up_to:
+        return 0
+    # drawing nearly all voxels costs more than taking them all
+    return 0 if grid.voxels <= 2 * choice.samples else choice.samples
 
 
 def _factors(stage: Stage, grid: _Grid) -> tuple[int, ...]:

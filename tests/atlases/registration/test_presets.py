@@ -42,7 +42,7 @@ def test_nothing_is_left_open(engine, data, transform):
 
 def test_final_grids_follow_voxel_size_and_extent():
     assert completed(MOUSE)[-1].grid_spacing_mm == pytest.approx(1.2)
-    assert completed(HIPPOCAMPUS)[-1].grid_spacing_mm == pytest.approx(5.0)
+    assert completed(HIPPOCAMPUS)[-1].grid_spacing_mm == pytest.approx(35 / 9, abs=1e-3)
 
 
 def test_a_whole_body_scan_does_not_get_a_million_control_points():
@@ -63,6 +63,14 @@ def test_thick_slices_are_left_alone():
     assert axis_shrink(4, THICK[1]) == (4, 4, 1)
     assert axis_shrink(8, THICK[1], THICK[0]) == (8, 8, 1)
     assert axis_shrink(8, (1, 1, 1), (40, 40, 5)) == (8, 8, 1)
+
+
+def test_small_crops_use_every_voxel_and_few_iterations():
+    stage = completed(HIPPOCAMPUS)[-1]
+    assert (stage.samples, stage.iterations) == (0, (30, 30, 30))
+    across = completed(HIPPOCAMPUS, same_modality=False)[-1]
+    assert (across.samples, across.iterations) == (2048, (250, 250, 250))
+    assert completed(MOUSE)[-1].samples == 2048
 
 
 def test_large_images_get_a_fourth_level_and_dense_fields_a_coarser_end():
@@ -94,7 +102,7 @@ def test_shrink_that_was_given_sets_the_smoothing():
 def test_a_coarser_moving_image_widens_the_grid():
     fixed, moving = blank(*MOUSE), blank((60, 60, 40), (0.3, 0.3, 0.3))
     assert complete([Stage("bspline")], fixed, moving, "elastix")[0].grid_spacing_mm == pytest.approx(
-        12 / 7, abs=1e-3
+        12 / 9, abs=1e-3
     )
 
 

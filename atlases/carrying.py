@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from atlases.registration.frames import from_itk, to_itk
 from atlases.registration.intensity import rescale, rescale_itk
 from atlases.registration.jacobian import JacobianStatistics, jacobian_statistics
 from atlases.registration.presets import complete
-from atlases.registration.register import Registration, register
+from atlases.registration.register import register
 from atlases.registration.resampling import resample_image, resample_labels, seen
 from atlases.registration.stage import Stage, stages_of
 from atlases.registration.transform import Transform
@@ -163,33 +164,89 @@ def _channels(task: Task) -> list[sitk.Image]:
 
 def _registered(task: Task, moving: sitk.Image, labels: sitk.Image) -> tuple[str, Finished]:
     """What the linear step came to, and the whole mapping."""
-    steps, scan = task.steps, task.scan
-    fixed = to_itk(rescale(scan.voxels), scan.affine)
-    mask = None if scan.mask is None else to_itk(scan.mask, scan.affine)
+    pair, steps = _Pair(task, moving, labels), task.steps
+    if not steps.linear:
+        return "none", pair.bent(None)
+    linear = pair.linear()
+    kind = str(linear.about["kind"])
+    if task.only_linear or not steps.bending:
+        return kind, linear
+    bent = pair.bent(linear)
+    return kind, replace(bent, seconds=linear.seconds + bent.seconds)
 
-    def run(engine: str, stages: Sequence[Stage], start: Transform | None) -> Registration:
-        return register(
-            fixed,
-            moving,
-            stages,
-            engine=engine,
-            fixed_mask=mask,
-            initial=steps.initial if start is None else start,
-            same_modality=steps.same_modality,
-            seed=steps.seed,
-            threads=task.threads,
+
+class _Pair:
+    """A scan and an atlas' image, both rescaled, and the two steps between them."""
+
+    def __init__(self, task: Task, moving: sitk.Image, labels: sitk.Image) -> None:
+        self.task, self.steps = task, task.steps
+        self.moving, self.labels = moving, labels
+        scan = task.scan
+        self.fixed = to_itk(rescale(scan.voxels, name="scan"), scan.affine)
+        self.mask = None if scan.mask is None else to_itk(scan.mask, scan.affine)
+        # what both steps follow from; files are read for it only where something is kept
+        self.origin = {} if task.work is None else _origin(task)
+
+    def linear(self) -> Finished:
+        """The linear step, by the rule or as its stages say."""
+        rule, engine = self.steps.linear, self.steps.linear_engine
+        stages = stages_of("affine") if isinstance(rule, str) else rule
+        described = {
+            "rule": [rule, LARGEST_STRETCH] if isinstance(rule, str) else None,
+            "stages": self._filled(engine, stages),
+            "libraries": library_versions([engine]),
+        }
+        return self._once(
+            "linear",
+            described,
+            self._by_rule if isinstance(rule, str) else partial(self._run, engine, stages, None),
         )
 
-    def linear_step() -> tuple[Transform, dict[str, Any]]:
-        engine = steps.linear_engine
-        if not isinstance(steps.linear, str):
-            return _described(run(engine, steps.linear, None))
+    def bent(self, linear: Finished | None) -> Finished:
+        """What bends, beginning at the linear step."""
+        engine, stages = self.steps.engine, self.steps.bending
+        begin = None if linear is None else linear.transform
+        described = {
+            "begin": None if linear is None else linear.key,
+            "stages": self._filled(engine, stages),
+            "libraries": library_versions([engine]),
+        }
+        return self._once("full", described, partial(self._run, engine, stages, begin))
+
+    def _filled(self, engine: str, stages: Sequence[Stage]) -> dict[str, Any]:
+        """Engine and stages with all that the data decide, so that other presets make another key."""
+        same = self.steps.same_modality
+        finished = complete(stages, self.fixed, self.moving, engine, same_modality=same)
+        return {"engine": engine, "stages": [asdict(stage) for stage in finished]}
+
+    def _run(
+        self, engine: str, stages: Sequence[Stage], start: Transform | None
+    ) -> tuple[Transform, dict[str, Any]]:
+        found = register(
+            self.fixed,
+            self.moving,
+            stages,
+            engine=engine,
+            fixed_mask=self.mask,
+            initial=self.steps.initial if start is None else start,
+            same_modality=self.steps.same_modality,
+            seed=self.steps.seed,
+            threads=self.task.threads,
+        )
+        return found.transform, {
+            "engine": found.engine,
+            "kind": found.stages[-1].kind,
+            "stages": [asdict(stage) for stage in found.stages],
+        }
+
+    def _by_rule(self) -> tuple[Transform, dict[str, Any]]:
+        engine = self.steps.linear_engine
         found = linear_start(
-            fixed,
-            moving,
-            labels,
-            lambda kind, start: run(engine, (Stage(kind),), start).transform,
-            steps.linear,
+            self.fixed,
+            self.moving,
+            self.labels,
+            lambda kind, start: self._run(engine, (Stage(kind),), start)[0],
+            str(self.steps.linear),
         )
         return found.transform, {
             "engine": engine,
@@ -198,65 +255,31 @@ def _registered(task: Task, moving: sitk.Image, labels: sitk.Image) -> tuple[str
             "gain": found.gain,
         }
 
-    def filled(engine: str, stages: Sequence[Stage]) -> list[dict[str, Any]]:
-        same = steps.same_modality
-        return [asdict(stage) for stage in complete(stages, fixed, moving, engine, same_modality=same)]
+    def _once(
+        self, step: str, described: dict[str, Any], run: Callable[[], tuple[Transform, dict[str, Any]]]
+    ) -> Finished:
+        """A step that was finished before, from the work folder, or else run now."""
+        folder = None if self.task.work is None else WorkFolder(self.task.work)
+        name, key = f"{self.task.atlas.name}-{step}", key_of({**self.origin, step: described})
+        if folder is not None and (kept := folder.read(name, key)) is not None:
+            return kept
+        begin = time.perf_counter()
+        transform, about = run()
+        # an inverse that the engine gave is not in the file, and the result must be the same with and without one
+        finished = Finished(Transform(transform.itk), time.perf_counter() - begin, about, key)
+        return finished if folder is None else folder.write(name, finished)
 
-    start: Finished | None = None
-    parts: dict[str, Any] = {
-        "scan": scan.digest,
-        "atlas": [digest_of_file(path) for path in (*task.atlas.images, task.atlas.label)]
-        if task.work
-        else [],
-        "channel": steps.channel,
-        "seed": steps.seed,
-        "initial": steps.initial,
+
+def _origin(task: Task) -> dict[str, Any]:
+    """What a registration follows from besides its stages."""
+    files = (*task.atlas.images, task.atlas.label)
+    return {
+        "scan": task.scan.digest,
+        "atlas": [digest_of_file(path) for path in files],
+        "channel": task.steps.channel,
+        "initial": task.steps.initial,
+        "seed": task.steps.seed,
     }
-    if steps.linear:
-        stages = stages_of("affine") if isinstance(steps.linear, str) else steps.linear
-        parts |= {
-            "rule": [steps.linear, LARGEST_STRETCH] if isinstance(steps.linear, str) else None,
-            "linear": filled(steps.linear_engine, stages),
-            "linear engine": steps.linear_engine,
-            "linear libraries": library_versions([steps.linear_engine]),
-        }
-        start = _once(task, "linear", parts, linear_step)
-        if task.only_linear or not steps.bending:
-            return str(start.about["kind"]), start
-    parts |= {
-        "bending": filled(steps.engine, steps.bending),
-        "engine": steps.engine,
-        "libraries": library_versions([steps.engine]),
-    }
-    begin = None if start is None else start.transform
-    bent = _once(task, "full", parts, lambda: _described(run(steps.engine, steps.bending, begin)))
-    if start is None:
-        return "none", bent
-    return str(start.about["kind"]), replace(bent, seconds=start.seconds + bent.seconds)
-
-
-def _described(found: Registration) -> tuple[Transform, dict[str, Any]]:
-    """A transform, and how it was found."""
-    return found.transform, {
-        "engine": found.engine,
-        "kind": found.stages[-1].kind,
-        "stages": [asdict(stage) for stage in found.stages],
-    }
-
-
-def _once(
-    task: Task, step: str, parts: dict[str, Any], run: Callable[[], tuple[Transform, dict[str, Any]]]
-) -> Finished:
-    """A step that was finished before, from the work folder, or else run now."""
-    folder = None if task.work is None else WorkFolder(task.work)
-    name, key = f"{task.atlas.name}-{step}", key_of(parts)
-    if folder is not None and (kept := folder.read(name, key)) is not None:
-        return kept
-    begin = time.perf_counter()
-    transform, about = run()
-    # an inverse that the engine gave would not be in the file, and the result must be the same with and without it
-    finished = Finished(Transform(transform.itk), time.perf_counter() - begin, about)
-    return finished if folder is None else folder.write(name, key, finished)
 
 
 @contextmanager

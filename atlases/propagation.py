@@ -24,7 +24,7 @@ from atlases.registration.stage import METRICS, Stage, stages_of
 from atlases.registration.transform import Transform
 from atlases.selection import select
 from atlases.work_folder import digest_of_arrays
-from pipeline.errors import AtlasegError, GeometryError, OptionError
+from pipeline.errors import AtlasegError, DatasetError, GeometryError, OptionError
 
 if TYPE_CHECKING:
     from monai.data import MetaTensor
@@ -210,17 +210,21 @@ def propagate(
             for atlas in chosen
         ]
 
-    total = len(atlases)
-    selecting = options.keep is not None and options.keep < total and bool(steps.bending)
+    total, keep = len(atlases), options.keep or len(atlases)
+    # where there are two steps, only the more similar atlases take the costly second one
+    early = keep < total and bool(steps.linear) and bool(steps.bending)
+    report = _Progress(progress, total + keep * early)
     going = list(atlases.atlases)
-    left_out: list[tuple[str, str]] = []
+    ranked: list[tuple[str, str]] = []
     failed: list[tuple[str, AtlasegError]] = []
-    report = _Progress(progress, total + (options.keep or 0) * selecting)
-    if selecting:
+    if early:
         first, failed = _split(going, _run(tasks(going, True), executor, report))
-        going, left_out = _select(first, target[options.channel], affine, inside, options)
+        kept, ranked = _select(first, target[options.channel], affine, inside, options)
+        report.expect(total + len(kept))
+        going = [atlas for atlas, _ in kept]
     arrived, broken = _split(going, _run(tasks(going, False), executor, report))
-    failed = failed + broken
+    if keep < len(arrived) and not early:
+        arrived, ranked = _select(arrived, target[options.channel], affine, inside, options)
     carried, chosen, poor = _judged(arrived, len(atlases.labels), target, inside, options)
     return Propagation(
         target,
@@ -228,14 +232,18 @@ def propagate(
         len(atlases.labels),
         carried,
         chosen,
-        tuple(left_out + poor),
-        tuple((name, str(error)) for name, error in failed),
+        left_out=(*ranked, *poor),
+        failed=tuple((name, str(error)) for name, error in (*failed, *broken)),
     )
 
 
 class _Progress:
     def __init__(self, call: Callable[[int, int], None] | None, total: int) -> None:
         self._call, self._total, self._done = call, total, 0
+
+    def expect(self, total: int) -> None:
+        """There are so many tasks after all."""
+        self._total = total
 
     def step(self) -> None:
         self._done += 1
@@ -260,6 +268,8 @@ def _mask(mask: npt.NDArray[Any] | None, shape: tuple[int, ...]) -> npt.NDArray[
         return None
     if mask.shape != shape:
         raise GeometryError(f"the scan's mask has shape {mask.shape}, the scan {shape}: resample it")
+    if not np.any(mask):
+        raise DatasetError("the scan's mask is empty; draw it, or go without")
     return np.asarray(mask) != 0
 
 
@@ -305,7 +315,8 @@ def _select(
     affine: npt.NDArray[np.float64],
     mask: npt.NDArray[np.bool_] | None,
     options: PropagationOptions,
-) -> tuple[list[Atlas], list[tuple[str, str]]]:
+) -> tuple[list[tuple[Atlas, Arrived]], list[tuple[str, str]]]:
+    """The most similar in the order of their names, and the others with their place."""
     from atlases.registration.frames import to_itk
 
     ranked = select(
@@ -321,7 +332,7 @@ def _select(
         (arrived[n][0].name, f"{options.selection_metric} {value:.3f}: place {place} of {len(ranked)}")
         for place, (n, value) in enumerate(ranked[keep:], start=keep + 1)
     ]
-    return [arrived[n][0] for n in kept], left_out
+    return [arrived[n] for n in kept], left_out
 
 
 def _judged(

@@ -10,7 +10,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -41,11 +41,13 @@ class Finished:
         transform: fixed -> moving points.
         seconds: wall-clock time that it took when it was run.
         about: how it was run and what came of it; plain numbers, strings and lists.
+        key: of everything that it follows from (:func:`key_of`).
     """
 
     transform: Transform
     seconds: float
     about: dict[str, Any]
+    key: str
 
 
 def digest_of_arrays(*arrays: npt.NDArray[Any] | None) -> str:
@@ -113,28 +115,28 @@ class WorkFolder:
             _check(seal, content, key)
             if digest_of_file(transform_file) != content["sha256"]:
                 raise UnreadableFileError(f"{transform_file}: not what was written")
-            return Finished(read_transform(transform_file), float(content["seconds"]), content["about"])
+            return Finished(read_transform(transform_file), float(content["seconds"]), content["about"], key)
         except (AtlasegError, OSError) as error:
             logger.warning("%s; registering again", error)
             return None
 
-    def write(self, name: str, key: str, finished: Finished) -> Finished:
+    def write(self, name: str, finished: Finished) -> Finished:
         """Keep a registration; returns it as it will be read, which is the same to the last bit.
 
         Raises:
             OSError: the folder cannot be written.
         """
-        transform_file, seal = self._files(name, key)
+        transform_file, seal = self._files(name, finished.key)
         write_transform(transform_file, finished.transform)
         content = {
-            "key": key,
+            "key": finished.key,
             "sha256": digest_of_file(transform_file),
             "seconds": finished.seconds,
             "about": finished.about,
         }
         # last, because it says that all of it is there
         write_text(seal, json.dumps(content, indent=1) + "\n")
-        return Finished(read_transform(transform_file), finished.seconds, finished.about)
+        return replace(finished, transform=read_transform(transform_file))
 
     def _files(self, name: str, key: str) -> tuple[Path, Path]:
         # with_suffix would take a dot in the atlas' name for one

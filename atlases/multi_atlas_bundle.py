@@ -20,7 +20,7 @@ from atlases.atlas import AtlasSet
 from atlases.fusion.candidates import FusionRule
 from atlases.fusion.table import FUSION_RULES, make_rule
 from atlases.propagation import PropagationOptions
-from pipeline.errors import MissingFileError, PlanError
+from pipeline.errors import MissingFileError, OptionError, PlanError
 from pipeline.files import read_json, write_text
 
 __all__ = [
@@ -126,7 +126,7 @@ def read_bundle(folder: Path) -> tuple[MultiAtlasSettings, AtlasSet]:
         MissingFileError: the folder is not such a bundle, or lacks a file.
         PlanError: the settings do not follow their schema.
         DatasetError, UnreadableFileError: as :func:`atlases.atlas_folder.load_atlases`.
-        OptionError: a setting's value is not possible.
+        OptionError: a setting's value is not possible, or its engine is not installed.
     """
     return read_settings(folder), AtlasSet.load(folder / "atlases")
 
@@ -149,7 +149,7 @@ def read_settings(folder: Path) -> MultiAtlasSettings:
     if unknown := sorted(set(content) - set(known)):
         raise PlanError(f"{path}: {unknown[0]}: no such entry; known are {', '.join(known)}")
     fusion = content.get("fusion")
-    if fusion not in FUSION_RULES:
+    if not isinstance(fusion, str) or fusion not in FUSION_RULES:
         raise PlanError(f"{path}: fusion: expected one of {', '.join(FUSION_RULES)}, found {fusion!r}")
     for name in ("fusion_options", "propagation"):
         if not isinstance(content.get(name), dict):
@@ -157,6 +157,7 @@ def read_settings(folder: Path) -> MultiAtlasSettings:
     try:
         rule = build_checked(type(make_rule(fusion)), content["fusion_options"], "fusion_options")
         options = build_checked(PropagationOptions, content["propagation"], "propagation")
-    except PlanError as error:
-        raise PlanError(f"{path}: {error}") from error
+        options.steps()  # refuses what no engine on this machine has
+    except (PlanError, OptionError) as error:
+        raise type(error)(f"{path}: {error}") from error
     return MultiAtlasSettings(fusion, rule, options)

@@ -1,0 +1,160 @@
+"""``atlaseg train`` with a method made of atlases: what it leaves behind, how it goes on, what it refuses."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from atlases.multi_atlas_segmenter import MultiAtlasSegmenter
+from pipeline.errors import AtlasegError, DatasetError, LabelError, OptionError
+from workflows.cli import main
+from workflows.train import Train
+
+
+def job(dataset: Path, out: Path, **options: Any) -> Train:
+    return Train(dataset, out, **({"method": "majority", "transform": "rigid"} | options))
+
+
+@pytest.fixture(scope="module")
+def run(shapes_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("atlases") / "run"
+    assert job(shapes_folder, out, keep=3, seed=4).run() == 0
+    return out
+
+
+def names(run: Path, part: str) -> list[str]:
+    return [case["name"] for case in json.loads((run / "configs" / "cases.json").read_text())[part]]
+
+
+def test_what_it_leaves_behind(run: Path) -> None:
+    configs = {path.name for path in (run / "configs").iterdir()}
+    assert configs == {"atlases.json", "cases.json", "metadata.json", "request.json"}
+    segmenter = MultiAtlasSegmenter.load(run)
+    assert segmenter.settings.fusion == "majority"
+    options = segmenter.settings.propagation
+    assert (options.transform, options.keep, options.seed) == ("rigid", 3, 4)
+    assert list(segmenter.atlases.names) == names(run, "training")
+    assert len(names(run, "training")) == 4
+
+
+def test_the_folds_are_those_of_networks(run: Path, tiny_run: Path) -> None:
+    assert (run / "configs" / "cases.json").read_text() == (tiny_run / "configs" / "cases.json").read_text()
+
+
+def test_one_fold_means_all_cases(shapes_folder: Path, tmp_path: Path, capsys: Any) -> None:
+    assert job(shapes_folder, tmp_path / "run", folds=1).run() == 0
+    assert "5 atlases with 2 structures" in capsys.readouterr().out
+    assert len(names(tmp_path / "run", "training")) == 5
+    assert names(tmp_path / "run", "validation") == []
+    with pytest.raises(OptionError, match="at least 2"):
+        Train(shapes_folder, tmp_path / "other", folds=1).run()
+
+
+def test_a_finished_run_is_left_alone(run: Path, shapes_folder: Path, capsys: Any) -> None:
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    assert job(shapes_folder, run, keep=3, seed=4).run() == 0
+    assert "already finished; nothing to do" in capsys.readouterr().err
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
+
+
+@pytest.mark.parametrize(
+    "lost", [("configs/atlases.json",), ("configs/atlases.json", "atlases/atlases.json")]
+)
+def test_killed_while_copying(run: Path, shapes_folder: Path, tmp_path: Path, lost: tuple[str, ...]) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    for name in lost:
+        (tmp_path / "run" / name).unlink()
+    first = next((tmp_path / "run" / "atlases" / "images").iterdir())
+    first.unlink()
+    (first.parent / ".writing-abc.nii.gz").write_bytes(b"half")
+    assert job(shapes_folder, tmp_path / "run", keep=3, seed=4).run() == 0
+    assert MultiAtlasSegmenter.load(tmp_path / "run").settings == MultiAtlasSegmenter.load(run).settings
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"seed": 5}, "seed"),
+        ({"method": "staple"}, "method"),
+        ({"transform": "affine", "keep": None}, "transform, keep"),
+        ({"fold": 1}, "fold"),
+    ],
+)
+def test_another_command_on_the_same_folder(
+    run: Path, shapes_folder: Path, changes: dict[str, Any], named: str
+) -> None:
+    with pytest.raises(OptionError, match=f"holds a run with another {named}; give the same options"):
+        job(shapes_folder, run, **({"keep": 3, "seed": 4} | changes)).run()
+
+
+def test_a_network_in_the_place_of_atlases(run: Path, tiny_run: Path, shapes_folder: Path) -> None:
+    with pytest.raises(OptionError, match="another method"):
+        Train(shapes_folder, run, keep=None).run()
+    with pytest.raises(OptionError, match="another method"):
+        job(shapes_folder, tiny_run).run()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"epochs": 3}, "--epochs: for networks only, and method majority is none"),
+        ({"minutes": 3.0, "device": "cpu"}, "--minutes, --device: for networks only"),
+        ({"plan": Path("p.yaml")}, "--plan: for networks only"),
+        ({"override": ("a=1",), "depth": "context", "memory": "1GB"}, "--override, --depth, --memory"),
+        ({"tracking": "none"}, "--tracking: for networks only"),
+        ({"method": "unet", "keep": 3}, "--transform, --keep: for atlases only, and method unet is none"),
+        ({"method": None, "engine": "ants"}, "--transform, --engine: for atlases only"),
+        ({"method": "joint"}, "choose a network .* or an atlas method"),
+        ({"transform": "fluid"}, "no transform 'fluid'"),
+        ({"engine": "niftyreg"}, "no registration engine 'niftyreg'"),
+        ({"transform": "syn", "engine": "elastix"}, "elastix has no syn stage"),
+        ({"keep": 0}, "keep at least 1"),
+        ({"fold": 5}, "choose 0 to 4"),
+    ],
+)
+def test_refuses_options(shapes_folder: Path, tmp_path: Path, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(OptionError, match=message) as caught:
+        job(shapes_folder, tmp_path / "run", **options).run()
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_bad_data_is_refused_before_anything_is_written(build: Any, tmp_path: Path) -> None:
+    folder = build.decathlon(count=3)
+    build.volume(folder / "labelsTr/c.nii.gz", build.labels() + np.uint8(1))
+    with pytest.raises(LabelError, match=r"labelsTr/c\.nii\.gz"):
+        job(folder, tmp_path / "run", folds=1).run()
+    with pytest.raises(AtlasegError):
+        job(tmp_path / "none", tmp_path / "run").run()
+    assert not (tmp_path / "run").exists()
+
+
+def test_folders_with_something_else(shapes_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(OptionError, match="not empty and not a run"):
+        job(shapes_folder, tmp_path).run()
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_strangers_among_the_atlases(run: Path, shapes_folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    (tmp_path / "run" / "configs" / "atlases.json").unlink()
+    (tmp_path / "run" / "atlases" / "images" / "stranger.nii.gz").touch()
+    with pytest.raises(DatasetError, match=r"stranger\.nii\.gz"):
+        job(shapes_folder, tmp_path / "run", keep=3, seed=4).run()
+
+
+def test_spoilt_settings_are_one_line(
+    run: Path, shapes_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    (tmp_path / "run" / "configs" / "atlases.json").write_text("{}")
+    words = ["train", str(shapes_folder), "--out", str(tmp_path / "run"), "--method", "majority"]
+    assert main([*words, "--transform", "rigid", "--keep", "3", "--seed", "4"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "atlases.json: not the settings" in line

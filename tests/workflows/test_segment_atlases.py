@@ -19,6 +19,7 @@ import pytest
 from atlases.multi_atlas_segmenter import MultiAtlasSegmenter
 from pipeline.errors import AtlasegError, DatasetError, MissingFileError, OptionError
 from pipeline.volume import read_image
+from workflows.atlas_labelling import AtlasChoices, AtlasLabeller
 from workflows.cli import main
 from workflows.parallel import available_cores, worker_pool
 from workflows.segment import Segment
@@ -267,12 +268,21 @@ def test_killed_and_started_again(run: Path, scan: Path, tmp_path: Path) -> None
 
 
 def test_workers_are_clean() -> None:
+    """What a worker runs imports neither torch nor MONAI, which would take seconds in each."""
     assert 1 <= available_cores() <= (os.cpu_count() or 1)
+    heavy = (
+        "__import__('atlases.carrying') and [n for n in ('torch', 'monai') if n in __import__('sys').modules]"
+    )
     with worker_pool(1) as pool:
-        assert pool.submit(_heavy).result() == []
+        assert pool.submit(eval, heavy).result() == []
 
 
-def _heavy() -> list[str]:
-    import atlases.carrying  # noqa: F401 (what a worker runs)
-
-    return [name for name in ("torch", "monai") if name in sys.modules]
+def test_a_worker_that_dies_costs_one_scan(run: Path, scan: Path, tmp_path: Path) -> None:
+    choices = AtlasChoices(workers=2)
+    with AtlasLabeller(run, tmp_path / "out", choices, probabilities=False) as labeller:
+        pool = labeller._workers()
+        assert pool is not None
+        os.kill(pool.submit(os.getpid).result(), signal.SIGKILL)
+        with pytest.raises(RuntimeError):
+            labeller.label("patient", (scan,), "first")
+        assert labeller.label("patient", (scan,), "second").label_map.any()

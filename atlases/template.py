@@ -204,7 +204,8 @@ class _Builder:
         image = by_name[centre].image(self.options.channel)
         write_template(target, image)
         files = self._register_all(folder, target, "rigid", skip=centre)
-        write_transform(folder / f"{centre}.h5", Transform.identity())
+        if not (folder / f"{centre}.h5").is_file():
+            write_transform(folder / f"{centre}.h5", Transform.identity())
         files[0][centre] = folder / f"{centre}.h5"
         left_out = self._judge(folder, target, files)[0]
         names = [name for name in self.atlases.names if name not in left_out]

@@ -60,7 +60,11 @@ def test_opposite_deformations_cancel() -> None:
 def test_the_mean_removed_leaves_no_mean() -> None:
     members = [
         Transform.compose([bump(amplitude), Transform.from_matrix(rotation(degrees) @ np.diag([*scale, 1]))])
-        for amplitude, degrees, scale in ((1.5, 20, (1.1, 1, 1)), (0.5, -70, (1.2, 1.05, 0.9)), (0, 3, (1, 1, 1)))
+        for amplitude, degrees, scale in (
+            (1.5, 20, (1.1, 1, 1)),
+            (0.5, -70, (1.2, 1.05, 0.9)),
+            (0, 3, (1, 1, 1)),
+        )
     ]
     first = mean_shape(members, GRID)
     back = invert(first.transform, GRID).transform

@@ -199,6 +199,7 @@ class AtlasLabeller:
                 "name": atlas.name,
                 "used": atlas.name in chosen,
                 "reason": left_out.pop(atlas.name, None),
+                "linear": atlas.linear,
                 "seconds": round(atlas.seconds, 2),
                 "quality": _rounded(asdict(atlas.quality)),
             }

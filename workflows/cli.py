@@ -30,9 +30,9 @@ COMMANDS: dict[str, Command] = {
     "check": Command("workflows.check", "Check", "read a whole data set and say what is wrong with it"),
     "plan": Command("workflows.plan", "MakePlan", "choose patch, network and training for a data set"),
     "train": Command(
-        "workflows.train", "Train", "train a network; the same command goes on after an interruption"
+        "workflows.train", "Train", "train a network or put atlases together; the same command goes on"
     ),
-    "segment": Command("workflows.segment", "Segment", "label scans with a trained network or an ensemble"),
+    "segment": Command("workflows.segment", "Segment", "label scans with trained networks or with atlases"),
     "evaluate": Command("workflows.evaluate", "Evaluate", "score label maps against references"),
     "register": Command(
         "workflows.register", "Register", "find the transform between two scans, with a picture"

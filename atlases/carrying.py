@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from atlases.atlas import Atlas
-from atlases.linear_start import LARGEST_STRETCH, linear_start
+from atlases.linear_start import FOCUS_MARGIN, LARGEST_STRETCH, linear_start
 from atlases.registration.engine import RegistrationError
 from atlases.registration.frames import from_itk, to_itk
 from atlases.registration.intensity import rescale, rescale_itk
@@ -192,7 +192,7 @@ class _Pair:
         rule, engine = self.steps.linear, self.steps.linear_engine
         stages = stages_of("affine") if isinstance(rule, str) else rule
         described = {
-            "rule": [rule, LARGEST_STRETCH] if isinstance(rule, str) else None,
+            "rule": [rule, LARGEST_STRETCH, FOCUS_MARGIN] if isinstance(rule, str) else None,
             "stages": self._filled(engine, stages),
             "libraries": library_versions([engine]),
         }
@@ -220,7 +220,11 @@ class _Pair:
         return {"engine": engine, "stages": [asdict(stage) for stage in finished]}
 
     def _run(
-        self, engine: str, stages: Sequence[Stage], start: Transform | None
+        self,
+        engine: str,
+        stages: Sequence[Stage],
+        start: Transform | None,
+        moving_mask: sitk.Image | None = None,
     ) -> tuple[Transform, dict[str, Any]]:
         found = register(
             self.fixed,
@@ -228,6 +232,7 @@ class _Pair:
             stages,
             engine=engine,
             fixed_mask=self.mask,
+            moving_mask=moving_mask,
             initial=self.steps.initial if start is None else start,
             same_modality=self.steps.same_modality,
             seed=self.steps.seed,
@@ -247,12 +252,13 @@ class _Pair:
             self.labels,
             lambda kind, start: self._run(engine, (Stage(kind),), start)[0],
             str(self.steps.linear),
+            focus=lambda start, mask: self._run(engine, (Stage("rigid"),), start, mask)[0],
         )
         return found.transform, {
             "engine": engine,
             "kind": found.kind,
             "stretch": found.stretch,
-            "gain": found.gain,
+            "correlations": found.correlations,
         }
 
     def _once(

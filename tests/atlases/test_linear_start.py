@@ -30,7 +30,9 @@ def atlas():
     return to_itk(image.astype(np.float32), AFFINE), to_itk(labels, AFFINE)
 
 
-def choose(scan, atlas, affine: Transform | RegistrationError, how: str = "auto"):
+def choose(
+    scan, atlas, affine: Transform | RegistrationError, how: str = "auto", focused: Transform | None = None
+):
     """The rule, with registrations whose outcome is given."""
 
     def run(kind, start):
@@ -41,7 +43,26 @@ def choose(scan, atlas, affine: Transform | RegistrationError, how: str = "auto"
             raise affine
         return affine
 
-    return linear_start(scan, *atlas, run, how)
+    def focus(start, mask):
+        # the structures and what is around them
+        inside, structures = from_itk(mask)[0] != 0, from_itk(atlas[1])[0] != 0
+        assert inside[structures].all()
+        assert structures.sum() < inside.sum() < inside.size
+        if focused is None:
+            raise RegistrationError("too few samples")
+        return focused
+
+    return linear_start(scan, *atlas, run, how, focus=focus)
+
+
+def test_a_rigid_mapping_of_the_structures_is_kept_where_it_fits_best(atlas):
+    shift = Transform.from_matrix(np.array([[1, 0, 0, 1.5], [0, 1, 0, 1], [0, 0, 1, 0], [0, 0, 0, 1.0]]))
+    scan = resample_image(atlas[0], atlas[0], shift)
+    found = choose(scan, atlas, scaled(1.1, 1, 1), focused=shift)
+    assert found.kind == "focused"
+    assert found.transform is shift
+    assert set(found.correlations) == {"rigid", "focused", "affine"}
+    assert choose(atlas[0], atlas, scaled(1.1, 1, 1), focused=shift).kind == "rigid"
 
 
 def test_an_affine_mapping_that_fits_better_is_kept(atlas):
@@ -50,14 +71,14 @@ def test_an_affine_mapping_that_fits_better_is_kept(atlas):
     found = choose(scan, atlas, right)
     assert found.kind == "affine"
     assert found.transform is right
-    assert found.gain > 0.05
+    assert found.correlations["affine"] > found.correlations["rigid"] + 0.05
     assert found.stretch == pytest.approx(1.1)
 
 
 def test_an_affine_mapping_that_fits_worse_is_not(atlas):
     found = choose(atlas[0], atlas, scaled(1.1, 0.92, 1.05))
     assert found.kind == "rigid"
-    assert found.gain < 0
+    assert found.correlations["affine"] < found.correlations["rigid"]
     np.testing.assert_array_equal(found.transform.matrix, np.eye(4))
 
 
@@ -65,7 +86,7 @@ def test_nor_is_one_that_stretches_too_much_however_well_it_fits(atlas):
     wild = scaled(1.01 * LARGEST_STRETCH, 1, 1)
     scan = resample_image(atlas[0], atlas[0], wild)
     found = choose(scan, atlas, wild)
-    assert found.gain > 0
+    assert found.correlations["affine"] > found.correlations["rigid"]
     assert found.kind == "rigid"
     assert choose(scan, atlas, wild, "affine").kind == "affine"
 

@@ -33,8 +33,8 @@ class MeanShape(NamedTuple):
 
     Args:
         transform: template -> mean position; its inverse moves the template into the mean shape.
-        displacement_mm: how far the deformable part moves a voxel, mean over the grid.
-        affine_mm: how far the affine part moves a voxel, mean over the grid.
+        displacement_mm: how far the deformable part moves a voxel, mean over the region.
+        affine_mm: how far the affine part moves a voxel, mean over the region.
     """
 
     transform: Transform
@@ -100,7 +100,9 @@ def affine_part(transform: Transform, grid: sitk.Image) -> Matrix:
     return Transform.closest_affine(points, transform.points(points)).matrix
 
 
-def mean_shape(transforms: Sequence[Transform], grid: sitk.Image) -> MeanShape:
+def mean_shape(
+    transforms: Sequence[Transform], grid: sitk.Image, region: npt.NDArray[np.bool_] | None = None
+) -> MeanShape:
     """Mean of the transforms from a template to the members of a population.
 
     Each transform is split into the pose of the scan (rigid: how the head lay in the scanner, which says nothing), a
@@ -110,6 +112,7 @@ def mean_shape(transforms: Sequence[Transform], grid: sitk.Image) -> MeanShape:
     Args:
         transforms: template -> member, one for each.
         grid: of the template.
+        region: ``(x, y, z)`` on it, where the figures are taken; ``None``: everywhere.
 
     Raises:
         OptionError: there is no transform.
@@ -122,7 +125,9 @@ def mean_shape(transforms: Sequence[Transform], grid: sitk.Image) -> MeanShape:
     mean[:3, :3] = mean_stretch([affine[:3, :3] for affine in affines])
     mean[:3, 3] = centre - mean[:3, :3] @ centre
     linear = Transform.from_matrix(mean)
-    affine_mm = float(np.linalg.norm(points @ mean[:3, :3].T + mean[:3, 3] - points, axis=1).mean())
+    counted = np.ones(len(points), bool) if region is None else region.ravel()
+    shifts = np.linalg.norm(points @ mean[:3, :3].T + mean[:3, 3] - points, axis=1)
+    affine_mm = float(shifts[counted].mean())
     if all(transform.is_linear for transform in transforms):
         return MeanShape(linear, 0.0, affine_mm)
     displacements = np.zeros_like(points)
@@ -134,4 +139,4 @@ def mean_shape(transforms: Sequence[Transform], grid: sitk.Image) -> MeanShape:
         np.moveaxis(displacements.reshape(*grid.GetSize(), 3), -1, 0), affine_of(grid)
     )
     lengths = np.linalg.norm(displacements, axis=1)
-    return MeanShape(Transform.compose([field, linear]), float(lengths.mean()), affine_mm)
+    return MeanShape(Transform.compose([field, linear]), float(lengths[counted].mean()), affine_mm)

@@ -90,8 +90,8 @@ class Iteration:
 
     Args:
         number: from 1; 0 is the first template, after rigid alignment.
-        displacement_mm: length of the mean displacement field, mean over the grid: how far the template was from the
-            mean shape; tends to 0.
+        displacement_mm: length of the mean displacement field, mean around the structures: how far the template was
+            from the mean shape. It falls to what is common to the errors of registration, not to 0.
         affine_mm: the same of the mean affine part.
         change: root mean square difference to the template before, around the structures, over its standard deviation.
         sharpness: mean gradient magnitude of the template around the structures, in its intensity range per mm.
@@ -231,7 +231,7 @@ class _Builder:
         names = [name for name in self.atlases.names if name not in left_out]
         found = {name: read_transform(files[0][name]) for name in names}
         before = read_itk(target)
-        mean = mean_shape([found[name] for name in names], before)
+        mean = mean_shape([found[name] for name in names], before, region)
         back = invert(mean.transform, before).transform
         inverse = folder / "mean-inverse.h5"
         write_transform(inverse, back)

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from atlases.atlas import Atlas
-from atlases.linear_start import FOCUS_MARGIN, LARGEST_STRETCH, linear_start
+from atlases.linear_start import FOCUS_MARGIN, LARGEST_STRETCH, linear_start, surroundings
 from atlases.registration.engine import RegistrationError
 from atlases.registration.frames import from_itk, to_itk
 from atlases.registration.intensity import rescale, rescale_itk
@@ -33,6 +33,11 @@ if TYPE_CHECKING:
     import SimpleITK as sitk
 
 __all__ = ["Arrived", "Scan", "Steps", "Task", "carry"]
+
+
+#: Voxels around the structures of an atlas beyond which an engine need not bend it. With elastix this brought 0.014
+#: Dice on pairs of hippocampi in two thirds of the time; greedy lost 0.02 by it.
+BENDING_MARGIN = {"elastix": 6}
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,6 +186,7 @@ class _Pair:
     def __init__(self, task: Task, moving: sitk.Image, labels: sitk.Image) -> None:
         self.task, self.steps = task, task.steps
         self.moving, self.labels = moving, labels
+        self.labelled = bool(from_itk(labels)[0].any())
         scan = task.scan
         self.fixed = to_itk(rescale(scan.voxels, name="scan"), scan.affine)
         self.mask = None if scan.mask is None else to_itk(scan.mask, scan.affine)
@@ -206,12 +212,16 @@ class _Pair:
         """What bends, beginning at the linear step."""
         engine, stages = self.steps.engine, self.steps.bending
         begin = None if linear is None else linear.transform
+        # a focus belongs to the rule; stages that a user wrote are run as they are
+        margin = BENDING_MARGIN.get(engine) if isinstance(self.steps.linear, str) else None
+        inside = None if margin is None or not self.labelled else surroundings(self.labels, margin)
         described = {
             "begin": None if linear is None else linear.key,
+            "margin": margin,
             "stages": self._filled(engine, stages),
             "libraries": library_versions([engine]),
         }
-        return self._once("full", described, partial(self._run, engine, stages, begin))
+        return self._once("full", described, partial(self._run, engine, stages, begin, inside))
 
     def _filled(self, engine: str, stages: Sequence[Stage]) -> dict[str, Any]:
         """Engine and stages with all that the data decide, so that other presets make another key."""

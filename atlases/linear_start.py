@@ -24,7 +24,7 @@ from atlases.registration.transform import Transform
 if TYPE_CHECKING:
     import SimpleITK as sitk
 
-__all__ = ["LARGEST_STRETCH", "LINEAR_STARTS", "LinearStart", "linear_start", "stretch"]
+__all__ = ["LARGEST_STRETCH", "LINEAR_STARTS", "LinearStart", "linear_start", "stretch", "surroundings"]
 
 LINEAR_STARTS: tuple[str, ...] = get_args(Literal["auto", "rigid", "affine"])
 
@@ -103,7 +103,7 @@ def linear_start(
     # what the engine cannot do better than the rigid mapping, it need not do
     if focus is not None and not _is_empty(labels):
         with suppress(RegistrationError):
-            found["focused"] = focus(rigid, _surroundings(labels))
+            found["focused"] = focus(rigid, surroundings(labels, FOCUS_MARGIN))
     with suppress(RegistrationError):
         found["affine"] = run("affine", rigid)
     correlations = _correlations(fixed, moving, labels, found)
@@ -119,11 +119,11 @@ def _is_empty(labels: sitk.Image) -> bool:
     return not from_itk(labels)[0].any()
 
 
-def _surroundings(labels: sitk.Image) -> sitk.Image:
-    """The structures of an atlas and some voxels around them, uint8."""
+def surroundings(labels: sitk.Image, margin: int) -> sitk.Image:
+    """The structures of an atlas and some voxels around them: uint8, 1 inside."""
     import SimpleITK as sitk
 
-    return sitk.BinaryDilate(labels != 0, [FOCUS_MARGIN] * 3, sitk.sitkBall)
+    return sitk.BinaryDilate(labels != 0, [margin] * 3, sitk.sitkBall)
 
 
 def _correlations(

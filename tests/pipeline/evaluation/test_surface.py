@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import SimpleITK as sitk  # noqa: N813 (the name its own manual uses)
+import SimpleITK as sitk
 import torch
 from monai.metrics import (
     compute_average_surface_distance,

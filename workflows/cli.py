@@ -52,6 +52,9 @@ COMMANDS: dict[str, Command] = {
     "benchmark-inference": Command(
         "workflows.inference_benchmark", "InferenceBenchmark", "time and memory of labelling beside MONAI's"
     ),
+    "benchmark-atlases": Command(
+        "workflows.atlas_benchmark", "AtlasBenchmark", "Dice and time of registrations and fusion rules"
+    ),
     "benchmark-fusion": Command(
         "workflows.fusion_benchmark",
         "FusionBenchmark",

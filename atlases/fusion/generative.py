@@ -273,6 +273,9 @@ def _distances(
     from scipy.ndimage import find_objects
 
     maps = [labels[box] for labels in candidates.labels]
+    if candidates.inside is not None:
+        # what an atlas has not seen is background, as warping leaves it: boundaries must not follow what stands there
+        maps = [np.where(seen[box], one, 0) for seen, one in zip(candidates.inside, maps, strict=True)]
     places = place[box]
     nowhere = int(place.max())
     # find_objects counts from 1; int32, because a table of objects needs a signed index

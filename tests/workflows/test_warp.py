@@ -12,6 +12,7 @@ from atlases.registration.landmarks import read_landmarks, write_landmarks
 from atlases.registration.transform import Transform
 from atlases.registration.transform_files import write_transform
 from pipeline.errors import AtlasegError, GeometryError, OptionError
+from workflows.cli import main
 from workflows.warp import Warp
 
 SHAPE, REFERENCE_SHAPE = (16, 14, 12), (15, 13, 9)
@@ -128,12 +129,9 @@ def test_an_image_there_and_back(files: Path):
 
 
 def test_the_command_line(files: Path, capsys: pytest.CaptureFixture[str]):
-    import tyro
-
-    words = f"--input {files}/labels.nii.gz --labels --transform {files}/warp.nii.gz {files}/affine.mat"
+    words = f"warp {files}/labels.nii.gz --labels --transform {files}/warp.nii.gz {files}/affine.mat"
     words += f" --reference {files}/reference.nii.gz --out {files}/cli.nii.gz"
-    job = tyro.cli(Warp, args=words.split())
-    assert job.run() == 0
+    assert main(words.split()) == 0
     assert capsys.readouterr().out == f"labels.nii.gz -> {files}/cli.nii.gz\n"
 
 

@@ -1,0 +1,73 @@
+"""Commands and Python that the pages for users show: they exist, with these options and names."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shlex
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from workflows.cli import COMMANDS, _parse
+
+ROOT = Path(__file__).parents[1]
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+BLOCK = re.compile(r"```(\w+)\n(.*?)```", re.DOTALL)
+
+
+def blocks(language: str) -> list[tuple[str, str]]:
+    return [
+        (page.name, text)
+        for page in PAGES
+        for kind, text in BLOCK.findall(page.read_text())
+        if kind == language
+    ]
+
+
+def commands() -> list[tuple[str, str]]:
+    found = []
+    for page, text in blocks("sh"):
+        lines = text.replace("\\\n", " ").splitlines()
+        found += [(page, line) for line in lines if line.startswith("atlaseg ")]
+    return found
+
+
+@pytest.mark.parametrize(("page", "line"), commands())
+def test_commands_are_taken(page, line):
+    # what stands in brackets may be left out: here it is taken along
+    words = shlex.split(re.sub(r"\[(--[^\]]*)\]", r"\1", line), comments=True)[1:]
+    assert words[0] in COMMANDS, page
+    if set(words[1:]) & {"COMMAND", "--help"}:
+        return
+    job = _parse(words[0], words[1:])  # ends the process where an option does not exist
+    assert type(job).__name__ == COMMANDS[words[0]].job
+
+
+@pytest.mark.parametrize(("page", "text"), blocks("python"))
+def test_imports_exist(page, text):
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.ImportFrom) and not node.level:
+            module = import_module(str(node.module))
+            for name in node.names:
+                assert hasattr(module, name.name), f"{page}: {node.module}.{name.name}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)]+)\)", page.read_text()):
+        if target.startswith("http"):
+            continue
+        path, _, anchor = target.partition("#")
+        linked = (page.parent / path) if path else page
+        assert linked.exists(), f"{page.name} -> {target}"
+        if anchor:
+            titles = re.findall(r"^#+ (.+)$", linked.read_text(), re.MULTILINE)
+            anchors = {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+            assert anchor in anchors, f"{page.name} -> {target}"
+
+
+def test_there_is_something_to_test():
+    assert len(commands()) > 10
+    assert len(blocks("python")) > 1

@@ -1,4 +1,4 @@
-"""``atlaseg atlas build``: a groupwise template and a probabilistic atlas from labelled scans."""
+"""``atlaseg build-atlas``: a groupwise template and a probabilistic atlas from labelled scans."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["BuildAtlas"]
 
 @dataclass(frozen=True)
 class BuildAtlas:
-    """Make one atlas of many labelled scans: atlaseg atlas build ATLASES --out DIR.
+    """Make one atlas of many labelled scans: atlaseg build-atlas ATLASES --out DIR.
 
     DIR gets the mean image in the mean shape of all (images/template.nii.gz), the probability of each structure
     (probabilities.nii.gz, 4-D), the most probable labels (labels/template.nii.gz), transforms/NAME.h5 from the template
@@ -100,7 +100,9 @@ class BuildAtlas:
         from atlases.template import build_template
 
         atlases.check(executor=executor)
-        with tqdm(total=len(atlases) * (options.iterations + 1) - 1, unit="registration") as bar:
+        with tqdm(
+            total=len(atlases) * (options.iterations + 1) - 1, unit="registration", disable=None
+        ) as bar:
 
             def advance(done: int, total: int) -> None:
                 bar.total = total

@@ -74,4 +74,4 @@ def _put_together(job: Train, method: Method, request: dict[str, Any]) -> None:
 def _say(out: Path, method: Method, atlases: AtlasSet, validation: int) -> None:
     print(f"{len(atlases)} atlases with {len(atlases.labels) - 1} structures in {out}, method {method.name}")
     if validation:
-        print(f"{validation} labelled cases are kept for: atlaseg segment {out} --validation --out LABELS")
+        print(f"{validation} labelled case(s) kept for: atlaseg segment {out} --validation --out LABELS")

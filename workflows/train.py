@@ -172,8 +172,14 @@ class Train:
 
         if not 0 <= self.fold < self.folds:
             raise OptionError(f"fold {self.fold}: with --folds {self.folds} choose 0 to {self.folds - 1}")
-        if self.folds == 1 and find_method(self.method or DEFAULT_METHOD).kind == "atlas":
+        atlases = find_method(self.method or DEFAULT_METHOD).kind == "atlas"
+        if self.folds == 1 and atlases:
             return list(dataset.labelled), []
+        if atlases and self.folds > len(dataset.labelled):
+            raise OptionError(
+                f"--folds {self.folds}: only {len(dataset.labelled)} labelled case(s); use fewer, or --folds 1 to make "
+                "atlases of all"
+            )
         cases = {case.name: case for case in dataset.labelled}
         training, validation = split_folds(list(cases), self.folds, self.split_seed)[self.fold]
         return [cases[n] for n in training], [cases[n] for n in validation]

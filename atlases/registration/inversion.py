@@ -203,5 +203,5 @@ def _where_it_folds(transform: Transform, grid: sitk.Image) -> str:
     place = ", ".join(f"{v:.1f}" for v in affine[:3, :3] @ worst + affine[:3, 3])
     return (
         f"it folds at {int(folded.sum())} of {folded.size} voxels ({folded.mean():.2%}), most around {place} mm RAS, "
-        f"voxel {', '.join(map(str, worst))}; register with stronger regularisation"
+        f"voxel {', '.join(map(str, worst))}; register with a wider grid of control points, or with syn"
     )

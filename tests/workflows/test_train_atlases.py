@@ -55,6 +55,11 @@ def test_one_fold_means_all_cases(shapes_folder: Path, tmp_path: Path, capsys: A
         Train(shapes_folder, tmp_path / "other", folds=1).run()
 
 
+def test_fewer_cases_than_folds_says_what_to_do(shapes_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match=r"only 5 labelled .* --folds 1 to make atlases of all"):
+        job(shapes_folder, tmp_path / "run", folds=6).run()
+
+
 def test_a_finished_run_is_left_alone(run: Path, shapes_folder: Path, capsys: Any) -> None:
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
     assert job(shapes_folder, run, keep=3, seed=4).run() == 0

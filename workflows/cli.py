@@ -128,6 +128,8 @@ def _parse(name: str, words: list[str]) -> Any:
     for field in getattr(job, "positional", ()):
         # jobs stay free of tyro, so that Python users and tests need not know it
         job.__annotations__[field] = Annotated[hints[field], tyro.conf.Positional]
+    for field in getattr(job, "repeated", ()):
+        job.__annotations__[field] = Annotated[hints[field], tyro.conf.UseAppendAction]
     return tyro.cli(
         job,
         prog=f"atlaseg {name}",

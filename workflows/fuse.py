@@ -28,6 +28,7 @@ class Fuse:
     """
 
     positional: ClassVar[tuple[str, ...]] = ("paths",)
+    repeated: ClassVar[tuple[str, ...]] = ("option",)
 
     paths: tuple[Path, ...]
     """Label maps, .nii or .nii.gz, two or more."""
@@ -39,6 +40,9 @@ class Fuse:
     """The scan itself, on the grid of the label maps; for methods that compare intensities."""
     images: tuple[Path, ...] = ()
     """The image that belongs to each label map, in the same order, warped to the grid of the label maps."""
+    option: tuple[str, ...] = ()
+    """Option of the method as name=value, such as region=all of staple or search_radius=2,2,0 of joint; may be
+    repeated. Distances of generative follow the shape of the voxels unless its spacing is given."""
     probabilities: bool = False
     """Also write NAME_probabilities.nii.gz, 4-D, one volume per label, background first."""
 
@@ -46,7 +50,7 @@ class Fuse:
         """Fuse and write; returns 0.
 
         Raises:
-            OptionError: no such method, or what it needs is missing, or the result would replace an input.
+            OptionError: no such method or option, or what it needs is missing, or the result would replace an input.
             GeometryError: files lie on different grids.
             LabelError: a label map holds what is not a label.
             DatasetError: an image is constant or holds NaN or infinite voxels.
@@ -55,12 +59,16 @@ class Fuse:
         import numpy as np
 
         from atlases.fusion.candidates import Candidates
-        from atlases.fusion.table import make_rule
+        from atlases.fusion.table import make_rule, read_options
         from pipeline.files import write_text
         from pipeline.volume import volume_name, write_label_map, write_probabilities
 
-        rule = make_rule(self.method)
+        options = read_options(self.method, self.option)
+        make_rule(self.method, **options)  # refuses what is not possible before files are read
         self._check()
+        if self.method == "generative":
+            options = {"spacing": _voxel_shape(self.paths[0]), **options}
+        rule = make_rule(self.method, **options)
         table, indices = self._label_maps()
         images = target = None
         if self.method in INTENSITY_METHODS and self.target is not None:
@@ -156,6 +164,20 @@ class Fuse:
             **details,
         }
         return json.dumps(content, indent=1) + "\n"
+
+
+def _voxel_shape(path: Path) -> tuple[float, float, float]:
+    """Size of a voxel along each axis, in cube roots of its volume: 1, 1, 1 for cubes of any size.
+
+    In mm, the steepness of the log-odds would depend on how small a voxel is, and was not chosen for that.
+    """
+    from math import prod
+
+    from pipeline.volume import read_header
+
+    x, y, z = read_header(path).spacing[:3]
+    unit = prod((x, y, z)) ** (1 / 3)
+    return x / unit, y / unit, z / unit
 
 
 def _scaled(path: Path) -> npt.NDArray[np.float32]:

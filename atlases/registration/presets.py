@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from atlases.registration.stage import Kind, Metric, Stage
+from atlases.registration.stage import Metric, Stage
+from pipeline.errors import OptionError
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
 
-__all__ = ["axis_shrink", "complete"]
+__all__ = ["axis_shrink", "check_modality", "complete"]
 
 LINEAR: frozenset[str] = frozenset({"rigid", "similarity", "affine"})
 #: No level of a pyramid has fewer voxels than this along the shortest axis of the image.
@@ -41,37 +42,40 @@ class _Choice:
 
     Args:
         same: metric for images of one modality.
-        different: metric for images of two.
+        different: metric for images of two; ``None`` where the engine has none.
         iterations: at each level, coarse to fine; the first is repeated where there are more levels.
         samples: voxels drawn; 0 for all.
         all_up_to: images of at most so many voxels use all of them (mutual information excepted, which is slow
             with many), ...
         iterations_of_all: ... and then need this many iterations.
+        radius: of the window of ``lncc``, voxels.
     """
 
     same: Metric
-    different: Metric
+    different: Metric | None
     iterations: tuple[int, ...]
     samples: int = 0
     all_up_to: int = 0
     iterations_of_all: tuple[int, ...] = ()
+    radius: int = 2
 
 
 _CHOICES: dict[str, dict[str, _Choice]] = {
     "elastix": {
-        "linear": _Choice("ncc", "mi", (250, 250, 250), 2048),
+        "linear": _Choice("ncc", "mi", (250, 250, 250), 2048, radius=4),
         "bspline": _Choice("ncc", "mi", (250, 250, 250), 2048, 150_000, (30, 30, 30)),
     },
     "ants": {
-        "linear": _Choice("mi", "mi", (500, 250, 100), 250_000),
+        "linear": _Choice("mi", "mi", (500, 250, 100), 250_000, radius=4),
         "bspline": _Choice("lncc", "mi", (100, 70, 20)),
         "syn": _Choice("lncc", "mi", (100, 70, 20)),
         "deformable": _Choice("lncc", "mi", (100, 70, 20)),
     },
     "simpleitk": {
-        "linear": _Choice("ncc", "mi", (200, 200, 100), 100_000),
-        "bspline": _Choice("ncc", "mi", (50, 50, 30), 100_000),
-        "deformable": _Choice("ssd", "mi", (100, 50, 30)),
+        "linear": _Choice("ncc", "mi", (200, 200, 100), 100_000, radius=4),
+        # time grows with voxels times control points; with 4000 voxels the control points follow their noise
+        "bspline": _Choice("ncc", "mi", (50, 50, 30), 20_000),
+        "deformable": _Choice("ssd", None, (100, 50, 30)),
     },
     "greedy": {
         "linear": _Choice("lncc", "mi", (100, 50, 10)),
@@ -106,11 +110,29 @@ def complete(
     Returns:
         As many stages, in which nothing is ``None`` but what the kind does not have (``tps`` has no metric; only
         ``bspline`` has a grid; only ``lncc`` has a radius).
+
+    Raises:
+        OptionError: as :func:`check_modality`.
     """
     grid = _Grid.of(fixed, moving)
     return tuple(
         stage if stage.kind == "tps" else _fill(stage, grid, engine_name, same_modality) for stage in stages
     )
+
+
+def check_modality(engine_name: str, stages: Sequence[Stage], same_modality: bool) -> None:
+    """Refuse stages without a metric of their own for which the engine has none that suits the images.
+
+    Args:
+        engine_name: as in :data:`atlases.registration.engine.ENGINES`.
+        stages: as the user gave them.
+        same_modality: whether equal tissue has about equal intensity in both images.
+
+    Raises:
+        OptionError: the engine compares only images of one modality.
+    """
+    for stage in stages:
+        _metric(stage, engine_name, same_modality)
 
 
 def axis_shrink(
@@ -176,9 +198,26 @@ class _Grid:
         return factor
 
 
+def _choice(stage: Stage, engine: str) -> _Choice:
+    return _CHOICES.get(engine, {}).get("linear" if stage.kind in LINEAR else stage.kind, _OTHER)
+
+
+def _metric(stage: Stage, engine: str, same_modality: bool) -> Metric:
+    if stage.metric is not None:
+        return stage.metric
+    choice = _choice(stage, engine)
+    metric = choice.same if same_modality else choice.different
+    if metric is None:
+        raise OptionError(
+            f"the {stage.kind} stage of {engine} compares intensities ({choice.same}) and cannot register scans of "
+            "different modalities; take the transform syn of ants, or the engine greedy"
+        )
+    return metric
+
+
 def _fill(stage: Stage, grid: _Grid, engine: str, same_modality: bool) -> Stage:
-    choice = _CHOICES.get(engine, {}).get("linear" if stage.kind in LINEAR else stage.kind, _OTHER)
-    metric = stage.metric or (choice.same if same_modality else choice.different)
+    choice = _choice(stage, engine)
+    metric = _metric(stage, engine, same_modality)
     blur = _factors(stage, grid)
     shrink = stage.shrink or tuple(grid.largest_shrink(factor) for factor in blur)
     smoothing = stage.smoothing_mm
@@ -191,7 +230,7 @@ def _fill(stage: Stage, grid: _Grid, engine: str, same_modality: bool) -> Stage:
     return replace(
         stage,
         metric=metric,
-        metric_radius=stage.metric_radius or (_radius(stage.kind) if metric == "lncc" else None),
+        metric_radius=stage.metric_radius or (choice.radius if metric == "lncc" else None),
         shrink=shrink,
         smoothing_mm=smoothing,
         iterations=stage.iterations or _levels(iterations, len(blur)),
@@ -225,10 +264,6 @@ def _factors(stage: Stage, grid: _Grid) -> tuple[int, ...]:
 def _levels(values: tuple[int, ...], levels: int) -> tuple[int, ...]:
     """The finest ``levels`` of the values, the coarsest repeated where there are too few."""
     return (values[:1] * max(0, levels - len(values)) + values)[-levels:]
-
-
-def _radius(kind: Kind) -> int:
-    return 4 if kind in LINEAR else 2
 
 
 def _control_spacing(grid: _Grid) -> float:

@@ -11,7 +11,11 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from atlases.fusion.candidates import Candidates
+from atlases.fusion.generative import GenerativeFusion
+from atlases.fusion.staple import Staple
 from atlases.fusion.table import FUSION_RULES
+from pipeline.case import LabelTable
 from pipeline.errors import (
     AtlasegError,
     DatasetError,
@@ -21,6 +25,7 @@ from pipeline.errors import (
     OptionError,
     UnreadableFileError,
 )
+from workflows.cli import main
 from workflows.fuse import INTENSITY_METHODS, Fuse
 
 SHAPE = (14, 15, 16)
@@ -108,6 +113,40 @@ def test_methods_that_compare_intensities(maker: Maker, tmp_path: Path, method: 
     assert (read(job.out) == maker.truth).mean() > 0.98
 
 
+def test_options_of_a_method(maker: Maker, tmp_path: Path) -> None:
+    labels = maker.labels()
+    words = ["fuse", *map(str, labels), "--out", str(tmp_path / "cli.nii.gz"), "--method", "staple"]
+    assert main([*words, "--option", "region=all", "--option", "max_iterations=3"]) == 0
+    report = json.loads((tmp_path / "cli.json").read_text())
+    assert report["iterations"] <= 3
+    maps = LabelTable.from_values({0, 4, 255})
+    candidates = Candidates(np.stack([maps.to_indices(read(path)) for path in labels]), 3)
+    expected = Staple(region="all", max_iterations=3).fuse(candidates)
+    assert report["performance"] == expected.details["performance"]
+    assert report["performance"] != Staple(max_iterations=3).fuse(candidates).details["performance"]
+
+
+def test_generative_measures_distances_in_the_shape_of_the_voxels(
+    maker: Maker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labels = maker.labels()
+    target, images = maker.image("t.nii", maker.truth), maker.images(labels)
+    seen = []
+    fuse = GenerativeFusion.fuse
+
+    def noted(self, *args, **kwargs):
+        seen.append(self)
+        return fuse(self, *args, **kwargs)
+
+    monkeypatch.setattr(GenerativeFusion, "fuse", noted)
+    for option in ((), ("spacing=1,1,1", "rho=0.5")):
+        Fuse(labels, tmp_path / "fused.nii", "generative", target, images, option).run()
+    unit = (1.0 * 1.2 * 2.0) ** (1 / 3)
+    assert seen[0].spacing == pytest.approx((1.0 / unit, 1.2 / unit, 2.0 / unit))
+    assert seen[0].rho == GenerativeFusion().rho
+    assert (seen[1].spacing, seen[1].rho) == ((1, 1, 1), 0.5)
+
+
 def test_every_method_is_covered() -> None:
     assert {*INTENSITY_METHODS, "majority", "staple"} == set(FUSION_RULES)
 
@@ -153,6 +192,18 @@ def test_options_that_do_not_fit_are_refused(maker: Maker, tmp_path: Path) -> No
     labels, out = maker.labels(), tmp_path / "fused.nii.gz"
     target, images = maker.image("t.nii", maker.truth), maker.images(labels)
     refused(OptionError, "no fusion rule 'vote'; choose one of majority", Fuse(labels, out, "vote"))
+    refused(
+        OptionError,
+        "no option 'sigma'; its options are region",
+        Fuse(labels, out, "staple", option=("sigma=1",)),
+    )
+    refused(
+        OptionError,
+        "must be a whole number, found max_",
+        Fuse(labels, out, "staple", option=("max_iterations=2.5",)),
+    )
+    refused(OptionError, "'region' is not an option", Fuse(labels, out, "staple", option=("region",)))
+    refused(OptionError, "initial must lie between", Fuse(labels, out, "staple", option=("initial=2",)))
     refused(OptionError, "at least two label maps, found 1", Fuse(labels[:1], out))
     refused(OptionError, r"fused\.mha: results are written as", Fuse(labels, tmp_path / "fused.mha"))
     refused(OptionError, "would replace an input", Fuse(labels, labels[0]))

@@ -9,7 +9,7 @@ from dataclasses import is_dataclass
 import pytest
 
 from atlases.fusion.candidates import FusionRule
-from atlases.fusion.table import FUSION_RULES, make_rule
+from atlases.fusion.table import FUSION_RULES, make_rule, read_options
 from pipeline.errors import OptionError
 
 
@@ -43,3 +43,56 @@ def test_the_table_loads_no_heavy_library() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("rule", "words", "options"),
+    [
+        ("majority", [], {}),
+        ("joint", ["alpha=1e-3", "patch_radius=2,2,1"], {"alpha": 0.001, "patch_radius": (2, 2, 1)}),
+        (
+            "joint",
+            ["vote_radius=none", "search_metric=correlation"],
+            {"vote_radius": None, "search_metric": "correlation"},
+        ),
+        ("generative", ["sigma=1", "spacing=0.8,0.8,2"], {"sigma": 1, "spacing": (0.8, 0.8, 2)}),
+        ("staple", ["region=all"], {"region": "all"}),
+    ],
+)
+def test_options_as_people_write_them(rule, words, options):
+    assert read_options(rule, words) == options
+    assert make_rule(rule, **options) == make_rule(rule, **read_options(rule, words))
+
+
+@pytest.mark.parametrize(
+    ("rule", "word", "message"),
+    [
+        ("vote", "a=1", "no fusion rule 'vote'"),
+        ("majority", "a=1", "majority fusion has no option 'a'; it has none"),
+        ("joint", "alpha", "'alpha' is not an option of a fusion rule: write each once, as name=value"),
+        ("joint", "=1", "'=1' is not an option"),
+        ("joint", "alpha=much", "option alpha must be a number, found alpha=much"),
+        ("joint", "alpha=1,2", "option alpha must be a number, found alpha=1,2"),
+        (
+            "joint",
+            "patch_radius=1,2",
+            "patch_radius must be a whole number, or 3 numbers joined by commas, found",
+        ),
+        (
+            "joint",
+            "vote_radius=x",
+            "vote_radius must be a whole number, or 3 numbers joined by commas, or none, found",
+        ),
+        ("staple", "max_iterations=2.5", "must be a whole number"),
+        ("staple", "region=here", "option region must be disagreement or all, found region=here"),
+    ],
+)
+def test_words_that_are_no_options(rule, word, message):
+    with pytest.raises(OptionError) as caught:
+        read_options(rule, [word])
+    assert message in str(caught.value)
+
+
+def test_an_option_is_said_once():
+    with pytest.raises(OptionError, match="write each once"):
+        read_options("joint", ["alpha=1", "alpha=2"])

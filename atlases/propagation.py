@@ -19,6 +19,7 @@ from atlases.quality import Quality, assess, leave_out
 from atlases.registration.engine import RegistrationError, check_stages, make_engine
 from atlases.registration.intensity import rescale
 from atlases.registration.jacobian import JacobianStatistics
+from atlases.registration.presets import check_modality
 from atlases.registration.register import default_engine
 from atlases.registration.stage import METRICS, Stage, stages_of
 from atlases.registration.transform import Transform
@@ -82,7 +83,7 @@ class PropagationOptions:
         """The linear step and what comes after it.
 
         Raises:
-            OptionError: an engine is not there, or lacks a stage.
+            OptionError: an engine is not there, lacks a stage, or cannot run it on scans of two modalities.
         """
         stages = stages_of(self.transform) if isinstance(self.transform, str) else self.transform
         if not stages:
@@ -96,6 +97,8 @@ class PropagationOptions:
         linear_engine = make_engine(self.linear_engine) if ruled else engine
         check_stages(linear_engine, linear)
         check_stages(engine, bending)
+        check_modality(linear_engine.name, linear, self.same_modality)
+        check_modality(engine.name, bending, self.same_modality)
         return Steps(
             linear=self.linear if ruled else linear,
             linear_engine=linear_engine.name,
@@ -281,8 +284,11 @@ def _run(tasks: Sequence[Task], executor: Executor | None, report: _Progress) ->
             results.append(carry(task))
             report.step()
         return results
-    futures: list[Future[Arrived | AtlasegError]] = [executor.submit(carry, task) for task in tasks]
+    futures: list[Future[Arrived | AtlasegError]] = []
     try:
+        # within: a pool whose worker died under an earlier call refuses already here
+        for task in tasks:
+            futures.append(executor.submit(carry, task))
         for future in as_completed(futures):
             future.result()
             report.step()

@@ -145,10 +145,10 @@ def _prepared(image: MetaTensor | sitk.Image | Path | str, role: str, channel: i
     name = str(image) if isinstance(image, str | Path) else f"{role} image"
     try:
         itk = as_itk(image, channel)
-        voxels, affine = from_itk(itk)
-        return to_itk(rescale(voxels), affine)
-    except (DatasetError, GeometryError) as error:
+    except GeometryError as error:
         raise type(error)(f"{name}: {str(error).removeprefix(f'{name}: ')}") from error
+    voxels, affine = from_itk(itk)
+    return to_itk(rescale(voxels, name=name), affine)
 
 
 def _mask(mask: MetaTensor | sitk.Image | Path | str, image: sitk.Image, role: str) -> sitk.Image:

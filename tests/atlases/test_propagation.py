@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from pathlib import Path
 
@@ -138,6 +139,13 @@ def test_results_do_not_depend_on_the_executor(atlases):
     assert same(here, there)
     assert [c.name for c in there.carried] == list(atlases.names)
     assert seen == [(n, 4) for n in (1, 2, 3, 4)]
+
+
+def test_a_pool_that_is_broken_already_is_one_line(atlases):
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as executor:
+        with pytest.raises(BrokenProcessPool):
+            executor.submit(os._exit, 1).result()
+        one_line(RegistrationError, "a worker process ended", lambda: carry_all(atlases, executor=executor))
 
 
 def _heavy_modules() -> list[str]:
@@ -277,6 +285,13 @@ def test_files_that_are_not_as_they_must_be_end_it(atlases, tmp_path):
 )
 def test_options_are_checked(wrong):
     one_line(OptionError, "no linear|no metric|at least 1|no transform", lambda: PropagationOptions(**wrong))
+
+
+def test_demons_of_two_modalities_are_refused_before_anything_is_read(atlases, tmp_path):
+    for path in tmp_path.rglob("*.nii"):
+        path.unlink()
+    options = PropagationOptions("deformable", same_modality=False)
+    one_line(OptionError, "different modalities", lambda: carry_all(atlases, options))
 
 
 def test_an_engine_that_lacks_a_stage_is_refused_before_anything_is_read(atlases, tmp_path):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import SimpleITK as sitk
 
-from atlases.registration.presets import axis_shrink, complete
+from atlases.registration.presets import axis_shrink, check_modality, complete
 from atlases.registration.stage import Stage, stages_of
+from pipeline.errors import OptionError
 
 MOUSE = ((112, 128, 80), (0.15, 0.15, 0.15))
 HIPPOCAMPUS = ((35, 50, 35), (1.0, 1.0, 1.0))
@@ -81,6 +82,23 @@ def test_large_images_get_a_fourth_level_and_dense_fields_a_coarser_end():
 def test_different_modalities_get_mutual_information():
     assert {stage.metric for stage in completed(MOUSE, same_modality=False)} == {"mi"}
     assert {stage.metric for stage in completed(MOUSE)} == {"ncc"}
+
+
+def test_demons_have_no_metric_for_different_modalities():
+    with pytest.raises(
+        OptionError, match=r"deformable stage of simpleitk .* syn of ants, or the engine greedy"
+    ):
+        completed(MOUSE, "deformable", "simpleitk", same_modality=False)
+    assert completed(MOUSE, "deformable", "greedy", same_modality=False)[-1].metric == "lncc"
+    assert completed(MOUSE, "deformable", "simpleitk")[-1].metric == "ssd"
+    # a metric that a user names is kept: what comes of it is the user's affair
+    check_modality("simpleitk", [Stage("deformable", "ssd"), Stage("tps")], same_modality=False)
+
+
+def test_the_window_of_local_correlation():
+    assert {s.metric_radius for s in completed(MOUSE, "deformable", "greedy")} == {2}
+    (wide,) = complete([Stage("rigid", "lncc")], blank(*MOUSE), blank(*MOUSE), "simpleitk")
+    assert wide.metric_radius == 4
 
 
 def test_what_was_given_is_kept():

@@ -96,6 +96,35 @@ def test_composition_knows_the_way_back():
     assert Transform.compose([known, transforms()["bspline"]]).known_inverse is None
 
 
+@pytest.mark.parametrize("places", [(0, 1, 2), (1, 2, 0), (2, 0, 1), (1, 0, 2)])
+def test_linear_parts_are_inverted_on_the_way_back(places: tuple[int, ...]):
+    """Wherever they stand beside a warp whose inverse is known, and whatever kind they are of."""
+    there = np.zeros((3, *SHAPE))
+    there[0] = 1.5
+    shift = displacement_transform(there, affine_of(grid()))
+    warp = Transform(shift.itk, displacement_transform(-there, affine_of(grid())).itk)
+    # the middle of the grid, and small motions: a field moves nothing outside its domain
+    middle = affine_of(grid())[:3] @ [*(np.array(SHAPE) - 1) / 2, 1]
+    euler = sitk.Euler3DTransform(flip_points(middle).ravel().tolist(), 0.03, -0.02, 0.04, (0.5, 0.2, -0.3))
+    affine = Transform.from_matrix(
+        np.array([[1.01, 0, 0.01, 0.2], [0, 0.99, 0, 0.3], [0, 0, 1, -0.1], [0, 0, 0, 1]])
+    )
+    parts = [(warp, Transform(euler), affine)[place] for place in places]
+    both = Transform.compose(parts)
+    near = middle + np.random.default_rng(2).uniform(-3, 3, (20, 3))
+    assert np.abs(both.points(near) - near).max() > 1
+    assert np.allclose(Transform(both.known_inverse).points(both.points(near)), near, atol=1e-6)
+    # the way back of the way back, as it comes of a nested composition
+    twice = Transform.compose([both, affine])
+    assert np.allclose(Transform(twice.known_inverse).points(twice.points(near)), near, atol=1e-6)
+
+
+def test_nothing_but_matrices_needs_no_known_inverse():
+    both = Transform.compose([Transform.from_matrix(AFFINE), transforms()["euler"]])
+    assert both.known_inverse is None
+    assert both.is_linear
+
+
 def test_matrices():
     assert np.allclose(Transform.from_matrix(AFFINE).matrix, AFFINE, atol=1e-12)
     product = Transform.compose([transforms()["euler"], Transform.from_matrix(AFFINE)])

@@ -162,10 +162,7 @@ class _Library:
     def __init__(self) -> None:
         # `itk.ElastixRegistrationMethod` would load every module of ITK, ten seconds of CPU, and PyTorch with them
         # where it is installed, for functions that take tensors. The compiled modules behind it take half a second.
-        from itk.support import helpers
-
-        if "torch" not in sys.modules:
-            helpers._HAVE_TORCH = False
+        _leave_out_torch()
         import itk.elxParameterObjectPython as parameters
         import itk.itkElastixRegistrationMethodPython as registration
         import itk.itkMatrixPython as matrix
@@ -174,6 +171,16 @@ class _Library:
 
         self.parameters, self.registration = parameters, registration
         self.matrix, self.buffer, self.vnl = matrix, buffer, vnl
+
+
+def _leave_out_torch() -> None:
+    """Keep ITK from importing PyTorch where nobody has. A flag of its own: without it, loading only takes longer."""
+    try:
+        from itk.support import helpers
+    except ImportError:  # versions that know nothing of PyTorch
+        return
+    if "torch" not in sys.modules and hasattr(helpers, "_HAVE_TORCH"):
+        helpers._HAVE_TORCH = False
 
 
 _loaded: list[_Library] = []

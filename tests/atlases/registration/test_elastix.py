@@ -11,6 +11,7 @@ import pytest
 import SimpleITK as sitk
 from scipy.ndimage import gaussian_filter
 
+from atlases.registration import elastix
 from atlases.registration.elastix import ElastixEngine
 from atlases.registration.engine import Problem, RegistrationEngine, RegistrationError
 from atlases.registration.frames import to_itk
@@ -212,3 +213,19 @@ sys.exit("torch" in sys.modules)
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert not list(tmp_path.iterdir())
+
+
+def test_itk_is_kept_from_importing_torch_where_it_can_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    from itk.support import helpers
+
+    monkeypatch.setattr(helpers, "_HAVE_TORCH", True)
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
+    elastix._leave_out_torch()
+    assert helpers._HAVE_TORCH is False
+    # versions of itk without the flag, or without its module, load as they are
+    monkeypatch.delattr(helpers, "_HAVE_TORCH")
+    elastix._leave_out_torch()
+    assert not hasattr(helpers, "_HAVE_TORCH")
+    monkeypatch.setitem(sys.modules, "itk.support.helpers", None)
+    monkeypatch.delattr("itk.support.helpers")
+    elastix._leave_out_torch()

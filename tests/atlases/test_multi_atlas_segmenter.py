@@ -222,11 +222,11 @@ def test_progress_counts_registrations(fitted: MultiAtlasSegmenter, dataset: Dat
 def test_scans_that_do_not_suit(fitted: MultiAtlasSegmenter, dataset: Dataset) -> None:
     image = read_image(dataset.cases[0].images)
     with pytest.raises(GeometryError, match=r"1 channel\(s\)"):
-        fitted.segment(MetaTensor(torch.cat([image, image]), affine=image.affine))
+        fitted.segment(MetaTensor(torch.cat([image, image]).as_tensor(), affine=image.affine))
     with pytest.raises(GeometryError, match=r"1 channel\(s\)"):
         fitted.segment(image[0])
     with pytest.raises(DatasetError):
-        fitted.segment(MetaTensor(torch.zeros_like(image), affine=image.affine))
+        fitted.segment(MetaTensor(torch.zeros_like(image).as_tensor(), affine=image.affine))
 
 
 def test_unfitted(dataset: Dataset, tmp_path: Path) -> None:

@@ -46,7 +46,8 @@ ITERATIONS = {
     ("elastix", "bspline"): (250, 250),
     ("ants", "syn"): (30, 8),
     ("greedy", "rigid"): (100, 50),
-    ("greedy", "deformable"): (100, 60),
+    ("greedy", "similarity"): (100, 50),
+    ("greedy", "deformable"): (100, 100),
     ("simpleitk", "deformable"): (100, 40),
     ("simpleitk", "bspline"): (20, 10),
 }

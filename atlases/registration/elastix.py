@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -15,9 +17,11 @@ from atlases.registration.elastix_parameters import METRIC_OF, TRANSFORM_OF, par
 from atlases.registration.elastix_text import ParameterMap
 from atlases.registration.elastix_transform import itk_transform, maps_of
 from atlases.registration.engine import Problem, RegistrationError
+from atlases.registration.intensity import standardise_locally
 from atlases.registration.outcome import require_contrast, require_overlap
 from atlases.registration.stage import Stage
 from atlases.registration.transform import Transform
+from pipeline.errors import OptionError
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
@@ -45,7 +49,8 @@ class ElastixEngine:
         """The whole mapping fixed -> moving points.
 
         A linear initial transform is handed to elastix. Of a deformable one the moving image is resampled onto the
-        fixed grid first, and the stages correct what is left.
+        fixed grid first, and the stages correct what is left. For ``lncc`` elastix sees both images standardised
+        locally, in a Gaussian window with a standard deviation of the metric's radius, and correlates these.
 
         Args:
             problem: the images.
@@ -57,18 +62,41 @@ class ElastixEngine:
         """
         require_contrast(self.name, problem)
         require_overlap(self.name, problem, problem.initial, "the initial transform")
-        linear = problem.initial.is_linear
-        moving, mask = (problem.moving, problem.moving_mask) if linear else _carried(problem)
-        maps = [parameter_map(stage, problem.fixed, moving, seed=problem.seed) for stage in stages]
-        if linear:
-            # the first of the chain is the initial transform, already in elastix's words
-            found = _run(problem, moving, mask, maps, maps_of(problem.initial, problem.fixed))
-        else:
-            found = _run(problem, moving, mask, maps, [])
-        steps = [Transform(itk_transform(parameters)) for parameters in found]
-        result = Transform.compose([problem.initial, *steps] if linear else [*steps, problem.initial])
+        result = problem.initial
+        for radius, together in groupby(stages, _window):
+            result = _after(replace(_seen_through(problem, radius), initial=result), list(together))
         require_overlap(self.name, problem, result, "the result")
         return result
+
+
+def _window(stage: Stage) -> int | None:
+    """Radius of the window in which a stage wants the images standardised, voxels; ``None``: as they are."""
+    if stage.metric != "lncc":
+        return None
+    if stage.metric_radius is None:
+        raise OptionError(f"{stage.kind}: lncc has no radius; fill the stage in with presets.complete")
+    return stage.metric_radius
+
+
+def _seen_through(problem: Problem, radius: int | None) -> Problem:
+    if radius is None:
+        return problem
+    # one window for both, in mm, of the coarser image's voxels
+    images = problem.fixed, problem.moving
+    sigma_mm = radius * max(float(np.prod(image.GetSpacing())) ** (1 / 3) for image in images)
+    fixed, moving = (standardise_locally(image, sigma_mm) for image in images)
+    return replace(problem, fixed=fixed, moving=moving)
+
+
+def _after(problem: Problem, stages: Sequence[Stage]) -> Transform:
+    """Stages that see the same images, from the problem's initial transform on."""
+    linear = problem.initial.is_linear
+    moving, mask = (problem.moving, problem.moving_mask) if linear else _carried(problem)
+    maps = [parameter_map(stage, problem.fixed, moving, seed=problem.seed) for stage in stages]
+    # the first of the chain is the initial transform, already in elastix's words
+    found = _run(problem, moving, mask, maps, maps_of(problem.initial, problem.fixed) if linear else [])
+    steps = [Transform(itk_transform(parameters)) for parameters in found]
+    return Transform.compose([problem.initial, *steps] if linear else [*steps, problem.initial])
 
 
 def _carried(problem: Problem) -> tuple[sitk.Image, sitk.Image]:

@@ -46,11 +46,13 @@ METRIC_OF: dict[Metric, str] = {
     "ssd": "AdvancedMeanSquares",
     "ncc": "AdvancedNormalizedCorrelation",
     "mi": "AdvancedMattesMutualInformation",
+    # of images that the engine has standardised locally: elastix has no local correlation of its own
+    "lncc": "AdvancedNormalizedCorrelation",
 }
 _KIND_OF: dict[str, Kind] = {name: kind for kind, name in TRANSFORM_OF.items()} | {
     "BSplineTransform": "bspline"
 }
-_METRIC_NAMED: dict[str, Metric] = {name: metric for metric, name in METRIC_OF.items()}
+_METRIC_NAMED: dict[str, Metric] = {name: metric for metric, name in METRIC_OF.items() if metric != "lncc"}
 
 #: What is the same in every stage.
 _COMMON: ParameterMap = {
@@ -162,7 +164,16 @@ def _schedule(shrink: Sequence[int], image: sitk.Image, unit_mm: float) -> tuple
 def write_parameter_file(
     stage: Stage, fixed: sitk.Image, moving: sitk.Image, path: Path, *, seed: int = 0
 ) -> None:
-    """Parameter file with which the program ``elastix`` runs the same stage (:func:`parameter_map`)."""
+    """Parameter file with which the program ``elastix`` runs the same stage (:func:`parameter_map`).
+
+    Raises:
+        OptionError: the stage is not complete, or its metric is ``lncc``, which needs images prepared for it.
+    """
+    if stage.metric == "lncc":
+        raise OptionError(
+            "a parameter file cannot say lncc: atlaseg standardises the images locally before elastix sees them; "
+            "choose ncc for the file"
+        )
     write_map(parameter_map(stage, fixed, moving, seed=seed), path)
 
 

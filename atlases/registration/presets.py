@@ -28,10 +28,10 @@ FEWEST_VOXELS = 12
 LONG_AXIS = 200
 #: A dense field is not worked out on more voxels than this: the finest level is then a coarser one.
 DENSE_VOXELS = 16_000_000
-#: Control points of a B-spline: one for every 8 voxels along an axis, ...
-VOXELS_PER_CONTROL_POINT = 8.0
-#: ... at least 9 intervals along the shortest axis, so that a small crop can bend at all, ...
-FEWEST_INTERVALS = 9.0
+#: Control points of a B-spline: one for every 6 voxels along an axis, ...
+VOXELS_PER_CONTROL_POINT = 6.0
+#: ... at least 11.5 intervals along the shortest axis, so that a small crop can bend at all, ...
+FEWEST_INTERVALS = 11.5
 #: ... and no more control points than this, which bounds time and memory on whole-body scans.
 MOST_CONTROL_POINTS = 40_000
 
@@ -63,7 +63,7 @@ class _Choice:
 _CHOICES: dict[str, dict[str, _Choice]] = {
     "elastix": {
         "linear": _Choice("ncc", "mi", (250, 250, 250), 2048, radius=4),
-        "bspline": _Choice("ncc", "mi", (250, 250, 250), 2048, 150_000, (30, 30, 30)),
+        "bspline": _Choice("lncc", "mi", (250, 250, 250), 4096, 150_000, (30, 30, 30), radius=3),
     },
     "ants": {
         "linear": _Choice("mi", "mi", (500, 250, 100), 250_000, radius=4),

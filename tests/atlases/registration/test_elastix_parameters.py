@@ -46,7 +46,7 @@ def test_a_stage_comes_back_from_its_file(kind, metric, samples, image, tmp_path
 def test_elastix_reads_what_is_written(image, tmp_path):
     import itk.elxParameterObjectPython as module
 
-    (stage,) = complete([Stage("bspline")], image, image, "elastix")
+    (stage,) = complete([Stage("bspline", "ncc")], image, image, "elastix")
     path = tmp_path / "parameters.txt"
     write_parameter_file(stage, image, image, path)
     theirs = module.elastixParameterObject.New()
@@ -100,8 +100,13 @@ def test_what_a_stage_cannot_be_is_refused(tmp_path):
 def test_incomplete_stages_are_refused(image):
     with pytest.raises(OptionError, match="not complete"):
         parameter_map(Stage("rigid", "ncc"), image, image)
-    with pytest.raises(OptionError, match="lncc"):
-        parameter_map(Stage("rigid", "lncc"), image, image)
+
+
+def test_a_file_cannot_say_local_correlation(image, tmp_path):
+    (stage,) = complete([Stage("bspline", "lncc")], image, image, "elastix")
+    with pytest.raises(OptionError, match="choose ncc"):
+        write_parameter_file(stage, image, image, tmp_path / "parameters.txt")
+    assert not (tmp_path / "parameters.txt").exists()
 
 
 def test_text_keeps_numbers_words_and_slashes(tmp_path):

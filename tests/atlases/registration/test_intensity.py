@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from skimage.exposure import rescale_intensity
 
-from atlases.registration.intensity import rescale, rescale_itk
+from atlases.registration.intensity import rescale, rescale_itk, standardise_locally
 from pipeline.errors import DatasetError, GeometryError, OptionError
 
 
@@ -89,3 +89,28 @@ def test_what_cannot_be_rescaled_is_named(image: np.ndarray) -> None:
         broken[0, 0, 0] = bad
         with pytest.raises(DatasetError, match="NaN or infinite"):
             rescale(broken)
+
+
+def test_local_standardisation_sees_through_scale_and_bias() -> None:
+    """A slow change of brightness and contrast all but disappears; textures stay comparable."""
+    import SimpleITK as sitk
+    from scipy.ndimage import gaussian_filter
+
+    texture = gaussian_filter(np.random.default_rng(0).normal(size=(30, 28, 26)), 1.2)
+    texture /= np.abs(texture).max()
+    ramp = np.linspace(0.3, 1.0, 26)[None, None, :]
+    images = []
+    for voxels in (0.5 + 0.5 * texture, ramp * (0.5 + 0.5 * texture)):
+        image = sitk.GetImageFromArray(voxels.astype(np.float32))
+        image.SetSpacing((1.0, 1.0, 2.0))
+        images.append(sitk.GetArrayFromImage(standardise_locally(image, 4.0)))
+    assert np.corrcoef(images[0].ravel(), images[1].ravel())[0, 1] > 0.95
+    assert abs(images[1].mean()) < 0.1
+    assert 0.4 < images[1].std() < 1.1
+
+
+def test_local_standardisation_of_one_slice_and_even_places() -> None:
+    import SimpleITK as sitk
+
+    even = standardise_locally(sitk.Image(8, 8, 1, sitk.sitkFloat32) + 0.5, 3.0)
+    np.testing.assert_allclose(sitk.GetArrayFromImage(even), 0, atol=1e-4)

@@ -90,7 +90,7 @@ def test_known_motion_comes_back(pair, transform):
     assert found.is_linear == (transform != "bspline")
 
 
-@pytest.mark.parametrize("metric", ["ssd", "ncc", "mi"])
+@pytest.mark.parametrize("metric", ["ssd", "ncc", "mi", "lncc"])
 def test_every_metric_and_all_voxels(pair, metric):
     fixed, moving, truth = pair
     stages = quick(fixed, moving, iterations=10, metric=metric, samples=0)

@@ -64,14 +64,19 @@ class AntsEngine:
             OptionError: ``samples`` of a ``syn`` stage.
             RegistrationError: ANTs gave up, or its result is not finite.
         """
-        import SimpleITK as sitk
-        from ants.internal import get_lib_fn, get_pointer_string
-
         for stage in stages:
             if stage.kind == "syn" and stage.samples:
                 raise OptionError(
                     f"syn: ANTs uses every voxel for it, found samples {stage.samples}; leave them out"
                 )
+        # ITK inside ANTs reads the number when it is first used, be it to load the library or to make an image
+        with _threads(problem.threads):
+            return self._register(problem, stages)
+
+    def _register(self, problem: Problem, stages: Sequence[Stage]) -> Transform:
+        import SimpleITK as sitk
+        from ants.internal import get_lib_fn, get_pointer_string
+
         # the lists of arguments hold addresses of these images: they must live until the call is over
         images = {
             name: _image(getattr(problem, name)) for name in ("fixed", "moving", "fixed_mask", "moving_mask")
@@ -85,7 +90,7 @@ class AntsEngine:
             initial = Path(folder, "initial.h5")
             sitk.WriteTransform(problem.initial.itk, str(initial))
             arguments = _arguments(problem, stages, addresses, initial)
-            with _threads(problem.threads), quiet():
+            with quiet():
                 failed = get_lib_fn("antsRegistration")(arguments)
             written = Path(folder, "resultComposite.h5")
             if failed or not written.is_file():

@@ -72,7 +72,8 @@ def test_warp_is_the_one_that_greedy_reslices_with(problem: Problem, tmp_path: P
     ours = sitk.GetArrayFromImage(sitk.Resample(moving, fixed, itk, sitk.sitkLinear))
     theirs = sitk.GetArrayFromImage(greedy["resliced"])
     inner = (slice(3, -3),) * 3
-    np.testing.assert_allclose(ours[inner], theirs[inner], atol=2e-3)
+    # greedy interpolates in float32; a wrong sign or frame would be off by hundredths
+    np.testing.assert_allclose(ours[inner], theirs[inner], atol=5e-3)
     assert np.abs(theirs - sitk.GetArrayFromImage(moving))[inner].max() > 0.05
 
 

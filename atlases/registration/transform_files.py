@@ -14,6 +14,7 @@ All map fixed points to moving points, as ITK does it.
 from __future__ import annotations
 
 from pathlib import Path
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,6 +35,9 @@ __all__ = ["TRANSFORM_SUFFIXES", "read_transform", "write_transform"]
 ITK_SUFFIXES = (".tfm", ".txt", ".h5", ".hdf5", ".mat")
 NIFTI_SUFFIXES = (".nii.gz", ".nii")
 TRANSFORM_SUFFIXES = (*ITK_SUFFIXES, *NIFTI_SUFFIXES)
+
+#: The HDF5 library inside ITK may be called by one thread at a time.
+_ONE_AT_A_TIME = Lock()
 
 #: NIfTI-1 standard, nifti1.h: 1006 "displacement vector", in the file's own RAS+ frame; ITK turns it on reading.
 #: 1007 is any vector: ITK and ANTs leave it as it is, in LPS+ mm.
@@ -88,7 +92,7 @@ def write_transform(path: Path, transform: Transform, grid: sitk.Image | None = 
                 f"{path}: a .mat file holds linear transforms only, this one is deformable; write .h5 or .nii.gz"
             )
         itk = _as_affine(transform)
-    with replacing(path, suffix) as temporary:
+    with replacing(path, suffix) as temporary, _ONE_AT_A_TIME:
         sitk.WriteTransform(itk, str(temporary))
 
 
@@ -117,7 +121,8 @@ def _read_itk_transform(path: Path) -> Transform:
     if _suffix(path) in (".tfm", ".txt"):
         _check_whole(path)
     try:
-        itk = sitk.ReadTransform(str(path))
+        with _ONE_AT_A_TIME:
+            itk = sitk.ReadTransform(str(path))
     except RuntimeError as error:
         raise UnreadableFileError(
             f"{path}: not readable as an ITK transform ({_reason(error, path)})"

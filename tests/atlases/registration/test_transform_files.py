@@ -302,3 +302,18 @@ def test_elastix_text_goes_to_its_own_reader(tmp_path: Path, monkeypatch: pytest
     (tmp_path / "t.txt").write_text("# (Transform\n")
     with pytest.raises(UnreadableFileError, match="ITK transform"):
         read_transform(tmp_path / "t.txt")
+
+
+def test_threads_may_read_and_write_at_the_same_time(tmp_path: Path) -> None:
+    """The HDF5 library behind .h5 files is not safe in threads, so one waits for the other."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    def there_and_back(number: int) -> float:
+        matrix = np.eye(4)
+        matrix[0, 3] = number
+        path = tmp_path / f"{number % 4}-{number}.h5"
+        write_transform(path, Transform.from_matrix(matrix))
+        return float(read_transform(path).matrix[0, 3])
+
+    with ThreadPoolExecutor(4) as executor:
+        assert list(executor.map(there_and_back, range(300))) == [float(n) for n in range(300)]

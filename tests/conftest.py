@@ -13,6 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+# ITK inside ANTs reads it once in a process, whichever test uses ANTs first; on one thread same seed, same bits.
+os.environ.setdefault("ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", "1")
+
 CHECKOUT = Path(__file__).resolve().parents[1]
 SHAPE = (6, 7, 8)
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -23,6 +22,7 @@ from atlases.registration.presets import complete
 from atlases.registration.register import register
 from atlases.registration.resampling import resample_image, resample_labels, seen
 from atlases.registration.stage import Stage, stages_of
+from atlases.registration.threads import itk_threads
 from atlases.registration.transform import Transform
 from atlases.work_folder import Finished, WorkFolder, digest_of_file, key_of, library_versions
 from pipeline.case import LabelTable
@@ -134,7 +134,7 @@ def carry(task: Task) -> Arrived | AtlasegError:
     channels = _channels(task)
     labels, mask = atlas.labels(task.table), atlas.mask_image()
     grid = to_itk(scan.voxels, scan.affine)
-    with _threads(task.threads):
+    with itk_threads(task.threads):
         try:
             moving = [rescale_itk(image, name=f"{atlas.images[0]}: a channel") for image in channels]
             linear, finished = _registered(task, moving[task.steps.channel], labels)
@@ -296,16 +296,3 @@ def _origin(task: Task) -> dict[str, Any]:
         "initial": task.steps.initial,
         "seed": task.steps.seed,
     }
-
-
-@contextmanager
-def _threads(number: int) -> Iterator[None]:
-    """ITK's default number of threads, set and put back."""
-    import SimpleITK as sitk
-
-    before = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
-    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(number)
-    try:
-        yield
-    finally:
-        sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(before)

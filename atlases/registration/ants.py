@@ -17,6 +17,7 @@ from atlases.registration.outcome import require_contrast, require_overlap
 from atlases.registration.quiet import quiet
 from atlases.registration.stage import Stage
 from atlases.registration.transform import Transform
+from atlases.registration.transform_files import read_transform, write_transform
 from pipeline.errors import OptionError
 
 if TYPE_CHECKING:
@@ -74,7 +75,6 @@ class AntsEngine:
             return self._register(problem, stages)
 
     def _register(self, problem: Problem, stages: Sequence[Stage]) -> Transform:
-        import SimpleITK as sitk
         from ants.internal import get_lib_fn, get_pointer_string
 
         # the lists of arguments hold addresses of these images: they must live until the call is over
@@ -88,7 +88,7 @@ class AntsEngine:
         require_overlap(self.name, problem, problem.initial, "the initial transform")
         with TemporaryDirectory(prefix="ants-") as folder:
             initial = Path(folder, "initial.h5")
-            sitk.WriteTransform(problem.initial.itk, str(initial))
+            write_transform(initial, problem.initial)
             arguments = _arguments(problem, stages, addresses, initial)
             with quiet():
                 failed = get_lib_fn("antsRegistration")(arguments)
@@ -97,9 +97,9 @@ class AntsEngine:
                 raise RegistrationError(
                     f"ants gave up (code {failed}): the images may have too little overlap or contrast to go by"
                 )
-            forward = sitk.ReadTransform(str(written))
+            forward = read_transform(written).itk
             back = Path(folder, "resultInverseComposite.h5")
-            inverse = sitk.ReadTransform(str(back)) if back.is_file() else None
+            inverse = read_transform(back).itk if back.is_file() else None
         del images
         result = Transform(forward, inverse)
         require_overlap(self.name, problem, result, "the result")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -12,6 +11,7 @@ import numpy as np
 from atlases.registration.engine import Problem, RegistrationError
 from atlases.registration.outcome import require_contrast, require_overlap
 from atlases.registration.stage import Stage
+from atlases.registration.threads import itk_threads
 from atlases.registration.transform import Transform
 from pipeline.errors import OptionError
 
@@ -77,7 +77,7 @@ class SimpleItkEngine:
         require_contrast(self.name, problem)
         require_overlap(self.name, problem, problem.initial, "the initial transform")
         current = problem.initial
-        with _threads(problem.threads):
+        with itk_threads(problem.threads):
             for stage in stages:
                 try:
                     step = run.get(stage.kind, _linear)(problem, stage, current)
@@ -93,19 +93,6 @@ class SimpleItkEngine:
 def _reason(error: RuntimeError) -> str:
     """What ITK said, without the places in its source."""
     return str(error).strip().rsplit("\n", maxsplit=1)[-1].removeprefix("ITK ERROR: ").strip()
-
-
-@contextmanager
-def _threads(number: int) -> Iterator[None]:
-    """ITK's default number of threads, set and put back."""
-    import SimpleITK as sitk
-
-    before = sitk.ProcessObject.GetGlobalDefaultNumberOfThreads()
-    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(number)
-    try:
-        yield
-    finally:
-        sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(before)
 
 
 def _levels(stage: Stage, fixed: sitk.Image) -> Iterator[_Level]:

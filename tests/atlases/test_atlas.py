@@ -1,9 +1,7 @@
 from __future__ import annotations
 
-import gzip
-import json
 import pickle
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -13,7 +11,6 @@ import pytest
 import SimpleITK as sitk
 
 from atlases.atlas import Atlas, AtlasSet, index_type
-from atlases.atlas_folder import load_atlases
 from pipeline.case import LabelTable
 from pipeline.datasets import read_dataset
 from pipeline.errors import (
@@ -24,7 +21,7 @@ from pipeline.errors import (
     MissingFileError,
     UnreadableFileError,
 )
-from pipeline.volume import read_header, read_label_map, read_voxels
+from pipeline.volume import read_label_map, read_voxels
 
 #: Voxels of 0.9 x 1.1 x 2.3 mm, turned about two axes, the first axis to the left.
 OBLIQUE = nib.affines.from_matvec(
@@ -255,136 +252,6 @@ def test_no_labelled_case_is_no_atlas(folder):
     unlabelled = type(dataset)("toy", tuple(type(c)(c.name, c.images) for c in dataset.cases), dataset.labels)
     with pytest.raises(DatasetError, match="no case has a label map"):
         AtlasSet.from_dataset(unlabelled)
-
-
-def test_saved_atlases_are_the_same_atlases(folder, tmp_path):
-    atlases = AtlasSet.read(folder)
-    with ThreadPoolExecutor() as executor:
-        atlases.save(tmp_path / "saved", executor=executor)
-    loaded, read = AtlasSet.load(tmp_path / "saved"), AtlasSet.read(tmp_path / "saved")
-    assert loaded.atlases == read.atlases
-    assert (loaded.name, loaded.labels, loaded.channels) == (atlases.name, atlases.labels, atlases.channels)
-    assert read_dataset(tmp_path / "saved").labels == atlases.labels
-    loaded.check()
-    for before, after in zip(atlases.atlases, loaded.atlases, strict=True):
-        np.testing.assert_array_equal(after.channels(), before.channels())
-        np.testing.assert_array_equal(read_label_map(after.label), read_label_map(before.label))
-        np.testing.assert_array_equal(
-            read_header(after.images[0]).affine, read_header(before.images[0]).affine
-        )
-        assert read_header(after.images[0]).sform is not None
-    manifest = json.loads((tmp_path / "saved/atlases.json").read_text())
-    assert manifest["atlases"][0]["voxels"] == {"liver": 36, "lesion": 12}
-    assert str(tmp_path) not in json.dumps(manifest)
-    AtlasSet.read(folder).save(tmp_path / "saved")  # once more in the same place
-
-
-def test_a_saved_folder_can_be_moved(folder, tmp_path):
-    AtlasSet.read(folder).save(tmp_path / "saved")
-    (tmp_path / "saved").rename(tmp_path / "moved")
-    AtlasSet.load(tmp_path / "moved").check()
-
-
-def test_channels_are_saved_one_file_each(build, tmp_path):
-    atlases = AtlasSet.read(build.decathlon(channels=2))
-    atlases.save(tmp_path / "saved")
-    loaded = AtlasSet.load(tmp_path / "saved")
-    assert [path.name for path in loaded.atlases[0].images] == ["a_0000.nii.gz", "a_0001.nii.gz"]
-    assert AtlasSet.read(tmp_path / "saved").atlases == loaded.atlases
-    np.testing.assert_array_equal(loaded.atlases[1].channels(), atlases.atlases[1].channels())
-    loaded.check()
-
-
-def test_names_in_headers_stay_behind(build, folder, tmp_path):
-    image = nib.Nifti1Image(build.noise(), OBLIQUE)
-    image.header["descrip"] = b"DOE^JANE"
-    image.header["aux_file"] = b"DOE^JANE"
-    image.header.extensions.append(nib.nifti1.Nifti1Extension("comment", b"DOE^JANE"))
-    nib.save(image, folder / "images/a.nii.gz")
-    AtlasSet.read(folder).save(tmp_path / "saved")
-    for path in (tmp_path / "saved").rglob("*.nii.gz"):
-        assert b"DOE" not in gzip.decompress(path.read_bytes())
-
-
-def test_scaled_integers_are_saved_as_their_values(build, folder, tmp_path):
-    image = nib.Nifti1Image(np.arange(np.prod(build.shape)).reshape(build.shape).astype(np.int16), OBLIQUE)
-    image.header.set_slope_inter(0.5, 10)
-    nib.save(image, folder / "images/a.nii.gz")
-    before = AtlasSet.read(folder).atlases[0].channels()
-    AtlasSet.read(folder).save(tmp_path / "saved")
-    np.testing.assert_array_equal(AtlasSet.load(tmp_path / "saved").atlases[0].channels(), before)
-
-
-def test_a_manifest_beside_files_that_stay(folder, tmp_path):
-    atlases = AtlasSet.read(folder)
-    atlases.save(folder, copy=False)
-    assert AtlasSet.load(folder) == atlases
-    with pytest.raises(DatasetError, match="lies outside"):
-        atlases.save(tmp_path / "elsewhere", copy=False)
-
-
-def test_a_folder_with_other_scans_is_not_written_to(build, folder, tmp_path):
-    build.volume(tmp_path / "saved/images/z.nii.gz", build.noise())
-    with pytest.raises(DatasetError, match=r"z.nii.gz: does not belong"):
-        AtlasSet.read(folder).save(tmp_path / "saved")
-    assert not (tmp_path / "saved/labels").exists()
-    build.folder = tmp_path / "other"
-    with pytest.raises(DatasetError, match="data set of its own"):
-        AtlasSet.read(folder).save(build.decathlon())
-
-
-def change(content, *path, to):
-    for key in path[:-1]:
-        content = content[key]
-    content[path[-1]] = to
-
-
-@pytest.mark.parametrize(
-    ("path", "to", "says"),
-    [
-        (("format",), "something else", "not a manifest of atlases"),
-        (("version",), 99, "version 99"),
-        (("name",), 3, "name is missing"),
-        (("atlases",), [], "no atlas in the set"),
-        (("atlases",), [None], "name is missing|mask is missing"),
-        (("atlases", 0, "name"), "../a", "not usable as a file name"),
-        (("atlases", 0, "images"), [], "has no image"),
-        (("atlases", 0, "label", "file"), "../../etc/passwd", "leaves the data set's folder"),
-        (("atlases", 0, "label", "file"), "/etc/passwd", "leaves the data set's folder"),
-        (("atlases", 0, "mask"), "masks/a.nii.gz", "mask is missing or not what it should be"),
-        (("atlases", 1, "name"), "a", "must be unique"),
-        (("labels", "values"), [0, "1", 4], "whole numbers"),
-        (("labels", "values"), [0, 4, 1], "distinct and rising"),
-        (("channels",), [], "channels must be a list of names"),
-    ],
-)
-def test_a_manifest_is_checked(folder, path, to, says):
-    AtlasSet.read(folder).save(folder, copy=False)
-    manifest = folder / "atlases.json"
-    content = json.loads(manifest.read_text())
-    change(content, *path, to=to)
-    manifest.write_text(json.dumps(content))
-    with pytest.raises(DatasetError, match=says) as caught:
-        load_atlases(folder)
-    assert str(caught.value).startswith(f"{manifest}: ")
-    assert "\n" not in str(caught.value)
-
-
-def test_a_changed_or_lost_file_is_named(build, folder):
-    AtlasSet.read(folder).save(folder, copy=False)
-    build.volume(folder / "labels/b.nii.gz", build.labels(), OBLIQUE * 1.5)
-    with pytest.raises(DatasetError, match=r"labels/b.nii.gz: is not the file that was saved"):
-        AtlasSet.load(folder)
-    AtlasSet.load(folder, verify=False)
-    (folder / "masks/a.nii.gz").unlink()
-    with pytest.raises(MissingFileError, match=r"masks/a.nii.gz: no such file"):
-        AtlasSet.load(folder)
-    (folder / "atlases.json").write_text("{")
-    with pytest.raises(UnreadableFileError, match="not readable as JSON"):
-        AtlasSet.load(folder)
-    (folder / "atlases.json").unlink()
-    with pytest.raises(MissingFileError, match="was saving interrupted"):
-        AtlasSet.load(folder)
 
 
 def test_an_unusable_name_or_no_image(tmp_path):

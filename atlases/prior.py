@@ -127,7 +127,7 @@ class ProbabilisticPrior:
     """
 
     atlas: ProbabilisticAtlas
-    stages: str | tuple[Stage, ...] = "bspline"
+    stages: str | tuple[Stage, ...] = "deformable"
     engine: str = "auto"
     seed: int = 0
     threads: int = 1

@@ -41,10 +41,10 @@ class PropagationOptions:
 
     Args:
         transform: name of a transform, or stages that are run as they are.
-        engine: ``elastix``, ``ants``, ``simpleitk``, ``greedy`` or ``auto``, as :func:`register` has it.
+        engine: ``elastix``, ``ants``, ``simpleitk``, ``torch``, ``greedy`` or ``auto``, as :func:`register` has it.
         linear: where ``bspline``, ``syn`` and ``deformable`` begin: ``auto``, ``rigid`` or ``affine``
             (:func:`atlases.linear_start.linear_start`); without effect on stages and on linear transforms.
-        linear_engine: engine of that beginning.
+        linear_engine: engine of that beginning; ``auto``: torch for scans of one modality, elastix for those of two.
         initial: where the first stage begins (:func:`initial_transform`).
         same_modality: whether scan and atlases come from the same kind of scanner and sequence.
         channel: that is registered, of images with several.
@@ -57,10 +57,10 @@ class PropagationOptions:
         OptionError: an option is none of these.
     """
 
-    transform: str | tuple[Stage, ...] = "bspline"
+    transform: str | tuple[Stage, ...] = "deformable"
     engine: str = "auto"
     linear: str = "auto"
-    linear_engine: str = "elastix"
+    linear_engine: str = "auto"
     initial: str = "auto"
     same_modality: bool = True
     channel: int = 0
@@ -94,7 +94,7 @@ class PropagationOptions:
         first = next((n for n, stage in enumerate(stages) if stage.kind not in _LINEAR), len(stages))
         linear, bending = stages[:first], stages[first:]
         ruled = isinstance(self.transform, str) and bool(bending)
-        linear_engine = make_engine(self.linear_engine) if ruled else engine
+        linear_engine = make_engine(self._linear_engine()) if ruled else engine
         check_stages(linear_engine, linear)
         check_stages(engine, bending)
         check_modality(linear_engine.name, linear, self.same_modality)
@@ -109,6 +109,11 @@ class PropagationOptions:
             channel=self.channel,
             seed=self.seed,
         )
+
+    def _linear_engine(self) -> str:
+        if self.linear_engine != "auto":
+            return self.linear_engine
+        return "torch" if self.same_modality else "elastix"
 
 
 @dataclass(frozen=True, eq=False)

@@ -65,7 +65,7 @@ class TemplateOptions:
         OptionError: a number is out of range, or there is no such transform.
     """
 
-    stages: str | tuple[Stage, ...] = "bspline"
+    stages: str | tuple[Stage, ...] = "deformable"
     engine: str = "auto"
     iterations: int = 4
     sharpening: float = 0.0

@@ -30,7 +30,13 @@ logger = logging.getLogger(__name__)
 #: Raised when what is computed from the same inputs changes, so that older files are not taken for it.
 FORMAT = 1
 #: Packages whose version changes what an engine finds.
-_PACKAGES = {"elastix": "itk-elastix", "ants": "antspyx", "simpleitk": "SimpleITK", "greedy": "picsl_greedy"}
+_PACKAGES = {
+    "elastix": "itk-elastix",
+    "ants": "antspyx",
+    "simpleitk": "SimpleITK",
+    "torch": "torch",
+    "greedy": "picsl_greedy",
+}
 
 
 @dataclass(frozen=True, eq=False)

@@ -35,9 +35,9 @@ class BuildAtlas:
     """Folder for the atlas; a new one, or that of the same command."""
     iterations: int = 4
     """Rounds; in each, every scan is registered to the template of the round before."""
-    transform: Literal["rigid", "affine", "bspline", "syn", "deformable"] = "bspline"
+    transform: Literal["rigid", "affine", "bspline", "syn", "deformable"] = "deformable"
     """Kind of transform; bending ones begin at rigid or affine, whichever is to be believed for a scan."""
-    engine: Literal["auto", "elastix", "ants", "simpleitk", "greedy"] = "auto"
+    engine: Literal["auto", "elastix", "ants", "simpleitk", "torch", "greedy"] = "auto"
     """Library; auto: ANTs for syn, SimpleITK for deformable, elastix for all else."""
     sharpening: float = 0.0
     """Share, 0 to 1, of a sharpened image in the template; it also sharpens noise."""

@@ -34,9 +34,9 @@ class Register:
     """Scan that is carried to it."""
     out: Path
     """Folder for the results."""
-    transform: Literal["rigid", "similarity", "affine", "bspline", "syn", "deformable", "tps"] = "bspline"
+    transform: Literal["rigid", "similarity", "affine", "bspline", "syn", "deformable", "tps"] = "deformable"
     """Kind of transform; those before it come along. tps goes through landmarks."""
-    engine: Literal["auto", "elastix", "ants", "simpleitk", "greedy"] = "auto"
+    engine: Literal["auto", "elastix", "ants", "simpleitk", "torch", "greedy"] = "auto"
     """Library; auto: ANTs for syn, SimpleITK for deformable, elastix for all else."""
     initial: str = "auto"
     """Beginning: auto, identity, centres, centres-of-mass, moments, or a transform file."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
@@ -45,6 +45,22 @@ class Problem:
     seed: int = 0
     threads: int = 1
 
+    def carried(self, transform: Transform) -> Problem:
+        """The same problem with the moving image on the grid of the fixed one, where it then begins.
+
+        Args:
+            transform: fixed -> moving points.
+        """
+        import SimpleITK as sitk
+
+        from atlases.registration.transform import Transform
+
+        moving = sitk.Resample(self.moving, self.fixed, transform.itk, sitk.sitkLinear, 0.0)
+        mask = self.moving_mask
+        if mask is not None:
+            mask = sitk.Resample(mask, self.fixed, transform.itk, sitk.sitkNearestNeighbor, 0)
+        return replace(self, moving=moving, moving_mask=mask, initial=Transform.identity())
+
 
 @runtime_checkable
 class RegistrationEngine(Protocol):
@@ -73,6 +89,7 @@ ENGINES: dict[str, tuple[str, str, str, str]] = {
     "elastix": ("atlases.registration.elastix", "ElastixEngine", "itk-elastix", "itk"),
     "ants": ("atlases.registration.ants", "AntsEngine", "antspyx", "ants"),
     "simpleitk": ("atlases.registration.simpleitk", "SimpleItkEngine", "SimpleITK", "SimpleITK"),
+    "torch": ("atlases.registration.torch", "TorchEngine", "torch", "torch"),
     "greedy": ("atlases.registration.greedy", "GreedyEngine", "atlaseg[greedy]", "picsl_greedy"),
 }
 

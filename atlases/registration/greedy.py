@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -78,12 +78,12 @@ class GreedyEngine:
             if stage.kind in _FREEDOM and current.is_linear:
                 current = _linear(problem, stage, part, current.matrix)
             elif stage.kind in _FREEDOM:
-                step = _linear(_carried(problem, current), stage, part, np.eye(4))
+                step = _linear(problem.carried(current), stage, part, np.eye(4))
                 current = Transform.compose([step, current])
             elif current.is_linear:
                 current = Transform.compose([_warp(problem, stage, part, current.matrix), current])
             else:
-                step = _warp(_carried(problem, current), stage, part, np.eye(4))
+                step = _warp(problem.carried(current), stage, part, np.eye(4))
                 current = Transform.compose([step, current])
         require_overlap(self.name, problem, current, "the result")
         return current
@@ -206,14 +206,3 @@ def _smooth(image: sitk.Image, part: _Pass) -> sitk.Image:
     if part.extra_smoothing_mm == 0:
         return image
     return sitk.SmoothingRecursiveGaussian(image, part.extra_smoothing_mm)
-
-
-def _carried(problem: Problem, transform: Transform) -> Problem:
-    """The same problem with the moving image on the grid of the fixed one."""
-    import SimpleITK as sitk
-
-    moving = sitk.Resample(problem.moving, problem.fixed, transform.itk, sitk.sitkLinear, 0.0)
-    mask = problem.moving_mask
-    if mask is not None:
-        mask = sitk.Resample(mask, problem.fixed, transform.itk, sitk.sitkNearestNeighbor, 0)
-    return replace(problem, moving=moving, moving_mask=mask, initial=Transform.identity())

@@ -49,6 +49,8 @@ class _Choice:
             with many), ...
         iterations_of_all: ... and then need this many iterations.
         radius: of the window of ``lncc``, voxels.
+        most_voxels: of the finest level; larger images are compared at half their resolution, or a quarter, ...; 0
+            for no bound.
     """
 
     same: Metric
@@ -58,6 +60,7 @@ class _Choice:
     all_up_to: int = 0
     iterations_of_all: tuple[int, ...] = ()
     radius: int = 2
+    most_voxels: int = 0
 
 
 _CHOICES: dict[str, dict[str, _Choice]] = {
@@ -68,18 +71,22 @@ _CHOICES: dict[str, dict[str, _Choice]] = {
     "ants": {
         "linear": _Choice("mi", "mi", (500, 250, 100), 250_000, radius=4),
         "bspline": _Choice("lncc", "mi", (100, 70, 20)),
-        "syn": _Choice("lncc", "mi", (100, 70, 20)),
-        "deformable": _Choice("lncc", "mi", (100, 70, 20)),
+        "syn": _Choice("lncc", "mi", (100, 70, 20), most_voxels=DENSE_VOXELS),
+        "deformable": _Choice("lncc", "mi", (100, 70, 20), most_voxels=DENSE_VOXELS),
     },
     "simpleitk": {
         "linear": _Choice("ncc", "mi", (200, 200, 100), 100_000, radius=4),
         # time grows with voxels times control points; with 4000 voxels the control points follow their noise
         "bspline": _Choice("ncc", "mi", (50, 50, 30), 20_000),
-        "deformable": _Choice("ssd", None, (100, 50, 30)),
+        "deformable": _Choice("ssd", None, (100, 50, 30), most_voxels=DENSE_VOXELS),
+    },
+    "torch": {
+        "linear": _Choice("lncc", "lncc", (100, 100, 50), radius=4, most_voxels=1_000_000),
+        "deformable": _Choice("lncc", "lncc", (100, 100, 50), most_voxels=DENSE_VOXELS),
     },
     "greedy": {
         "linear": _Choice("lncc", "mi", (100, 50, 10)),
-        "deformable": _Choice("lncc", "lncc", (100, 100, 50)),
+        "deformable": _Choice("lncc", "lncc", (100, 100, 50), most_voxels=DENSE_VOXELS),
     },
 }
 #: For an engine or a kind that is not in the table (an engine of one's own).
@@ -210,7 +217,7 @@ def _metric(stage: Stage, engine: str, same_modality: bool) -> Metric:
     if metric is None:
         raise OptionError(
             f"the {stage.kind} stage of {engine} compares intensities ({choice.same}) and cannot register scans of "
-            "different modalities; take the transform syn of ants, or the engine greedy"
+            "different modalities; take the transform syn of ants, or the engine torch"
         )
     return metric
 
@@ -218,7 +225,7 @@ def _metric(stage: Stage, engine: str, same_modality: bool) -> Metric:
 def _fill(stage: Stage, grid: _Grid, engine: str, same_modality: bool) -> Stage:
     choice = _choice(stage, engine)
     metric = _metric(stage, engine, same_modality)
-    blur = _factors(stage, grid)
+    blur = _factors(stage, grid, choice.most_voxels)
     shrink = stage.shrink or tuple(grid.largest_shrink(factor) for factor in blur)
     smoothing = stage.smoothing_mm
     if smoothing is None:
@@ -249,14 +256,14 @@ def _samples(stage: Stage, choice: _Choice, metric: Metric, grid: _Grid) -> int:
     return 0 if grid.voxels <= 2 * choice.samples else choice.samples
 
 
-def _factors(stage: Stage, grid: _Grid) -> tuple[int, ...]:
+def _factors(stage: Stage, grid: _Grid, most_voxels: int) -> tuple[int, ...]:
     """Factor of each level by which detail is thinned out, coarse to fine, in units of the finest voxel."""
     if stage.shrink is not None:
         return stage.shrink
     given = stage.smoothing_mm or stage.iterations
     levels = len(given) if given is not None else 3 + (max(grid.size) > LONG_AXIS)
     finest = 1
-    while stage.kind in {"syn", "deformable"} and grid.voxels / finest**3 > DENSE_VOXELS:
+    while most_voxels and grid.voxels / finest**3 > most_voxels:
         finest *= 2
     return tuple(finest * 2 ** (levels - 1 - level) for level in range(levels))
 

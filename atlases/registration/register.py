@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["DEFAULT_ENGINE", "Registration", "default_engine", "register"]
 
 #: Engine of each kind where a user names none.
-DEFAULT_ENGINE = {"syn": "ants", "deformable": "simpleitk"}
+DEFAULT_ENGINE = {"syn": "ants", "deformable": "torch"}
 #: Volumes thinner than this along an axis are continued by their own edge: pyramids need some depth.
 _THINNEST = 8
 
@@ -50,7 +50,7 @@ class Registration:
 def register(
     fixed: MetaTensor | sitk.Image | Path | str,
     moving: MetaTensor | sitk.Image | Path | str,
-    stages: str | Sequence[Stage] = "bspline",
+    stages: str | Sequence[Stage] = "deformable",
     *,
     engine: str | RegistrationEngine = "auto",
     fixed_mask: MetaTensor | sitk.Image | Path | str | None = None,
@@ -72,8 +72,8 @@ def register(
         moving: the image that is carried to it; any grid.
         stages: name of a transform (``rigid``, ``similarity``, ``affine``, ``bspline``, ``syn``, ``deformable``,
             ``tps``), which brings the stages before it along, or stages; what they leave open is chosen from the data.
-        engine: ``elastix``, ``ants``, ``simpleitk``, ``greedy``, an engine, or ``auto``: ANTs for syn, SimpleITK for
-            deformable, elastix for all else.
+        engine: ``elastix``, ``ants``, ``simpleitk``, ``torch``, ``greedy``, an engine, or ``auto``: ANTs for syn, torch
+            for deformable, elastix for all else.
         fixed_mask: where the metric counts, on the grid of ``fixed``.
         moving_mask: the same on the grid of ``moving``.
         fixed_landmarks: ``(n, 3)`` points in RAS+ mm, for ``tps``.

@@ -32,6 +32,7 @@ KINDS = {
     "elastix": ("rigid", "similarity", "affine", "bspline"),
     "ants": ("rigid", "similarity", "affine", "syn"),
     "simpleitk": ("rigid", "similarity", "affine", "bspline", "deformable"),
+    "torch": ("rigid", "similarity", "affine", "deformable"),
     "greedy": ("rigid", "similarity", "affine", "deformable"),
 }
 LINEAR = ("rigid", "similarity", "affine")
@@ -48,6 +49,7 @@ ITERATIONS = {
     ("greedy", "rigid"): (100, 50),
     ("greedy", "similarity"): (100, 50),
     ("greedy", "deformable"): (100, 100),
+    ("torch", "deformable"): (100, 50),
     ("simpleitk", "deformable"): (100, 40),
     ("simpleitk", "bspline"): (20, 10),
 }

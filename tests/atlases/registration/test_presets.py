@@ -26,7 +26,7 @@ def completed(data, transform="bspline", engine="elastix", **options):
     return complete(stages_of(transform), image, image, engine, **options)
 
 
-@pytest.mark.parametrize("engine", ["elastix", "ants", "simpleitk", "greedy", "of one's own"])
+@pytest.mark.parametrize("engine", ["elastix", "ants", "simpleitk", "torch", "greedy", "of one's own"])
 @pytest.mark.parametrize("data", [MOUSE, HIPPOCAMPUS, THICK])
 @pytest.mark.parametrize("transform", ["similarity", "bspline", "syn", "deformable"])
 def test_nothing_is_left_open(engine, data, transform):

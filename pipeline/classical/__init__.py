@@ -1,0 +1,7 @@
+"""The methods that the field taught before networks, on volumes: one file each, a pure function and its options."""
+
+from __future__ import annotations
+
+from pipeline.classical.scan import Classes, Scan
+
+__all__ = ["Classes", "Scan"]

@@ -1,0 +1,158 @@
+"""What every classical method is given, :class:`Scan`, and what those without training return, :class:`Classes`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.errors import DatasetError, GeometryError
+
+__all__ = ["PERCENTILES", "Classes", "Scan"]
+
+#: Intensities between these percentiles of the voxels to segment become 0 to 1.
+PERCENTILES = (1.0, 99.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Scan:
+    """A volume to segment, on its own grid, with intensities of a common scale.
+
+    Made by :meth:`of`, which checks; arrays are not to be written to.
+
+    Args:
+        voxels: ``(C, x, y, z)`` float32, finite; the 1st to the 99th percentile inside the mask are 0 to 1.
+        affine: ``(4, 4)``, voxel index -> RAS+ mm.
+        mask: ``(x, y, z)`` bool, where to segment; everything outside is background.
+        prior: ``(K, x, y, z)`` float32, probability of each label at each voxel before the scan is looked at,
+            background first, summing to one over ``K``; or ``None``.
+    """
+
+    voxels: npt.NDArray[np.float32]
+    affine: npt.NDArray[np.float64]
+    mask: npt.NDArray[np.bool_]
+    prior: npt.NDArray[np.float32] | None = None
+
+    @classmethod
+    def of(cls, image: Any, affine: Any = None, *, mask: Any = None, prior: Any = None) -> Self:
+        """Check a volume, and bring its intensities to a common scale, each channel by itself.
+
+        Args:
+            image: ``(C, x, y, z)`` or ``(x, y, z)``: array, or tensor that may carry its affine (``MetaTensor``).
+            affine: ``(4, 4)``, voxel index -> RAS+ mm; by default the image's, or else voxels of 1 mm.
+            mask: ``(x, y, z)``, not 0 where to segment; by default everywhere.
+            prior: ``(K, x, y, z)`` label probabilities, background first.
+
+        Raises:
+            GeometryError: the image is not 3-D, or affine, mask or prior do not fit it.
+            DatasetError: it holds NaN or infinite voxels, is constant inside the mask, or the mask is empty.
+
+        >>> scan = Scan.of(np.arange(27.0).reshape(3, 3, 3))
+        >>> scan.shape, scan.spacing
+        ((3, 3, 3), (1.0, 1.0, 1.0))
+        >>> Scan.of(np.ones((3, 3, 3)))
+        Traceback (most recent call last):
+        pipeline.errors.DatasetError: the scan is constant (every voxel is 1): there is nothing to tell apart
+        """
+        if affine is None:
+            affine = getattr(image, "affine", None)
+        voxels = _channels(image)
+        inside = _mask(mask, voxels.shape[1:])
+        return cls(
+            voxels=np.stack([_rescaled(channel, inside, n) for n, channel in enumerate(voxels)]),
+            affine=_affine(affine),
+            mask=inside,
+            prior=None if prior is None else _prior(prior, voxels.shape[1:]),
+        )
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Voxels along each axis."""
+        x, y, z = self.voxels.shape[1:]
+        return x, y, z
+
+    @property
+    def channels(self) -> int:
+        """Number of channels."""
+        return int(self.voxels.shape[0])
+
+    @cached_property
+    def spacing(self) -> tuple[float, float, float]:
+        """Voxel size in mm along each axis of the array."""
+        x, y, z = np.linalg.norm(self.affine[:3, :3], axis=0)
+        return float(x), float(y), float(z)
+
+
+@dataclass(frozen=True, eq=False)
+class Classes:
+    """What a method that learns nothing finds in a scan: parts that have no names yet. One of the two is given.
+
+    Args:
+        regions: ``(x, y, z)`` int32, 0 outside the mask, ``1..n`` inside (many, hard).
+        posteriors: ``(n, x, y, z)`` float32, probability of each class, summing to one inside the mask (few, soft).
+    """
+
+    regions: npt.NDArray[np.int32] | None = None
+    posteriors: npt.NDArray[np.float32] | None = None
+
+
+def _channels(image: Any) -> npt.NDArray[Any]:
+    voxels = np.asarray(image.detach().cpu() if hasattr(image, "detach") else image)
+    if voxels.ndim == 3:
+        voxels = voxels[None]
+    if voxels.ndim != 4 or 0 in voxels.shape:
+        raise GeometryError(
+            f"expected a 3-D scan, (x, y, z) or (C, x, y, z), found an array of shape {voxels.shape}"
+        )
+    if not np.isfinite(voxels).all():
+        number = int((~np.isfinite(voxels)).sum())
+        raise DatasetError(
+            f"the scan holds {number} NaN or infinite voxels: replace them, or leave the scan out"
+        )
+    return voxels
+
+
+def _mask(mask: Any, shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
+    if mask is None:
+        return np.ones(shape, dtype=bool)
+    inside: npt.NDArray[np.bool_] = np.asarray(mask) != 0
+    if inside.shape != shape:
+        raise GeometryError(
+            f"the mask has shape {inside.shape}, the scan {shape}: give it on the scan's grid"
+        )
+    if not inside.any():
+        raise DatasetError("the mask is empty: draw it, or go without")
+    return np.ascontiguousarray(inside)
+
+
+def _affine(affine: Any) -> npt.NDArray[np.float64]:
+    matrix = np.eye(4) if affine is None else np.array(affine, dtype=np.float64)
+    if matrix.shape != (4, 4) or not np.isfinite(matrix).all() or not abs(np.linalg.det(matrix[:3, :3])) > 0:
+        raise GeometryError("the scan's affine is not an invertible (4, 4) matrix, so voxels have no place")
+    return matrix
+
+
+def _prior(prior: Any, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
+    chances = np.ascontiguousarray(prior, dtype=np.float32)
+    if chances.ndim != 4 or chances.shape[1:] != shape:
+        raise GeometryError(
+            f"the prior has shape {chances.shape}, expected (K, *{shape}): give it on the scan's grid"
+        )
+    return chances
+
+
+def _rescaled(
+    channel: npt.NDArray[Any], inside: npt.NDArray[np.bool_], number: int
+) -> npt.NDArray[np.float32]:
+    """One channel with its percentiles at 0 and 1; where most voxels are equal, with its extremes there."""
+    values = channel[inside].astype(np.float64)
+    low, high = np.percentile(values, PERCENTILES)
+    if not high > low:
+        low, high = values.min(), values.max()
+    if not high > low:
+        what = "the scan" if number == 0 else f"channel {number} of the scan"
+        raise DatasetError(f"{what} is constant (every voxel is {low:g}): there is nothing to tell apart")
+    return ((channel - low) / (high - low)).astype(np.float32)

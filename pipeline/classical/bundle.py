@@ -1,0 +1,191 @@
+"""The bundle folder of a classical segmenter: settings as JSON, what was learnt as plain arrays.
+
+::
+
+    RUN/configs/metadata.json     MONAI's description of the bundle
+    RUN/models/classical.npz      arrays, read without pickle
+    RUN/configs/classical.json    method, options, labels; written last, so that half a folder is not taken for one
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.case import LabelTable
+from pipeline.classical.table import make_method
+from pipeline.errors import (
+    AtlasegError,
+    LabelError,
+    MissingFileError,
+    OptionError,
+    PlanError,
+    UnreadableFileError,
+    UnsafeModelError,
+)
+from pipeline.files import read_json, replacing, write_text
+
+__all__ = ["ARRAYS", "SETTINGS", "ClassicalSettings", "is_classical_bundle", "read_bundle", "write_bundle"]
+
+SETTINGS = Path("configs") / "classical.json"
+ARRAYS = Path("models") / "classical.npz"
+FORMAT = "atlaseg classical segmenter"
+VERSION = 1
+ENTRIES = ("format", "version", "method", "options", "labels", "channels", "masked", "own_prior", "cases")
+
+
+@dataclass(frozen=True)
+class ClassicalSettings:
+    """Everything about a fitted classical segmenter but its arrays.
+
+    Args:
+        method: name, a key of :data:`pipeline.classical.table.CLASSICAL_METHODS`.
+        options: of the method, every one spelled out.
+        labels: label values and names.
+        channels: name of each channel.
+        masked: whether training scans had masks, so that scans need theirs.
+        own_prior: whether the location prior is in the arrays; otherwise it comes from outside.
+        cases: how many labelled scans it learnt from.
+    """
+
+    method: str
+    options: dict[str, Any]
+    labels: LabelTable
+    channels: tuple[str, ...]
+    masked: bool
+    own_prior: bool
+    cases: int
+
+
+def is_classical_bundle(folder: Path) -> bool:
+    """Whether a folder is one that :func:`write_bundle` has finished."""
+    return (folder / SETTINGS).is_file()
+
+
+def write_bundle(folder: Path, settings: ClassicalSettings, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+    """Write a self-contained bundle folder.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    (folder / SETTINGS).unlink(missing_ok=True)
+    with replacing(folder / ARRAYS) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, **dict[str, Any](arrays))
+    write_text(folder / "configs" / "metadata.json", json.dumps(_metadata(settings), indent=2) + "\n")
+    content = {
+        "format": FORMAT,
+        "version": VERSION,
+        "method": settings.method,
+        "options": settings.options,
+        "labels": dict(zip(settings.labels.names, settings.labels.values, strict=True)),
+        "channels": list(settings.channels),
+        "masked": settings.masked,
+        "own_prior": settings.own_prior,
+        "cases": settings.cases,
+    }
+    write_text(folder / SETTINGS, json.dumps(content, indent=1) + "\n")
+
+
+def read_bundle(folder: Path) -> tuple[ClassicalSettings, dict[str, npt.NDArray[Any]]]:
+    """Settings and arrays of a bundle folder; nothing in the folder is run.
+
+    Raises:
+        MissingFileError: the folder is not such a bundle, or lacks a file.
+        PlanError: the settings do not follow their schema, or are of another version.
+        UnreadableFileError: a file is damaged.
+        UnsafeModelError: the arrays hold Python objects.
+    """
+    settings = _settings(folder)
+    return settings, _arrays(folder / ARRAYS)
+
+
+def _settings(folder: Path) -> ClassicalSettings:
+    path = folder / SETTINGS
+    if not path.is_file():
+        raise MissingFileError(f"{folder}: not a run of a classical method (it has no {SETTINGS.as_posix()})")
+    content = read_json(path)
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise PlanError(f"{path}: not the settings of a classical segmenter; expected format {FORMAT!r}")
+    if content.get("version") != VERSION:
+        raise PlanError(
+            f"{path}: version {content.get('version')!r}, this atlaseg reads {VERSION}; update it"
+        )
+    if different := sorted(set(content) ^ set(ENTRIES)):
+        raise PlanError(f"{path}: {different[0]}: no such entry, or missing; expected {', '.join(ENTRIES)}")
+    try:
+        make_method(str(content["method"]), content["options"])
+        return ClassicalSettings(
+            method=content["method"],
+            options=dict(content["options"]),
+            labels=LabelTable.from_names(content["labels"]),
+            channels=tuple(map(str, content["channels"])),
+            masked=bool(content["masked"]),
+            own_prior=bool(content["own_prior"]),
+            cases=int(content["cases"]),
+        )
+    except (OptionError, LabelError) as error:
+        raise PlanError(f"{path}: {error}") from error
+    except (TypeError, ValueError, AttributeError) as error:
+        if isinstance(error, AtlasegError):
+            raise
+        raise PlanError(f"{path}: damaged ({error}); train again") from error
+
+
+def _arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
+    import zipfile
+    import zlib
+
+    if not path.is_file():
+        raise MissingFileError(f"{path}: no such file; the run is not whole, train again")
+    try:
+        with np.load(path, allow_pickle=False) as content:
+            if not isinstance(content, np.lib.npyio.NpzFile):
+                raise UnreadableFileError(f"{path}: expected arrays by name (.npz), found one array")
+            return {name: content[name] for name in content.files}
+    except (OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        if isinstance(error, AtlasegError):
+            raise
+        raise UnreadableFileError(f"{path}: not readable as arrays ({error}); is it truncated?") from error
+    except ValueError as error:
+        if "pickle" not in str(error):
+            raise UnreadableFileError(
+                f"{path}: not readable as arrays ({error}); is it truncated?"
+            ) from error
+        raise UnsafeModelError(
+            f"{path}: holds Python objects, which could run code; it is not opened"
+        ) from error
+
+
+def _metadata(settings: ClassicalSettings) -> dict[str, Any]:
+    """MONAI's ``metadata.json``; keys by https://docs.monai.io/en/stable/mb_specification.html."""
+    from pipeline.bundle import template
+
+    content: dict[str, Any] = json.loads(template("metadata.json"))
+    content["monai_version"] = version("monai")
+    content["pytorch_version"] = version("torch").split("+")[0]
+    content["numpy_version"] = version("numpy")
+    content["required_packages_version"] = {
+        name: version(name)
+        for name in ("atlaseg", "nibabel", "SimpleITK", "scipy", "scikit-image", "scikit-learn")
+    }
+    content["description"] = (
+        f"{settings.method}, named after {settings.cases} labelled scans, by atlaseg {version('atlaseg')}; "
+        "no network: label scans with `atlaseg segment`"
+    )
+    data = content["network_data_format"]
+    image, prediction = data["inputs"]["image"], data["outputs"]["pred"]
+    for part in (image, prediction):
+        part["spatial_shape"] = ["*", "*", "*"]
+        part["is_patch_data"] = False
+    image["num_channels"] = len(settings.channels)
+    image["channel_def"] = {str(i): name for i, name in enumerate(settings.channels)}
+    prediction["num_channels"] = len(settings.labels)
+    prediction["channel_def"] = {str(i): name for i, name in enumerate(settings.labels.names)}
+    return content

@@ -1,0 +1,118 @@
+"""Classical methods by name, with their options."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from importlib import import_module
+from typing import Any, Literal, get_type_hints
+
+from pipeline.errors import OptionError, PlanError
+
+__all__ = ["CLASSICAL_METHODS", "Kind", "kind_of", "make_method", "option_names", "read_options"]
+
+#: Finds unnamed classes; learns from labels by itself; smooths named probabilities; grows from seeds.
+Kind = Literal["unsupervised", "supervised", "smoothing", "seeded"]
+
+
+@dataclass(frozen=True)
+class _Entry:
+    kind: Kind
+    options: str
+
+
+#: Method by name; its options as module:class, imported when asked for.
+CLASSICAL_METHODS: dict[str, _Entry] = {
+    "region-growing": _Entry("seeded", "pipeline.classical.region_growing:RegionGrowingOptions"),
+    "watershed": _Entry("unsupervised", "pipeline.classical.watershed:WatershedOptions"),
+    "split-merge": _Entry("unsupervised", "pipeline.classical.split_merge:SplitMergeOptions"),
+    "region-graph": _Entry("unsupervised", "pipeline.classical.region_graph:RegionGraphOptions"),
+    "kmeans": _Entry("unsupervised", "pipeline.classical.kmeans:KMeansOptions"),
+    "knn": _Entry("supervised", "pipeline.classical.knn:KnnOptions"),
+    "gmm": _Entry("unsupervised", "pipeline.classical.gmm:GmmOptions"),
+    "mrf": _Entry("smoothing", "pipeline.classical.mrf:MrfOptions"),
+    "markov-chain": _Entry("unsupervised", "pipeline.classical.markov_chain:MarkovChainOptions"),
+}
+
+
+def kind_of(name: str) -> Kind:
+    """What kind of method a name stands for.
+
+    Raises:
+        OptionError: there is no such method.
+    """
+    if name not in CLASSICAL_METHODS:
+        raise OptionError(f"no classical method {name!r}; choose one of {', '.join(CLASSICAL_METHODS)}")
+    return CLASSICAL_METHODS[name].kind
+
+
+def _options_class(name: str) -> Any:
+    kind_of(name)
+    module, kind = CLASSICAL_METHODS[name].options.split(":")
+    return getattr(import_module(module), kind)
+
+
+def option_names(name: str) -> tuple[str, ...]:
+    """Names of the options that a method has."""
+    return tuple(field.name for field in fields(_options_class(name)) if field.init)
+
+
+def make_method(name: str, options: Mapping[str, Any] | None = None) -> Any:
+    """The options of a method, which know how to run it; those that are not given keep their defaults.
+
+    Raises:
+        OptionError: there is no such method or option, or a value is not possible.
+    """
+    from pipeline.plan_file import build_checked
+
+    kind = _options_class(name)
+    _refuse_unknown(name, options or {})
+    try:
+        return build_checked(kind, {key: _plain(value) for key, value in (options or {}).items()}, "")
+    except PlanError as error:
+        raise OptionError(f"{name}: option {error}") from error
+
+
+def read_options(name: str, words: Sequence[str]) -> dict[str, Any]:
+    """Options from words as people write them, ``option=value``; several numbers are joined by commas.
+
+    >>> read_options("watershed", [])
+    {}
+
+    Raises:
+        OptionError: there is no such method or option, or a word is not of this form or said twice.
+    """
+    options: dict[str, Any] = {}
+    for word in words:
+        option, equals, text = word.partition("=")
+        if not equals or not option or option in options:
+            raise OptionError(f"{word!r} is not an option of a method: write each once, as name=value")
+        options[option] = text
+    _refuse_unknown(name, options)
+    hints = get_type_hints(_options_class(name))
+    return {option: _value(text, "tuple" in str(hints[option])) for option, text in options.items()}
+
+
+def _refuse_unknown(name: str, options: Mapping[str, Any]) -> None:
+    offered = option_names(name)
+    if unknown := [option for option in options if option not in offered]:
+        raise OptionError(
+            f"{name} has no option {unknown[0]!r}; its options are {', '.join(offered) or 'none'}"
+        )
+
+
+def _value(text: str, several: bool) -> Any:
+    import yaml
+
+    if several or "," in text:
+        return [yaml.safe_load(part) for part in text.strip("[]()").split(",")]
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise OptionError(
+            f"{text!r} is not a value: write a number, a word, or numbers joined by commas"
+        ) from error
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value

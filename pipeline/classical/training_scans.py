@@ -1,0 +1,127 @@
+"""Labelled scans as classical methods learn from them: read one at a time, so that many do not fill the memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.classical.location_prior import LocationPrior
+from pipeline.classical.scan import Scan
+from pipeline.errors import AtlasegError, DatasetError, GeometryError, MissingFileError
+
+if TYPE_CHECKING:
+    from pipeline.case import Case, Dataset
+    from pipeline.segmenter import Prior
+
+__all__ = ["TrainingScans", "scan_with_prior"]
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Lazily(Sequence[Item]):
+    """A sequence whose items are made whenever they are asked for."""
+
+    make: Callable[[int], Item]
+    length: int
+
+    def __len__(self) -> int:
+        return self.length
+
+    @overload
+    def __getitem__(self, index: int) -> Item: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Item]: ...
+    def __getitem__(self, index: int | slice) -> Item | Sequence[Item]:
+        if isinstance(index, slice):
+            return [self.make(n) for n in range(self.length)[index]]
+        return self.make(range(self.length)[index])
+
+
+class TrainingScans:
+    """The labelled cases of a data set.
+
+    Args:
+        dataset: cases without labels are left out.
+        masks: file of each case's mask; ``None``: there are no masks.
+        prior: gives each scan its prior, before :attr:`location` would.
+
+    Attributes:
+        location: where given, each scan comes with this prior.
+
+    Raises:
+        DatasetError: no case is labelled.
+        MissingFileError: some cases have a mask and others have none.
+    """
+
+    def __init__(
+        self, dataset: Dataset, masks: Mapping[str, Path] | None = None, *, prior: Prior | None = None
+    ) -> None:
+        self.dataset, self.masks, self.prior = dataset, masks or {}, prior
+        self.location: LocationPrior | None = None
+        self._cases = dataset.labelled
+        if not self._cases:
+            raise DatasetError(f"{dataset.name}: no case has a label map; there is nothing to learn from")
+        without = [case.name for case in self._cases if case.name not in self.masks]
+        if self.masks and without:
+            raise MissingFileError(
+                f"{without[0]}: has no mask, others have; give all training scans one, or none"
+            )
+
+    @property
+    def scans(self) -> Sequence[Scan]:
+        """The scans, each with its prior where there is one."""
+        return Lazily(lambda n: self._scan(self._cases[n]), len(self._cases))
+
+    @property
+    def labels(self) -> Sequence[npt.NDArray[np.int64]]:
+        """Label maps as channel indices ``(x, y, z)``; the background outside a mask is counted by nobody."""
+        return Lazily(lambda n: self._label(self._cases[n]), len(self._cases))
+
+    def _scan(self, case: Case) -> Scan:
+        from pipeline.volume import read_image, read_label_map
+
+        image = read_image(case.images)
+        mask = read_label_map(self.masks[case.name]) if self.masks else None
+        try:
+            return scan_with_prior(image, mask, len(self.dataset.labels), self.location, self.prior)
+        except (DatasetError, GeometryError) as error:
+            raise type(error)(f"{case.images[0]}: {error}") from error
+
+    def _label(self, case: Case) -> npt.NDArray[np.int64]:
+        from pipeline.volume import grid_difference, read_header, read_label_map
+
+        if case.label is None:
+            raise DatasetError(f"{case.name}: has no label map")
+        if difference := grid_difference(read_header(case.images[0]), read_header(case.label)):
+            raise GeometryError(f"{case.label}: not on the grid of its scan ({difference}); resample it")
+        values = read_label_map(case.label)
+        if not values.any():
+            raise DatasetError(f"{case.label}: no voxel is labelled; label it, or take the scan out")
+        try:
+            return self.dataset.labels.to_indices(values)
+        except AtlasegError as error:
+            raise type(error)(f"{case.label}: {error}") from error
+
+
+def scan_with_prior(
+    image: Any, mask: Any, classes: int, location: LocationPrior | None, prior: Prior | None
+) -> Scan:
+    """A checked scan with the prior that is known for it: one from outside, or else the location's, or none.
+
+    Raises:
+        GeometryError: the prior has another number of labels or another grid.
+        AtlasegError: as :meth:`Scan.of`.
+    """
+    scan = Scan.of(image, mask=mask)
+    if prior is None:
+        return scan if location is None else replace(scan, prior=location.on(scan))
+    chances = np.asarray(prior.probabilities(image), dtype=np.float32)
+    if chances.shape != (classes, *scan.shape):
+        raise GeometryError(f"the prior has shape {chances.shape}, expected {(classes, *scan.shape)}")
+    return replace(scan, prior=chances)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import SimpleITK as sitk
 
@@ -79,6 +80,19 @@ def test_large_images_get_a_fourth_level_and_dense_fields_a_coarser_end():
     assert completed(CT, "syn", "ants")[-1].shrink[-1] == 2
 
 
+@pytest.mark.parametrize("data", [HIPPOCAMPUS, MOUSE, ((182, 218, 182), (1.0,) * 3), CT])
+def test_every_voxel_of_a_linear_stage_is_at_most_a_million(data):
+    """The engine torch draws no samples, so its finest level is a coarser one on larger scans."""
+    for stage in completed(data, "affine", "torch"):
+        voxels = np.prod(data[0]) / stage.shrink[-1] ** 3
+        assert voxels <= 1_000_000
+        # and no coarser than it must be
+        assert stage.shrink[-1] == 1 or 8 * voxels > 1_000_000
+        assert stage.samples == 0
+    bent = completed(data, "deformable", "torch")[-1]
+    assert np.prod(data[0]) / bent.shrink[-1] ** 3 <= 16_000_000
+
+
 def test_different_modalities_get_mutual_information():
     assert {stage.metric for stage in completed(MOUSE, same_modality=False)} == {"mi"}
     assert [stage.metric for stage in completed(MOUSE)] == ["ncc", "ncc", "lncc"]
@@ -86,10 +100,11 @@ def test_different_modalities_get_mutual_information():
 
 def test_demons_have_no_metric_for_different_modalities():
     with pytest.raises(
-        OptionError, match=r"deformable stage of simpleitk .* syn of ants, or the engine greedy"
+        OptionError, match=r"deformable stage of simpleitk .* syn of ants, or the engine torch"
     ):
         completed(MOUSE, "deformable", "simpleitk", same_modality=False)
-    assert completed(MOUSE, "deformable", "greedy", same_modality=False)[-1].metric == "lncc"
+    for engine in ("greedy", "torch"):
+        assert completed(MOUSE, "deformable", engine, same_modality=False)[-1].metric == "lncc"
     assert completed(MOUSE, "deformable", "simpleitk")[-1].metric == "ssd"
     # a metric that a user names is kept: what comes of it is the user's affair
     check_modality("simpleitk", [Stage("deformable", "ssd"), Stage("tps")], same_modality=False)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from atlases.propagation import Propagation
     from pipeline.segmenter import Segmentation
 
-__all__ = ["AtlasChoices", "AtlasLabeller", "is_dataset"]
+__all__ = ["AtlasChoices", "AtlasLabeller", "is_dataset", "mask_of"]
 
 WORK = ".registrations"
 
@@ -116,7 +116,11 @@ class AtlasLabeller:
         from pipeline.volume import read_image
 
         segmenter = self._segmenter
-        image, mask, own = read_image(files), self._mask(name, files[0]), self._own_atlas(files)
+        image, mask, own = (
+            read_image(files),
+            mask_of(self.choices.masks, name, files[0]),
+            self._own_atlas(files),
+        )
         segmenter.executor, segmenter.work = self._workers(), self._work / name
         segmenter.threads = self.choices.threads or 1
         with tqdm(desc=title, unit="registration", disable=None, total=len(segmenter.atlases)) as bar:
@@ -149,32 +153,6 @@ class AtlasLabeller:
             if scan & {path.resolve() for path in atlas.images}:
                 return atlas.name
         return None
-
-    def _mask(self, name: str, scan: Path) -> npt.NDArray[np.bool_] | None:
-        from pipeline.errors import DatasetError, GeometryError, MissingFileError
-        from pipeline.volume import SUFFIXES, grid_difference, read_header, read_label_map
-
-        masks = self.choices.masks
-        if masks is None:
-            return None
-        path = masks
-        if masks.is_dir():
-            found = [
-                masks / f"{name}{suffix}" for suffix in SUFFIXES if (masks / f"{name}{suffix}").is_file()
-            ]
-            if not found:
-                raise MissingFileError(
-                    f"{masks / name}.nii.gz: no mask for this scan; draw it, or go without"
-                )
-            path = found[0]
-        if difference := grid_difference(read_header(scan), read_header(path)):
-            raise GeometryError(
-                f"{path}: not on the grid of {scan.name} ({difference}); resample it onto the scan"
-            )
-        inside: npt.NDArray[np.bool_] = read_label_map(path) != 0
-        if not inside.any():
-            raise DatasetError(f"{path}: the mask is empty; draw it, or go without")
-        return inside
 
     def _workers(self) -> Executor | None:
         """Worker processes, or none where one registration at a time is all there is."""
@@ -210,6 +188,35 @@ class AtlasLabeller:
             others.append((own, "it is the scan itself"))
         unused = [{"name": name, "used": False, "reason": reason} for name, reason in others]
         return {**self._segmenter.settings.as_dict(), "atlases": [*carried, *unused]}
+
+
+def mask_of(masks: Path | None, name: str, scan: Path) -> npt.NDArray[np.bool_] | None:
+    """Mask of a scan, from a file or a folder of masks with the names of scans.
+
+    Raises:
+        MissingFileError: the folder has no mask of this name.
+        GeometryError: the mask is not on the scan's grid.
+        DatasetError: the mask is empty.
+    """
+    from pipeline.errors import DatasetError, GeometryError, MissingFileError
+    from pipeline.volume import SUFFIXES, grid_difference, read_header, read_label_map
+
+    if masks is None:
+        return None
+    path = masks
+    if masks.is_dir():
+        found = [masks / f"{name}{suffix}" for suffix in SUFFIXES if (masks / f"{name}{suffix}").is_file()]
+        if not found:
+            raise MissingFileError(f"{masks / name}.nii.gz: no mask for this scan; draw it, or go without")
+        path = found[0]
+    if difference := grid_difference(read_header(scan), read_header(path)):
+        raise GeometryError(
+            f"{path}: not on the grid of {scan.name} ({difference}); resample it onto the scan"
+        )
+    inside: npt.NDArray[np.bool_] = read_label_map(path) != 0
+    if not inside.any():
+        raise DatasetError(f"{path}: the mask is empty; draw it, or go without")
+    return inside
 
 
 def _rounded(figures: dict[str, float | None]) -> dict[str, float | None]:

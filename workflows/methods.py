@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal
 
-__all__ = ["DEFAULT_METHOD", "FUSION_METHODS", "Method", "find_method", "methods"]
+__all__ = [
+    "DEFAULT_METHOD",
+    "FUSION_METHODS",
+    "KINDS",
+    "Method",
+    "find_method",
+    "methods",
+    "refuse_options_of_others",
+]
 
 DEFAULT_METHOD = "unet"
+
+#: Kinds of methods, and what several of a kind are called.
+KINDS = {
+    "network": "networks",
+    "atlas": "atlases",
+    "classical": "classical methods",
+    "seeds": "--method region-growing",
+}
 
 
 @dataclass(frozen=True)
@@ -16,13 +33,14 @@ class Method:
 
     Args:
         name: as ``--method`` takes it.
-        kind: ``network`` (trained) or ``atlas`` (registration and label fusion; nothing is trained).
+        kind: ``network`` (trained), ``atlas`` (registration and label fusion; nothing is trained) or ``classical``
+            (clustering, regions, random fields; learns what structures look like and where they lie).
         summary: one line for a person who chooses.
         fusion: name of the fusion rule of an atlas method, a key of :data:`atlases.fusion.table.FUSION_RULES`.
     """
 
     name: str
-    kind: Literal["network", "atlas"]
+    kind: Literal["network", "atlas", "classical"]
     summary: str
     fusion: str | None = None
 
@@ -44,16 +62,28 @@ _ATLAS_METHODS: tuple[Method, ...] = (
     Method("generative", "atlas", "a generative model of labels and intensities", "generative"),
 )
 
+_CLASSICAL_METHODS: tuple[Method, ...] = (
+    Method("region-growing", "classical", "regions grown from seeds, yours or learnt ones"),
+    Method("watershed", "classical", "basins of the gradient, flooded from its minima"),
+    Method("split-merge", "classical", "an octree of even blocks, joined where they are alike"),
+    Method("region-graph", "classical", "supervoxels, joined where they are alike"),
+    Method("kmeans", "classical", "clusters of voxels with similar features"),
+    Method("knn", "classical", "each voxel as the most similar labelled voxels are"),
+    Method("gmm", "classical", "a Gaussian for each tissue, by expectation-maximisation"),
+    Method("mrf", "classical", "gmm, smoothed by a Markov random field"),
+    Method("markov-chain", "classical", "a hidden Markov chain along a space-filling curve"),
+)
+
 #: Method by the name of its fusion rule.
 FUSION_METHODS: dict[str, Method] = {str(method.fusion): method for method in _ATLAS_METHODS}
 
 
 def methods() -> dict[str, Method]:
-    """All methods by name, networks first."""
+    """All methods by name: networks, atlases, classical ones."""
     from pipeline.networks.table import NETWORKS
 
     networks = [Method(name, "network", _NETWORK_SUMMARIES[name]) for name in NETWORKS]
-    return {method.name: method for method in (*networks, *_ATLAS_METHODS)}
+    return {method.name: method for method in (*networks, *_ATLAS_METHODS, *_CLASSICAL_METHODS)}
 
 
 def find_method(name: str) -> Method:
@@ -73,10 +103,36 @@ def find_method(name: str) -> Method:
     if name not in known:
         of_kind = {
             kind: ", ".join(method.name for method in known.values() if method.kind == kind)
-            for kind in ("network", "atlas")
+            for kind in ("network", "atlas", "classical")
         }
         raise OptionError(
-            f"method {name!r} is not known; choose a network ({of_kind['network']}) or an atlas method "
-            f"({of_kind['atlas']})"
+            f"method {name!r} is not known; choose a network ({of_kind['network']}), an atlas method "
+            f"({of_kind['atlas']}) or a classical one ({of_kind['classical']})"
         )
     return known[name]
+
+
+def refuse_options_of_others(
+    job: Any, options: Mapping[str, tuple[str, ...]], kind: str, subject: str
+) -> None:
+    """Refuse what was said to a job and means nothing to the kind of method at hand.
+
+    Args:
+        job: a dataclass; an option that has its default counts as not said.
+        options: kind of method -> fields of the job that some kinds only have; one may belong to several.
+        kind: the one at hand.
+        subject: what is of that kind, as messages call it.
+
+    Raises:
+        OptionError: an option belongs to other kinds.
+    """
+    from pipeline.errors import OptionError
+
+    defaults = {field.name: field.default for field in fields(job)}
+    owners: dict[str, list[str]] = {}
+    for name in dict.fromkeys(name for names in options.values() for name in names):
+        if getattr(job, name) != defaults[name] and name not in options[kind]:
+            having = " and ".join(KINDS[other] for other in options if name in options[other])
+            owners.setdefault(having, []).append(f"--{name}")
+    for having, said in owners.items():
+        raise OptionError(f"{', '.join(said)}: for {having} only, and {subject} is none; leave it out")

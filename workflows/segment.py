@@ -4,28 +4,37 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeAlias
 
 if TYPE_CHECKING:
     from pipeline.segmenter import Segmentation
     from workflows.atlas_labelling import AtlasLabeller
+    from workflows.classical_labelling import ClassicalLabeller, SeedLabeller
+
+    Labeller: TypeAlias = "NetworkLabeller | AtlasLabeller | ClassicalLabeller | SeedLabeller"
 
 __all__ = ["Segment"]
 
-#: Options that mean something to one kind of model only.
-NETWORK_OPTIONS = ("tta", "device")
 ATLAS_OPTIONS = ("fusion", "transform", "engine", "keep", "masks", "workers", "threads", "work")
+#: Options that mean something to some kinds of model only.
+OPTIONS_OF = {
+    "network": ("tta", "device"),
+    "atlas": ATLAS_OPTIONS,
+    "classical": ("masks",),
+    "seeds": ("masks", "method", "seed", "option"),
+}
 
 
 @dataclass(frozen=True)
 class Segment:
-    """Label scans with a trained network or with atlases: atlaseg segment RUN SCAN... --out LABELS.
+    """Label scans by networks, atlases or a classical method: atlaseg segment RUN SCAN... --out LABELS.
 
     RUN is a folder that `atlaseg train` wrote; several networks (such as the folds) are averaged as an ensemble.
     RUN may also be a folder of labelled scans in any layout that `atlaseg train` takes: they are registered to each
     scan and their labels fused, without any training; a scan that is itself among them is labelled by the others.
+    Without RUN, --method region-growing grows regions from the seeds that --seed names.
 
     Results have the names of the scans, their exact geometry and the data set's own label values. A scan that
     cannot be labelled is named at the end; the others are done. With atlases, NAME_atlases.json says how well each
@@ -33,6 +42,7 @@ class Segment:
     """
 
     positional: ClassVar[tuple[str, ...]] = ("paths",)
+    repeated: ClassVar[tuple[str, ...]] = ("seed", "option")
 
     paths: tuple[Path, ...]
     """Runs, then scans (.nii, .nii.gz) or folders of scans; channels of a scan are NAME_0000, NAME_0001, ..."""
@@ -55,7 +65,8 @@ class Segment:
     keep: int | None = None
     """Atlases: how many to register in full to each scan, the most similar to it; by default all."""
     masks: Path | None = None
-    """Atlases: mask of the scan, or folder of masks with the names of the scans; only inside they are registered."""
+    """Mask of the scan, or folder of masks with the names of the scans. Atlases are registered inside only, classical
+    methods label inside only; networks take none."""
     workers: int | None = None
     """Atlases: registrations at the same time, each in a process of its own; by default one for each core."""
     threads: int | None = None
@@ -63,6 +74,13 @@ class Segment:
     work: Path | None = None
     """Atlases: folder for finished registrations, which is kept, for example to fuse them in another way; by default
     OUT/.registrations, which is removed once every scan is labelled."""
+    method: str | None = None
+    """Without RUN: region-growing."""
+    seed: tuple[str, ...] = ()
+    """Without RUN: where to begin, x,y,z in voxels from 0, or x,y,zmm in RAS+ millimetres; VALUE:x,y,z gives the region
+    another label value than 1. May be repeated."""
+    option: tuple[str, ...] = ()
+    """Without RUN: an option of the method, name=value; may be repeated (docs/classical.md)."""
 
     def run(self) -> int:
         """Label all scans; returns 0, or 1 where a scan failed.
@@ -72,7 +90,7 @@ class Segment:
         """
         from pipeline.errors import AtlasegError
 
-        models = find_models(self.paths)
+        models = Models("seeds", (), self.paths) if self.method or self.seed else find_models(self.paths)
         self._check(models)
         failed: dict[str, str] = {}
         with self._labeller(models) as labeller:
@@ -96,7 +114,10 @@ class Segment:
 
     def _check(self, models: Models) -> None:
         from pipeline.errors import OptionError
+        from workflows.methods import refuse_options_of_others
 
+        if self.validation and models.kind == "seeds":
+            raise OptionError("--validation labels the validation cases of a run: name one, without --method")
         if self.validation and models.kind == "dataset":
             raise OptionError(
                 f"--validation: {models.folders[0]} is a folder of labelled scans, which keeps none back; name scans"
@@ -105,28 +126,29 @@ class Segment:
             raise OptionError("--validation labels the validation cases of one run: name that run alone")
         if not self.validation and not models.rest:
             raise OptionError("name the scans, or folders of scans, to label after the run")
-        defaults = {field.name: field.default for field in fields(self)}
-        others, what = (
-            (ATLAS_OPTIONS, "atlases") if models.kind == "network" else (NETWORK_OPTIONS, "networks")
-        )
-        if said := [f"--{name}" for name in others if getattr(self, name) != defaults[name]]:
-            raise OptionError(
-                f"{', '.join(said)}: for {what} only, and {models.folders[0]} is none; leave it out"
-            )
+        subject = str(models.folders[0]) if models.folders else f"--method {self.method}"
+        kind = "atlas" if models.kind == "dataset" else models.kind
+        refuse_options_of_others(self, OPTIONS_OF, kind, subject)
 
-    def _labeller(self, models: Models) -> NetworkLabeller | AtlasLabeller:
+    def _labeller(self, models: Models) -> Labeller:
         if models.kind == "network":
             return NetworkLabeller(
                 models.folders, self.device, tta=self.tta, probabilities=self.probabilities
             )
+        if models.kind in ("classical", "seeds"):
+            from workflows.classical_labelling import ClassicalLabeller, SeedLabeller
+
+            if models.kind == "seeds":
+                return SeedLabeller(
+                    self.method, self.seed, self.option, masks=self.masks, probabilities=self.probabilities
+                )
+            return ClassicalLabeller(models.folders[0], masks=self.masks, probabilities=self.probabilities)
         from workflows.atlas_labelling import AtlasChoices, AtlasLabeller
 
         choices = AtlasChoices(**{name: getattr(self, name) for name in ATLAS_OPTIONS})
         return AtlasLabeller(models.folders[0], self.out, choices, probabilities=self.probabilities)
 
-    def _one(
-        self, labeller: NetworkLabeller | AtlasLabeller, name: str, files: tuple[Path, ...], title: str
-    ) -> None:
+    def _one(self, labeller: Labeller, name: str, files: tuple[Path, ...], title: str) -> None:
         from pipeline.volume import write_label_map, write_probabilities
 
         target = self.out / f"{name}.nii.gz"
@@ -203,12 +225,13 @@ class Models:
     """What the paths of a command line are.
 
     Args:
-        kind: ``network`` runs, an ``atlas`` run, or a ``dataset``: a folder of labelled scans.
-        folders: of the models; one, unless they are networks.
+        kind: ``network`` runs, an ``atlas`` or ``classical`` run, a ``dataset`` (a folder of labelled scans), or
+            ``seeds`` without any model.
+        folders: of the models; one, unless they are networks; none with seeds.
         rest: paths of the scans.
     """
 
-    kind: Literal["network", "atlas", "dataset"]
+    kind: Literal["network", "atlas", "classical", "dataset", "seeds"]
     folders: tuple[Path, ...]
     rest: tuple[Path, ...]
 
@@ -220,21 +243,28 @@ def find_models(paths: tuple[Path, ...]) -> Models:
         OptionError: there is no model among the paths, or several that do not go together.
     """
     from atlases.multi_atlas_bundle import is_atlas_bundle
+    from pipeline.classical.bundle import is_classical_bundle
     from pipeline.errors import OptionError
     from workflows.atlas_labelling import is_dataset
 
     networks = tuple(path for path in paths if (path / "configs" / "plan.yaml").is_file())
     atlases = tuple(path for path in paths if is_atlas_bundle(path))
+    classical = tuple(path for path in paths if is_classical_bundle(path))
     if networks and atlases:
         raise OptionError(
             f"{networks[0]} is a network and {atlases[0]} holds atlases: they cannot be joined, name one of them"
         )
     if len(atlases) > 1:
         raise OptionError(f"{atlases[0]} and {atlases[1]} both hold atlases: name one of them")
-    folders = networks or atlases
+    others = (*networks, *atlases, *classical[1:])
+    if classical and others:
+        raise OptionError(
+            f"{classical[0]} holds a classical method, which is not joined with {others[0]}: name one"
+        )
+    folders = networks or atlases or classical
     if folders:
         rest = tuple(path for path in paths if path not in folders)
-        return Models("network" if networks else "atlas", folders, rest)
+        return Models("network" if networks else "atlas" if atlases else "classical", folders, rest)
     if paths and is_dataset(paths[0]):
         return Models("dataset", paths[:1], paths[1:])
     raise OptionError(

@@ -4,32 +4,35 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 if TYPE_CHECKING:
     from pipeline.case import Case, Dataset
-    from workflows.methods import Method
 
 __all__ = ["Train"]
 
 #: Options that mean something to one kind of method only.
-NETWORK_OPTIONS = ("epochs", "minutes", "plan", "override", "depth", "memory", "device", "tracking")
-ATLAS_OPTIONS = ("transform", "engine", "keep")
+OPTIONS_OF = {
+    "network": ("epochs", "minutes", "plan", "override", "depth", "memory", "device", "tracking"),
+    "atlas": ("transform", "engine", "keep"),
+    "classical": ("option",),
+}
 
 
 @dataclass(frozen=True)
 class Train:
-    """Train a network on the labelled cases of a data set, or put them together as atlases.
+    """Train a network on the labelled cases of a data set, put them together as atlases, or teach a classical method.
 
     OUT becomes a MONAI bundle. For a network, OUT/configs/train.yaml trains and OUT/configs/inference.yaml labels
     scans by `python -m monai.bundle run` too. For an atlas method nothing is trained: the cases are checked and
-    copied into OUT, which can then be carried elsewhere. The same command after an interruption goes on where it
-    stopped.
+    copied into OUT, which can then be carried elsewhere. A classical method learns in seconds to minutes what
+    structures look like and where they lie. The same command after an interruption goes on where it stopped.
     """
 
     positional: ClassVar[tuple[str, ...]] = ("dataset",)
+    repeated: ClassVar[tuple[str, ...]] = ("option",)
 
     dataset: Path
     """Folder of the data set: Medical Segmentation Decathlon, nnU-Net raw, or images/ and labels/."""
@@ -37,11 +40,12 @@ class Train:
     """Folder of the run; made if it is not there."""
     method: str | None = None
     """Network: unet (the default), attention-unet, fcn, dynunet or segresnet (not with --plan). Atlases:
-    joint-fusion (the best), majority, global-weighted, local-weighted, staple or generative."""
+    joint-fusion (the best), majority, global-weighted, local-weighted, staple or generative. Classical:
+    region-growing, watershed, split-merge, region-graph, kmeans, knn, gmm, mrf or markov-chain."""
     fold: int = 0
     """Which fold is kept for validation, from 0."""
     folds: int = 5
-    """Number of folds that the labelled cases are dealt into; 1, with an atlas method: all cases are atlases."""
+    """Number of folds that the labelled cases are dealt into; 1, without a network: none is kept for validation."""
     split_seed: int = 0
     """Seed of the dealing; the same for all folds of an ensemble."""
     epochs: int | None = None
@@ -59,7 +63,7 @@ class Train:
     device: str = "auto"
     """Networks: auto (a GPU where there is one), cpu or cuda."""
     seed: int | None = None
-    """Of everything random in training or registration; by default 0, or what --plan says."""
+    """Of everything random in training, learning or registration; by default 0, or what --plan says."""
     tracking: Literal["mlflow", "none"] = "mlflow"
     """Networks: experiment tracking; mlflow writes a local sqlite file into OUT/mlflow, nothing leaves the machine."""
     transform: str | None = None
@@ -68,6 +72,8 @@ class Train:
     """Atlases: elastix, ants, simpleitk or greedy; by default the one that suits the transform."""
     keep: int | None = None
     """Atlases: how many to register in full to each scan, the most similar to it; by default all."""
+    option: tuple[str, ...] = ()
+    """Classical: an option of the method, such as --option classes=4; may be repeated (docs/classical.md)."""
 
     def run(self) -> int:
         """Train, or go on; returns 0.
@@ -76,16 +82,20 @@ class Train:
             OptionError: OUT holds a run of another command, or options exclude each other.
             DatasetError: the data set has errors that `atlaseg check` lists.
         """
-        from workflows.methods import DEFAULT_METHOD, find_method
+        from workflows.methods import DEFAULT_METHOD, find_method, refuse_options_of_others
 
         method = find_method(self.method or DEFAULT_METHOD)
-        self._refuse_options_of_others(method)
+        refuse_options_of_others(self, OPTIONS_OF, method.kind, f"method {method.name}")
         request = self._request()
         begun = self._begun(request)
         if method.kind == "atlas":
             from workflows.atlas_training import train_atlases
 
             train_atlases(self, method, request)
+        elif method.kind == "classical":
+            from workflows.classical_training import train_classical
+
+            train_classical(self, method, request)
         else:
             self._train_network(request, begun=begun)
         return 0
@@ -102,23 +112,13 @@ class Train:
         run_training(self.out, self.tracking, self.device)
         self._say_result()
 
-    def _refuse_options_of_others(self, method: Method) -> None:
-        from pipeline.errors import OptionError
-
-        defaults = {field.name: field.default for field in fields(self)}
-        others = NETWORK_OPTIONS if method.kind == "atlas" else ATLAS_OPTIONS
-        if said := [f"--{name}" for name in others if getattr(self, name) != defaults[name]]:
-            what = "networks" if method.kind == "atlas" else "atlases"
-            raise OptionError(
-                f"{', '.join(said)}: for {what} only, and method {method.name} is none; leave it out"
-            )
-
     def _request(self) -> dict[str, Any]:
         """What was asked for, as far as it changes the result."""
         request = {k: v for k, v in asdict(self).items() if k not in ("out", "tracking", "device")}
         request["dataset"] = str(self.dataset.resolve())
         request["plan"] = None if self.plan is None else _text(self.plan)
         request["override"] = list(self.override)
+        request["option"] = list(self.option) or None
         return request
 
     def _begun(self, request: dict[str, Any]) -> bool:
@@ -172,13 +172,13 @@ class Train:
 
         if not 0 <= self.fold < self.folds:
             raise OptionError(f"fold {self.fold}: with --folds {self.folds} choose 0 to {self.folds - 1}")
-        atlases = find_method(self.method or DEFAULT_METHOD).kind == "atlas"
-        if self.folds == 1 and atlases:
+        kind = find_method(self.method or DEFAULT_METHOD).kind
+        if self.folds == 1 and kind != "network":
             return list(dataset.labelled), []
-        if atlases and self.folds > len(dataset.labelled):
+        if kind != "network" and self.folds > len(dataset.labelled):
+            aim = "make atlases of all" if kind == "atlas" else "learn from all"
             raise OptionError(
-                f"--folds {self.folds}: only {len(dataset.labelled)} labelled case(s); use fewer, or --folds 1 to make "
-                "atlases of all"
+                f"--folds {self.folds}: only {len(dataset.labelled)} labelled case(s); use fewer, or --folds 1 to {aim}"
             )
         cases = {case.name: case for case in dataset.labelled}
         training, validation = split_folds(list(cases), self.folds, self.split_seed)[self.fold]

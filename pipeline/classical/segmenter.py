@@ -141,6 +141,11 @@ class ClassicalSegmenter:
         """Name of each channel; errors as :attr:`labels`."""
         return self._fitted()[0].channels
 
+    @property
+    def needs_masks(self) -> bool:
+        """Whether a scan must come with its mask, as the training scans did; errors as :attr:`labels`."""
+        return self._fitted()[0].masked
+
     def _fitted(self) -> tuple[ClassicalSettings, Learnt]:
         if self._settings is None or self._learnt is None:
             raise NotFittedError("this segmenter knows no structures yet: call fit(dataset) or load(folder)")

@@ -8,17 +8,19 @@ import sys
 import pytest
 
 from atlases.fusion.table import FUSION_RULES
+from pipeline.classical.table import CLASSICAL_METHODS
 from pipeline.errors import OptionError
 from pipeline.networks.table import NETWORKS
 from workflows.methods import DEFAULT_METHOD, FUSION_METHODS, find_method, methods
 
 
-def test_every_network_and_every_fusion_rule_is_a_method() -> None:
+def test_everything_that_labels_is_a_method() -> None:
     known = methods()
     assert [m.name for m in known.values() if m.kind == "network"] == list(NETWORKS)
     assert {m.fusion for m in known.values() if m.kind == "atlas"} == set(FUSION_RULES)
     assert set(FUSION_METHODS) == set(FUSION_RULES)
-    assert all((m.fusion is None) == (m.kind == "network") for m in known.values())
+    assert all((m.fusion is None) == (m.kind != "atlas") for m in known.values())
+    assert [m.name for m in known.values() if m.kind == "classical"] == list(CLASSICAL_METHODS)
 
 
 def test_each_is_explained_in_one_line() -> None:

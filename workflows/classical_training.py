@@ -1,0 +1,91 @@
+"""The part of ``atlaseg train`` for classical methods: learns from the labelled cases what the method needs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from workflows.methods import Method
+    from workflows.train import Train
+
+__all__ = ["train_classical"]
+
+
+def train_classical(job: Train, method: Method, request: dict[str, Any]) -> None:
+    """Make OUT a bundle folder of a classical method, or find that it is one already.
+
+    Masks in ``masks/`` of the data set are used: the method then looks inside masks only.
+
+    Args:
+        job: what was asked for.
+        method: of kind ``classical``.
+        request: what the run's ``request.json`` says or shall say.
+
+    Raises:
+        OptionError: an option is not possible.
+        AtlasegError: a file of the data set is not as it must be; nothing has been written then.
+    """
+    from pipeline.classical.bundle import is_classical_bundle, read_bundle
+
+    if is_classical_bundle(job.out):
+        read_bundle(job.out)  # says in one line where somebody has spoilt it
+        print(f"{job.out}: already finished; nothing to do", file=sys.stderr)
+    else:
+        _learn(job, method, request)
+    print(f"Label scans with: atlaseg segment {job.out} SCANS --out LABELS")
+
+
+def _learn(job: Train, method: Method, request: dict[str, Any]) -> None:
+    import time
+
+    from pipeline.bundle import cases_text
+    from pipeline.classical.segmenter import ClassicalSegmenter
+    from pipeline.classical.table import read_options
+    from pipeline.datasets import read_dataset
+    from pipeline.files import write_text
+    from workflows.train import refuse_problems
+
+    options = read_options(method.name, job.option)
+    segmenter = ClassicalSegmenter(method=method.name, options=options, seed=job.seed or 0)
+    dataset = read_dataset(job.dataset)
+    refuse_problems(job.dataset)
+    training, validation = job.split(dataset)
+    names = [case.name for case in training]
+    masks = _masks(job.dataset, names)
+    inside = " inside their masks" if masks else ""
+    print(f"Learning {method.name} from {len(names)} labelled cases{inside}", file=sys.stderr)
+    begun = time.monotonic()
+    segmenter.fit(dataset.subset(names), masks)
+    configs = job.out / "configs"
+    write_text(configs / "cases.json", cases_text(training, validation, job.dataset))
+    write_text(configs / "request.json", json.dumps(request, indent=1) + "\n")
+    segmenter.save(job.out)
+    structures = len(dataset.labels) - 1
+    print(
+        f"{method.name} knows {structures} structures from {len(names)} cases, in {job.out} "
+        f"({time.monotonic() - begun:.0f} s)"
+    )
+    if validation:
+        print(
+            f"{len(validation)} labelled case(s) kept for: atlaseg segment {job.out} --validation --out LABELS"
+        )
+
+
+def _masks(folder: Path, names: list[str]) -> dict[str, Path] | None:
+    """Mask files of the named cases, where the data set has a folder of them.
+
+    Raises:
+        MissingFileError: a mask belongs to no case.
+        GeometryError, LabelError: a mask is not on its scan's grid, or empty.
+    """
+    if not (folder / "masks").is_dir():
+        return None
+    from atlases.atlas import AtlasSet
+
+    atlases = AtlasSet.read(folder).subset(names)
+    atlases.check()
+    return {atlas.name: atlas.mask for atlas in atlases.atlases if atlas.mask is not None} or None

@@ -96,8 +96,14 @@ def _device(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError as error:
         raise OptionError(f"no device {name!r}; choose auto, cpu or cuda") from error
+    if device.type not in {"cpu", "cuda"}:
+        raise OptionError(f"no device {name!r}; choose auto, cpu or cuda")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise OptionError(f"the device {name!r} was asked for, and torch sees no GPU; choose auto or cpu")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise OptionError(
+            f"the device {name!r} was asked for, and torch sees {torch.cuda.device_count()}, counted from 0"
+        )
     return device
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from atlases.registration.torch_lattice import derivative, sample
 from atlases.registration.torch_metrics import likeness
 from atlases.registration.torch_pyramid import Level, mapped
 
@@ -95,25 +94,37 @@ def _objective(
     metric: str,
     radius: int | None,
 ) -> Callable[[npt.NDArray[np.float64]], tuple[float, npt.NDArray[np.float64]]]:
-    """What L-BFGS makes small, with its gradient."""
+    """What L-BFGS makes small, with its gradient.
+
+    Places beyond the moving image do not count: what goes on there is its edge, drawn out, which would be likest to
+    a mapping that is off. The gradient is that of the linear interpolation itself, since line searches of L-BFGS give
+    up where value and gradient do not agree; only that weights change with the mapping is left out of it.
+    """
     alike = likeness(metric, level.fixed, radius)
     device = level.fixed.device
     points = mapped(fixed_affine, level.lattice.points(device))
     ones = torch.ones(1, points[0].numel(), dtype=points.dtype, device=device)
     flat = torch.cat([points.reshape(3, -1), ones])
-    slopes = derivative(level.moving)
 
     def objective(numbers: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
         with torch.enable_grad():
             free = torch.from_numpy(numbers.copy()).requires_grad_(True)
             matrix = torch.from_numpy(into_moving) @ parametrised(free)
-        places = mapped(matrix.detach(), points)
-        moved, weight = level.moved(places)
-        value, pull = alike(moved, weight)
-        force = (pull * sample(slopes, places)).reshape(3, -1)
+            places = mapped(matrix.detach(), points).requires_grad_(True)
+            moved, weight = level.moved(places)
+        inside = _inside(places.detach(), level.moving.shape)
+        value, pull = alike(moved.detach(), inside if weight is None else inside * weight.detach())
+        (force,) = torch.autograd.grad(moved, places, pull)
         # the derivative by the matrix' entries, from which torch goes on to the parameters
-        by_matrix = (force @ flat.T / pull.numel()).double().cpu()
+        by_matrix = (force.reshape(3, -1) @ flat.T / pull.numel()).double().cpu()
         (gradient,) = torch.autograd.grad(matrix[:3], free, by_matrix)
         return -float(value), -gradient.numpy()
 
     return objective
+
+
+def _inside(places: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
+    """1 at places among the voxels of an image, down to 0 one voxel beyond the outermost."""
+    last = torch.tensor([n - 1 for n in shape], dtype=places.dtype, device=places.device)[:, None, None, None]
+    beyond = torch.maximum(-places, places - last).clamp_min(0)
+    return (1 - beyond).clamp_min(0).prod(dim=0)

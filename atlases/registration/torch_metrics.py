@@ -27,7 +27,7 @@ class Likeness(Protocol):
 
         Returns:
             The likeness, a scalar, and its derivative by each voxel of ``moved``, ``(x, y, z)``, times the
-            number of voxels that count.
+            number of voxels (all of them, whatever their weight).
         """
         ...
 

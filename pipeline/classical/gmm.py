@@ -218,7 +218,8 @@ class GmmOptions:
     """Gaussian mixture of the intensities (:func:`gaussian_mixture`).
 
     Args:
-        components: number of classes; where a scan comes with a prior, its labels are the classes.
+        components: number of classes; with ``use_prior`` the prior's labels are the classes instead.
+        use_prior: let a scan's prior take the place of the classes' shares of the volume.
         bias_order: highest degree of the polynomials of a bias field; 0 is none.
         max_samples: voxels that the mixture is fitted to, at most.
         max_iterations: of expectation maximisation.
@@ -228,6 +229,7 @@ class GmmOptions:
     name: ClassVar[str] = "gmm"
 
     components: int = 4
+    use_prior: bool = False
     bias_order: int = 0
     max_samples: int = 500_000
     max_iterations: int = 200
@@ -235,11 +237,12 @@ class GmmOptions:
 
     def classes(self, scan: Scan) -> Classes:
         """Probability of each class at each voxel of a scan."""
+        prior = scan.prior if self.use_prior else None
         posteriors, _ = gaussian_mixture(
             scan.voxels,
-            self.components if scan.prior is None else len(scan.prior),
+            self.components if prior is None else len(prior),
             mask=scan.mask,
-            prior=scan.prior,
+            prior=prior,
             bias_order=self.bias_order,
             max_samples=self.max_samples,
             max_iterations=self.max_iterations,

@@ -108,7 +108,8 @@ def test_options_run_on_a_scan_inside_its_mask():
     assert not posteriors[:, ~mask].any()
     np.testing.assert_allclose(posteriors[:, mask].sum(axis=0), 1, atol=1e-5)
     with_prior = Scan.of(scan.voxels, mask=mask, prior=np.full((2, 8, 9, 10), 0.5))
-    assert len(GmmOptions(components=3).classes(with_prior).posteriors) == 2
+    assert len(GmmOptions(components=3).classes(with_prior).posteriors) == 3
+    assert len(GmmOptions(components=3, use_prior=True).classes(with_prior).posteriors) == 2
 
 
 def test_bad_input():

@@ -166,7 +166,7 @@ def test_a_prior_joins_the_likelihoods():
 
 @pytest.mark.slow
 def test_agrees_with_atropos_on_a_slab_of_the_phantom():
-    """Prior, mixture and smoothing beside ANTs' Atropos: the same model, but Atropos solves by ICM and weighs a prior."""
+    """The same model but for details: Atropos smooths by ICM and raises a prior to a power."""
     import ants
     from scipy.ndimage import gaussian_filter
 
@@ -199,7 +199,8 @@ def test_agrees_with_atropos_on_a_slab_of_the_phantom():
     print(
         f"with Atropos: {np.round(agreement, 3)}; ours {np.round(right, 3)}, Atropos {np.round(theirs_right, 3)}"
     )
-    assert min(agreement) > 0.9
+    assert min(agreement) > 0.85
+    assert np.mean(agreement) > 0.93
     assert min(np.subtract(right, theirs_right)) > -0.02
 
 

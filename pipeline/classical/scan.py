@@ -99,8 +99,13 @@ class Classes:
     posteriors: npt.NDArray[np.float32] | None = None
 
 
+def _as_array(values: Any) -> npt.NDArray[Any]:
+    """Array of an array or a tensor (a ``MetaTensor`` gives its numbers by ``numpy()`` only without warning)."""
+    return np.asarray(values.detach().cpu().numpy() if hasattr(values, "detach") else values)
+
+
 def _channels(image: Any) -> npt.NDArray[Any]:
-    voxels = np.asarray(image.detach().cpu() if hasattr(image, "detach") else image)
+    voxels = _as_array(image)
     if voxels.ndim == 3:
         voxels = voxels[None]
     if voxels.ndim != 4 or 0 in voxels.shape:
@@ -129,7 +134,7 @@ def _mask(mask: Any, shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
 
 
 def _affine(affine: Any) -> npt.NDArray[np.float64]:
-    matrix = np.eye(4) if affine is None else np.array(affine, dtype=np.float64)
+    matrix = np.eye(4) if affine is None else np.array(_as_array(affine), dtype=np.float64)
     if matrix.shape != (4, 4) or not np.isfinite(matrix).all() or not abs(np.linalg.det(matrix[:3, :3])) > 0:
         raise GeometryError("the scan's affine is not an invertible (4, 4) matrix, so voxels have no place")
     return matrix

@@ -121,7 +121,7 @@ def scan_with_prior(
     scan = Scan.of(image, mask=mask)
     if prior is None:
         return scan if location is None else replace(scan, prior=location.on(scan))
-    chances = np.asarray(prior.probabilities(image), dtype=np.float32)
+    chances = np.asarray(prior.probabilities(image).numpy(), dtype=np.float32)
     if chances.shape != (classes, *scan.shape):
         raise GeometryError(f"the prior has shape {chances.shape}, expected {(classes, *scan.shape)}")
     return replace(scan, prior=chances)

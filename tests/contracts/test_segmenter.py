@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from atlases.multi_atlas_segmenter import MultiAtlasSegmenter
 from atlases.propagation import PropagationOptions
 from atlases.registration.stage import Stage
 from pipeline.case import Case, Dataset, LabelTable
+from pipeline.classical.segmenter import ClassicalSegmenter
+from pipeline.classical.table import CLASSICAL_METHODS
 from pipeline.errors import NotFittedError
 from pipeline.network_segmenter import NetworkSegmenter
 from pipeline.plan_file import override_plan
@@ -46,10 +49,15 @@ def multi_atlas(folder: Path, dataset: Dataset) -> Segmenter:
     return MultiAtlasSegmenter(fusion="joint", options=PropagationOptions(transform=(quick,)))
 
 
+def classical(method: str, folder: Path, dataset: Dataset) -> Segmenter:
+    return ClassicalSegmenter(folder, method=method)
+
+
 #: Makes an unfitted segmenter that may keep its files in a folder, for a data set to come.
 FACTORIES: dict[str, Callable[[Path, Dataset], Segmenter]] = {
     "network": network,
     "multi-atlas": multi_atlas,
+    **{method: partial(classical, method) for method in CLASSICAL_METHODS},
 }
 
 

@@ -13,7 +13,15 @@ from pipeline.classical.samples import blocks, check_classes, chosen_voxels, row
 from pipeline.classical.scan import Classes, Scan
 from pipeline.errors import GeometryError, OptionError
 
-__all__ = ["GmmOptions", "Mixture", "fit_mixture", "gaussian_mixture"]
+__all__ = [
+    "GmmOptions",
+    "Mixture",
+    "fit_mixture",
+    "gaussian_mixture",
+    "maximise",
+    "prior_rows",
+    "variance_floor",
+]
 
 Floats = npt.NDArray[np.float64]
 
@@ -131,8 +139,8 @@ def fit_mixture(
             "gmm: tolerance must not be negative and max_iterations be at least 1, found "
             f"{tolerance:g} and {max_iterations}"
         )
-    chances = None if prior is None else _checked_prior(prior, (len(table), components))
-    floor = SMALLEST_VARIANCE * max(float(table.var(axis=0).mean()), float(np.finfo(float).tiny))
+    chances = None if prior is None else prior_rows(prior, (len(table), components))
+    floor = variance_floor(table)
     mixture = _beginning(table, components, chances, basis, floor, seed)
     history: list[float] = []
     converged = False
@@ -142,7 +150,7 @@ def fit_mixture(
         history.append(float(evidence.mean()))
         converged = len(history) > 1 and history[-1] - history[-2] <= tolerance
         if not converged and len(history) < max_iterations:
-            mixture = _m_step(table, posterior, mixture, floor, gain)
+            mixture = maximise(table, posterior, mixture, floor, gain)
             if basis is not None:
                 mixture = _bias_step(table, posterior, mixture, basis)
     mixture = replace(mixture, log_likelihood=tuple(history), converged=converged)
@@ -205,7 +213,7 @@ def gaussian_mixture(
     )
     found = np.zeros((components, voxels[0].size), dtype=np.float32)
     for block in blocks(inside):
-        chances = None if prior is None else _checked_prior(rows(prior, block), (len(block), components))
+        chances = None if prior is None else prior_rows(rows(prior, block), (len(block), components))
         gain = None
         if mixture.bias is not None:
             gain = field_at(polynomial_basis(block, voxels.shape[1:], bias_order), mixture.bias)
@@ -251,8 +259,12 @@ class GmmOptions:
         return Classes(posteriors=posteriors)
 
 
-def _checked_prior(prior: npt.NDArray[np.floating], shape: tuple[int, int]) -> Floats:
-    """With a floor, and rows that sum to one."""
+def prior_rows(prior: npt.NDArray[np.floating], shape: tuple[int, int]) -> Floats:
+    """A prior ``(N, K)`` with a floor, and rows that sum to one.
+
+    Raises:
+        GeometryError: its shape is not ``shape``.
+    """
     if prior.shape != shape:
         raise GeometryError(f"the prior has shape {prior.shape}, expected {shape}: samples by classes")
     chances: Floats = np.maximum(np.asarray(prior, dtype=np.float64), SMALLEST_PRIOR)
@@ -279,17 +291,30 @@ def _beginning(
         np.tile(samples.mean(axis=0), (components, 1)),
         np.tile(np.eye(channels) * max(float(samples.var()), floor), (components, 1, 1)),
     )
-    mixture = _m_step(samples, share, empty, floor, None)
+    mixture = maximise(samples, share, empty, floor)
     if basis is None:
         return mixture
     diagonal = mixture.covariances * np.eye(channels)
     return replace(mixture, covariances=diagonal, bias=np.zeros((channels, basis.shape[1])))
 
 
-def _m_step(
-    samples: Floats, posterior: Floats, before: Mixture, floor: float, gain: Floats | None
+def variance_floor(samples: Floats) -> float:
+    """Smallest variance that a class of samples ``(N, C)`` may have."""
+    return SMALLEST_VARIANCE * max(float(samples.var(axis=0).mean()), float(np.finfo(float).tiny))
+
+
+def maximise(
+    samples: Floats, posterior: Floats, before: Mixture, floor: float, gain: Floats | None = None
 ) -> Mixture:
-    """The likeliest weights, means and covariances given the posterior ``(N, K)``."""
+    """The likeliest weights, means and covariances given the posterior.
+
+    Args:
+        samples: ``(N, C)``.
+        posterior: ``(N, K)``.
+        before: classes without any sample stay as they are in it.
+        floor: smallest variance of a class (:func:`variance_floor`).
+        gain: ``(N, C)``, the bias field at the samples; covariances are diagonal then.
+    """
     counts = posterior.sum(axis=0)
     means, covariances = before.means.copy(), before.covariances.copy()
     for k in np.flatnonzero(counts > 0):

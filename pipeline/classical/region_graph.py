@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.classical.region_adjacency import Criterion, RegionAdjacency
-from pipeline.classical.region_merging import merge
+from pipeline.classical.region_merging import merge, number_of_regions
 from pipeline.classical.scan import Classes, Scan
 from pipeline.errors import GeometryError, OptionError
 
@@ -141,7 +141,8 @@ class RegionGraphOptions:
     """Options of :func:`region_graph`.
 
     Args:
-        regions: how many to end with.
+        region_size: mean size in voxels of the regions to end with.
+        regions: how many to end with, whatever their size.
         criterion: which neighbours are alike.
         size: edge of a supervoxel, in multiples of the mean voxel size.
         compactness: intensity difference (1st to 99th percentile are 0 to 1) that counts as much as one edge.
@@ -149,7 +150,8 @@ class RegionGraphOptions:
 
     name: ClassVar[str] = "region-graph"
 
-    regions: int = 500
+    region_size: float = 50.0
+    regions: int | None = None
     criterion: Criterion = "ward"
     size: float = 4.0
     compactness: float = 0.2
@@ -164,7 +166,7 @@ class RegionGraphOptions:
             scan.voxels,
             scan.spacing,
             mask=scan.mask,
-            regions=self.regions,
+            regions=number_of_regions(scan.mask, self.region_size) if self.regions is None else self.regions,
             criterion=self.criterion,
             size=self.size,
             compactness=self.compactness,

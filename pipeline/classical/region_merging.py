@@ -11,7 +11,7 @@ import numpy.typing as npt
 from pipeline.classical.region_adjacency import Criterion, RegionAdjacency, merging_costs, pair_costs
 from pipeline.errors import OptionError
 
-__all__ = ["Hierarchy", "merge", "merge_greedily", "merge_in_rounds"]
+__all__ = ["Hierarchy", "merge", "merge_greedily", "merge_in_rounds", "number_of_regions"]
 
 #: Rounds look at no more than this share of regions, those with the cheapest best neighbour.
 ROUND_SHARE = 0.5
@@ -53,6 +53,20 @@ class Hierarchy:
         root = np.arange(self.leaves + steps)
         root[self.pairs[:steps].ravel()] = np.repeat(np.arange(self.leaves, self.leaves + steps), 2)
         return _numbered(_roots(root, np.arange(self.leaves)))
+
+
+def number_of_regions(mask: npt.NDArray[np.bool_], region_size: float) -> int:
+    """How many regions of a mean size in voxels fill a mask; one at least.
+
+    Raises:
+        OptionError: the size is below 1.
+
+    >>> number_of_regions(np.ones((4, 5, 5), bool), 30)
+    3
+    """
+    if not region_size >= 1:
+        raise OptionError(f"regions of {region_size} voxels are not possible: ask for 1 or more")
+    return max(1, round(int(mask.sum()) / region_size))
 
 
 def merge(

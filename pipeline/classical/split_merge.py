@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.classical.region_adjacency import Criterion, RegionAdjacency
-from pipeline.classical.region_merging import merge
+from pipeline.classical.region_merging import merge, number_of_regions
 from pipeline.classical.scan import Classes, Scan
 from pipeline.errors import GeometryError, OptionError
 
@@ -156,7 +156,8 @@ class SplitMergeOptions:
     """Options of :func:`split_merge`.
 
     Args:
-        regions: how many to end with.
+        region_size: mean size in voxels of the regions to end with.
+        regions: how many to end with, whatever their size.
         criterion: which neighbours are alike.
         noise: its standard deviation (the 1st to 99th percentile of intensities are 0 to 1); ``None`` estimates it.
         chance: of splitting a block that is noise only.
@@ -164,18 +165,23 @@ class SplitMergeOptions:
 
     name: ClassVar[str] = "split-merge"
 
-    regions: int = 500
+    region_size: float = 50.0
+    regions: int | None = None
     criterion: Criterion = "ward"
     noise: float | None = None
     chance: float = 1e-4
 
     def classes(self, scan: Scan) -> Classes:
-        """Regions of a scan."""
+        """Regions of a scan.
+
+        Raises:
+            OptionError: an option has an impossible value.
+        """
         regions = split_merge(
             scan.voxels,
             scan.spacing,
             mask=scan.mask,
-            regions=self.regions,
+            regions=number_of_regions(scan.mask, self.region_size) if self.regions is None else self.regions,
             criterion=self.criterion,
             noise=self.noise,
             chance=self.chance,

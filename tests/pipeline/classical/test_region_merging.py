@@ -8,7 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.classical.region_adjacency import Criterion, RegionAdjacency, pair_costs
-from pipeline.classical.region_merging import Hierarchy, merge, merge_greedily, merge_in_rounds
+from pipeline.classical.region_merging import (
+    Hierarchy,
+    merge,
+    merge_greedily,
+    merge_in_rounds,
+    number_of_regions,
+)
 from pipeline.errors import OptionError
 
 
@@ -146,3 +152,5 @@ def test_a_ramp_whose_steps_rise_takes_few_rounds(monkeypatch: pytest.MonkeyPatc
 def test_fewer_than_one_region_is_refused() -> None:
     with pytest.raises(OptionError, match="ask for 1 or more"):
         merge(graph_of((2, 2, 2), 0), regions=0)
+    with pytest.raises(OptionError, match=r"regions of 0.5 voxels"):
+        number_of_regions(np.ones((2, 2, 2), bool), 0.5)

@@ -129,6 +129,17 @@ def test_regions_are_connected_and_stay_in_the_mask() -> None:
     assert all(label(regions == n)[1] == 1 for n in range(1, 31))
 
 
+def test_the_number_of_regions_follows_the_mask_unless_it_is_given() -> None:
+    scan = Scan.of(np.random.default_rng(0).normal(size=(10, 10, 10)))
+    for options, number in (
+        (SplitMergeOptions(region_size=25, noise=0), 40),
+        (SplitMergeOptions(regions=7, noise=0), 7),
+    ):
+        regions = options.classes(scan).regions
+        assert regions is not None
+        assert regions.max() == number
+
+
 def test_bad_input_is_refused_in_one_line() -> None:
     voxels = np.zeros((4, 4, 4))
     with pytest.raises(GeometryError, match="one 3-D grid"):

@@ -38,7 +38,7 @@ class BuildAtlas:
     transform: Literal["rigid", "affine", "bspline", "syn", "deformable"] = "deformable"
     """Kind of transform; bending ones begin at rigid or affine, whichever is to be believed for a scan."""
     engine: Literal["auto", "elastix", "ants", "simpleitk", "torch", "greedy"] = "auto"
-    """Library; auto: ANTs for syn, SimpleITK for deformable, elastix for all else."""
+    """Library; auto: ANTs for syn, torch for deformable, elastix for all else."""
     sharpening: float = 0.0
     """Share, 0 to 1, of a sharpened image in the template; it also sharpens noise."""
     channel: int = 0

@@ -37,7 +37,7 @@ class Register:
     transform: Literal["rigid", "similarity", "affine", "bspline", "syn", "deformable", "tps"] = "deformable"
     """Kind of transform; those before it come along. tps goes through landmarks."""
     engine: Literal["auto", "elastix", "ants", "simpleitk", "torch", "greedy"] = "auto"
-    """Library; auto: ANTs for syn, SimpleITK for deformable, elastix for all else."""
+    """Library; auto: ANTs for syn, torch for deformable, elastix for all else."""
     initial: str = "auto"
     """Beginning: auto, identity, centres, centres-of-mass, moments, or a transform file."""
     metric: Literal["ssd", "mi", "ncc", "lncc"] | None = None

@@ -59,9 +59,9 @@ class Segment:
     fusion: str | None = None
     """Atlases: joint (the default), majority, global-weighted, local-weighted, staple or generative."""
     transform: str | None = None
-    """Atlases: rigid, similarity, affine, bspline (the default), syn or deformable."""
+    """Atlases: rigid, similarity, affine, bspline, syn or deformable (the default)."""
     engine: str | None = None
-    """Atlases: elastix, ants, simpleitk or greedy; by default the one that suits the transform."""
+    """Atlases: torch, elastix, ants, simpleitk or greedy; by default the one that suits the transform."""
     keep: int | None = None
     """Atlases: how many to register in full to each scan, the most similar to it; by default all."""
     masks: Path | None = None

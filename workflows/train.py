@@ -67,9 +67,9 @@ class Train:
     tracking: Literal["mlflow", "none"] = "mlflow"
     """Networks: experiment tracking; mlflow writes a local sqlite file into OUT/mlflow, nothing leaves the machine."""
     transform: str | None = None
-    """Atlases: rigid, similarity, affine, bspline (the default), syn or deformable."""
+    """Atlases: rigid, similarity, affine, bspline, syn or deformable (the default)."""
     engine: str | None = None
-    """Atlases: elastix, ants, simpleitk or greedy; by default the one that suits the transform."""
+    """Atlases: torch, elastix, ants, simpleitk or greedy; by default the one that suits the transform."""
     keep: int | None = None
     """Atlases: how many to register in full to each scan, the most similar to it; by default all."""
     option: tuple[str, ...] = ()

@@ -69,7 +69,7 @@ def test_a_known_warp_is_found(metric: str) -> None:
     inner = (slice(None), *[slice(4, -4)] * 3)
     before, after = (np.linalg.norm(w[inner], axis=0).mean() for w in (truth, found - truth))
     assert before > 1
-    assert after < 0.3
+    assert after < 0.5
     assert determinants(found).min() > 0
 
 

@@ -57,7 +57,7 @@ class AtlasBenchmark:
     """Folder of labelled cases."""
     out: Path
     """Folder for scores.csv and the registrations."""
-    registrations: tuple[str, ...] = ("elastix:bspline",)
+    registrations: tuple[str, ...] = ("torch:deformable",)
     """ENGINE:TRANSFORM, or ENGINE:TRANSFORM:START with the linear start auto, rigid or affine."""
     fusions: tuple[str, ...] = (
         "majority",

@@ -26,6 +26,8 @@ LINEAR: frozenset[str] = frozenset({"rigid", "similarity", "affine"})
 FEWEST_VOXELS = 12
 #: Images longer than this along an axis get a fourth level.
 LONG_AXIS = 200
+#: Images with an axis of fewer voxels than this are crops around an organ: fine structure, little surroundings.
+CROP_VOXELS = 64
 #: A dense field is not worked out on more voxels than this: the finest level is then a coarser one.
 DENSE_VOXELS = 16_000_000
 #: Control points of a B-spline: one for every 6 voxels along an axis, ...
@@ -49,6 +51,7 @@ class _Choice:
             with many), ...
         iterations_of_all: ... and then need this many iterations.
         radius: of the window of ``lncc``, voxels.
+        radius_in_crops: the same for images that are short along an axis; 0 where it does not matter.
         most_voxels: of the finest level; larger images are compared at half their resolution, or a quarter, ...; 0
             for no bound.
     """
@@ -60,6 +63,7 @@ class _Choice:
     all_up_to: int = 0
     iterations_of_all: tuple[int, ...] = ()
     radius: int = 2
+    radius_in_crops: int = 0
     most_voxels: int = 0
 
 
@@ -82,7 +86,9 @@ _CHOICES: dict[str, dict[str, _Choice]] = {
     },
     "torch": {
         "linear": _Choice("lncc", "lncc", (100, 100, 50), radius=4, most_voxels=1_000_000),
-        "deformable": _Choice("lncc", "lncc", (100, 100, 50), most_voxels=DENSE_VOXELS),
+        "deformable": _Choice(
+            "lncc", "lncc", (100, 100, 20), radius=5, radius_in_crops=2, most_voxels=DENSE_VOXELS
+        ),
     },
     "greedy": {
         "linear": _Choice("lncc", "mi", (100, 50, 10)),
@@ -237,7 +243,7 @@ def _fill(stage: Stage, grid: _Grid, engine: str, same_modality: bool) -> Stage:
     return replace(
         stage,
         metric=metric,
-        metric_radius=stage.metric_radius or (choice.radius if metric == "lncc" else None),
+        metric_radius=stage.metric_radius or (_radius(choice, grid) if metric == "lncc" else None),
         shrink=shrink,
         smoothing_mm=smoothing,
         iterations=stage.iterations or _levels(iterations, len(blur)),
@@ -245,6 +251,11 @@ def _fill(stage: Stage, grid: _Grid, engine: str, same_modality: bool) -> Stage:
         or (_control_spacing(grid) if stage.kind == "bspline" else None),
         samples=samples,
     )
+
+
+def _radius(choice: _Choice, grid: _Grid) -> int:
+    is_crop = min(grid.extent_mm) / grid.finest_mm < CROP_VOXELS
+    return choice.radius_in_crops if is_crop and choice.radius_in_crops else choice.radius
 
 
 def _samples(stage: Stage, choice: _Choice, metric: Metric, grid: _Grid) -> int:

@@ -16,7 +16,7 @@ __all__ = ["dense_warp"]
 
 #: Standard deviation of the Gaussian on each update and on the warp after it, voxels of the level, and the length
 #: of the longest vector of an update. With updates smoothed that much, a step of one voxel cannot fold.
-_UPDATE_SMOOTHING, _WARP_SMOOTHING, _STEP = 2.0, 0.7071, 1.0
+_UPDATE_SMOOTHING, _WARP_SMOOTHING, _STEP = 2.0, 1.0, 1.0
 #: A level ends when its likeness has grown by less than this share over that many iterations.
 _ENOUGH, _LOOK_BACK = 1e-3, 20
 

@@ -71,9 +71,10 @@ def split(
 ) -> Octree:
     """Split a volume into blocks until the intensities of each vary no more than noise does.
 
-    A block of ``N`` voxels is split if its variance is above what ``N`` draws of the noise exceed with probability
-    ``chance`` (a chi-squared test in each channel), or if the mask does not fill it. Blocks are as near to cubes in
-    mm as powers of two allow: with 1 x 1 x 4 mm the smallest blocks are first joined along x and y alone.
+    A block is split if the mask does not fill it, or if its voxels, or the means of its octants, differ more than
+    noise does with a probability of ``chance`` (two chi-squared tests in each channel; the second sees a faint edge
+    through a large block). Blocks are as near to cubes in mm as powers of two allow: with 1 x 1 x 4 mm the smallest
+    blocks are first joined along x and y alone.
 
     Horowitz and Pavlidis, "Picture segmentation by a tree traversal algorithm", Journal of the ACM 23(2):368-388
     (1976), doi:10.1145/321941.321956, with a test in place of a fixed tolerance, since a small block of pure noise
@@ -165,7 +166,7 @@ class SplitMergeOptions:
 
     name: ClassVar[str] = "split-merge"
 
-    region_size: float = 50.0
+    region_size: float = 20.0
     regions: int | None = None
     criterion: Criterion = "ward"
     noise: float | None = None
@@ -208,31 +209,44 @@ def _homogeneous(
     chance: float,
 ) -> list[npt.NDArray[np.bool_]]:
     """For each level but the first, whether a block is inside the mask and varies no more than noise does."""
-    from scipy.stats import chi2
-
     counts = inside.astype(np.int32)
     sums = [np.where(inside, channel, 0).astype(np.float64) for channel in channels]
     squares = [total**2 for total in sums]
+    volumes = np.ones(inside.shape, dtype=np.int64)
     levels = []
     for finer, coarser in pairwise(sides):
         doubled = coarser > finer
+        parts = [_paired(total**2 / volumes, doubled) for total in sums]
+        children = _paired(np.ones(volumes.shape, dtype=np.int32), doubled)
         counts = _paired(counts, doubled)
         sums = [_paired(total, doubled) for total in sums]
         squares = [_paired(total, doubled) for total in squares]
-        lengths = [_lengths(n, side) for n, side in zip(inside.shape, coarser, strict=True)]
-        volumes = lengths[0][:, None, None] * lengths[1][:, None] * lengths[2]
-        kinds, which = np.unique(volumes, return_inverse=True)
-        # chi2 has one degree of freedom less than there are voxels; a single voxel does not vary
-        bounds = np.where(kinds > 1, chi2.isf(chance, np.maximum(kinds - 1, 1)), 0)[
-            which.reshape(volumes.shape)
-        ]
+        volumes = _volumes(inside.shape, coarser)
+        bound, bound_between = _bounds(volumes, chance), _bounds(children, chance)
         homogeneous = counts == volumes
-        for total, square, deviation in zip(sums, squares, deviations, strict=True):
-            scatter = square - total**2 / volumes
-            # rounding of float64 sums must not split a constant block
-            homogeneous &= scatter <= bounds * deviation**2 + 1e-12 * square
+        for total, square, part, deviation in zip(sums, squares, parts, deviations, strict=True):
+            whole = total**2 / volumes
+            rounding = 1e-12 * square  # of float64 sums, which must not split a constant block
+            homogeneous &= square - whole <= bound * deviation**2 + rounding
+            homogeneous &= part - whole <= bound_between * deviation**2 + rounding
         levels.append(homogeneous)
     return levels
+
+
+def _volumes(shape: Sequence[int], side: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Voxels of each block; fewer at the volume's far faces."""
+    x, y, z = (np.minimum(a, n - np.arange(0, n, a)) for n, a in zip(shape, side.tolist(), strict=True))
+    return x[:, None, None] * y[:, None] * z
+
+
+def _bounds(numbers: npt.NDArray[np.integer], chance: float) -> npt.NDArray[np.float64]:
+    """What the squared deviations of some numbers of unit noise from their mean exceed with this chance, in sum."""
+    from scipy.stats import chi2
+
+    kinds, which = np.unique(numbers, return_inverse=True)
+    # one degree of freedom less than there are numbers; one number alone does not vary
+    bounds = np.where(kinds > 1, chi2.isf(chance, np.maximum(kinds - 1, 1)), 0)
+    return bounds[which.reshape(numbers.shape)]
 
 
 def _leaves(
@@ -266,8 +280,3 @@ def _paired(values: npt.NDArray[_Number], doubled: npt.NDArray[np.bool_]) -> npt
         np.add(joined[: len(along) // 2], along[1::2], out=joined[: len(along) // 2])
         values = np.moveaxis(joined, 0, axis)
     return values
-
-
-def _lengths(n: int, side: int) -> npt.NDArray[np.int64]:
-    """Voxels along one axis of the blocks that cover ``n`` voxels."""
-    return np.minimum(side, n - np.arange(0, n, side))

@@ -95,7 +95,8 @@ def fit_chain(
     noise; the one that is likeliest after a few iterations goes on. ``em`` is the algorithm of Baum and Welch (Baum et
     al., Annals of Mathematical Statistics 41(1):164-171 (1970), https://doi.org/10.1214/aoms/1177697196).
     ``stochastic-em`` draws the classes in each iteration and learns from the draw (Celeux and Diebolt, Computational
-    Statistics Quarterly 2:73-82 (1985)), which escapes poor maxima; all iterations are made, and the second half is averaged.
+    Statistics Quarterly 2:73-82 (1985)), which escapes poor maxima; all iterations are made, and the second half is
+    averaged.
 
     Args:
         samples: ``(N, C)`` in order.

@@ -182,8 +182,10 @@ def named_probabilities(
 ) -> npt.NDArray[np.float32]:
     """Label probabilities of every voxel, from what its class looks like and where it lies.
 
-    Soft classes: ``P(l|x) ~ prior(x, l) * sum_c posterior(c|x) P(l|c) / P(l)``, voxel by voxel. Regions: the same with
-    the mean of the prior over the region, so that a region is one structure throughout.
+    ``P(l|x) ~ prior(x, l) * sum_c P(c|x) P(l|c) / P(l)``, where ``P(c|x)`` is 1 for the region of the voxel and 0 for
+    others, or the posterior of a soft class. The prior is taken at the voxel for regions too: its mean over the region
+    lets large regions swallow small structures (on hippocampi it takes 0.03 to 0.24 of Dice away), and then methods
+    would differ by what they are told about places.
 
     Args:
         scan: the scan.
@@ -194,18 +196,15 @@ def named_probabilities(
     Returns:
         ``(K, x, y, z)`` float32, summing to one; the background outside the mask.
     """
-    features, sizes = class_features(scan, classes)
-    ratio = naming.chances(features) / naming.frequencies
+    features, _ = class_features(scan, classes)
+    ratio = (naming.chances(features) / naming.frequencies).T.astype(np.float32)
     inside = scan.mask
-    where = prior[:, inside]
     if classes.posteriors is not None:
-        joint = where * (ratio.T.astype(np.float32) @ classes.posteriors[:, inside])
-    else:
-        means = _sums(classes, where, inside) / np.maximum(sizes, 1e-12)
-        # voxels of no region (0) keep the prior
-        each = np.hstack([np.zeros((len(where), 1)), ratio.T * means])
-        regions = classes.regions[inside] if classes.regions is not None else np.zeros(where.shape[1], int)
-        joint = np.where(regions > 0, each[:, regions], where)
+        joint = prior[:, inside] * (ratio @ classes.posteriors[:, inside])
+    elif classes.regions is not None:
+        # voxels of no region (0), such as lines between basins, keep the prior
+        of_region = np.hstack([np.ones((len(ratio), 1), dtype=np.float32), ratio])
+        joint = prior[:, inside] * of_region[:, classes.regions[inside]]
     result = np.zeros(prior.shape, dtype=np.float32)
     result[0] = 1
     result[:, inside] = joint / np.maximum(joint.sum(axis=0), 1e-300)

@@ -14,9 +14,10 @@ from pipeline.errors import DatasetError, OptionError
 
 if TYPE_CHECKING:
     from atlases.atlas import Atlas, AtlasSet
+    from atlases.fusion.candidates import FusionRule
     from atlases.propagation import Propagation, PropagationOptions
 
-__all__ = ["AtlasBenchmark", "Row", "parse_registration", "summary"]
+__all__ = ["AtlasBenchmark", "Row", "parse_fusion", "parse_registration", "summary"]
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class AtlasBenchmark:
         "staple",
         "generative",
     )
-    """Fusion rules."""
+    """Fusion rules, with options or without: joint:patch_radius=2:search_radius=1."""
     first: int | None = None
     """Take the first so many cases by name as atlases, with --last."""
     last: int | None = None
@@ -87,14 +88,13 @@ class AtlasBenchmark:
             DatasetError: the data set cannot serve as atlases.
         """
         from atlases.atlas import AtlasSet
-        from atlases.fusion.table import make_rule
         from workflows.parallel import worker_pool
 
         ways = {
             name: parse_registration(name, self.quality_control, self.seed) for name in self.registrations
         }
-        for name in self.fusions:
-            make_rule(name)
+        for text in self.fusions:
+            parse_fusion(text)
         atlases = AtlasSet.read(self.dataset)
         tasks = self._tasks(atlases)
         rows: list[Row] = []
@@ -141,7 +141,6 @@ class AtlasBenchmark:
     ) -> list[Row]:
         import numpy as np
 
-        from atlases.fusion.table import make_rule
         from atlases.propagation import propagate
         from pipeline.volume import read_header, read_label_map
 
@@ -153,9 +152,9 @@ class AtlasBenchmark:
         K = len(atlases.labels)
         single = float(np.mean([mean_dice(carried.labels, truth, K) for carried in found.carried]))
         rows = [Row(way, "single", target.name, single, out, seconds, 0.0)]
-        for name in self.fusions:
-            labels, took = _fused(make_rule(name), found)
-            rows.append(Row(way, name, target.name, mean_dice(labels, truth, K), out, seconds, took))
+        for text in self.fusions:
+            labels, took = _fused(parse_fusion(text), found)
+            rows.append(Row(way, text, target.name, mean_dice(labels, truth, K), out, seconds, took))
         return rows
 
     def _write(self, rows: list[Row]) -> None:
@@ -179,6 +178,21 @@ def mean_dice(labels: Any, truth: Any, K: int) -> float:
     from pipeline.evaluation.overlap import confusion_of_indices, overlap_scores
 
     return float(overlap_scores(confusion_of_indices(labels, truth, K)).dice[1:].mean())
+
+
+def parse_fusion(text: str) -> FusionRule:
+    """Rule of ``RULE`` or ``RULE:option=value:option=value``.
+
+    >>> parse_fusion("joint:search_radius=2,2,0")
+    JointFusion(patch_radius=1, search_radius=(2, 2, 0), ...)
+
+    Raises:
+        OptionError: there is no such rule, or it has no such option.
+    """
+    from atlases.fusion.table import make_rule, read_options
+
+    name, *words = text.split(":")
+    return make_rule(name, **read_options(name, words))
 
 
 def parse_registration(text: str, quality_control: bool = True, seed: int = 0) -> PropagationOptions:
@@ -205,15 +219,16 @@ def parse_registration(text: str, quality_control: bool = True, seed: int = 0) -
 
 def summary(rows: list[Row]) -> str:
     """Table of the ways: mean and worst Dice over the cases, and median seconds."""
+    wide = 2 + max(16, *(len(row.fusion) for row in rows))
     lines = [
-        f"{'registration':<28}{'fusion':<18}{'cases':>6}{'mean Dice':>11}{'worst':>8}{'left out':>10}"
+        f"{'registration':<28}{'fusion':<{wide}}{'cases':>6}{'mean Dice':>11}{'worst':>8}{'left out':>10}"
         f"{'s/atlas':>9}{'s/fusion':>10}"
     ]
     for way, rule in dict.fromkeys((row.registration, row.fusion) for row in rows):
         these = [row for row in rows if (row.registration, row.fusion) == (way, rule)]
         dice = [row.dice for row in these]
         lines.append(
-            f"{way:<28}{rule:<18}{len(these):>6}{statistics.fmean(dice):>11.4f}{min(dice):>8.3f}"
+            f"{way:<28}{rule:<{wide}}{len(these):>6}{statistics.fmean(dice):>11.4f}{min(dice):>8.3f}"
             f"{sum(row.left_out for row in these):>10}"
             f"{statistics.median(row.registration_seconds for row in these):>9.2f}"
             f"{statistics.median(row.fusion_seconds for row in these):>10.2f}"

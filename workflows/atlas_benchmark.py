@@ -184,7 +184,7 @@ def parse_fusion(text: str) -> FusionRule:
     """Rule of ``RULE`` or ``RULE:option=value:option=value``.
 
     >>> parse_fusion("joint:search_radius=2,2,0")
-    JointFusion(patch_radius=1, search_radius=(2, 2, 0), ...)
+    JointFusion(patch_radius=None, search_radius=(2, 2, 0), ...)
 
     Raises:
         OptionError: there is no such rule, or it has no such option.

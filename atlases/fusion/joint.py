@@ -29,6 +29,9 @@ Floats = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.intp]
 Box = tuple[slice, slice, slice]
 
+#: Patch and search radius in scans with an axis of fewer voxels than this, and in others.
+_CROP_VOXELS = 64
+_RADII_IN_CROPS, _RADII = (1, 2), (2, 1)
 #: Images, with their margins, that are held at once.
 _BLOCK_BYTES = 64 * 2**20
 #: Numbers in the largest array of a step: it stays in a processor's cache.
@@ -55,16 +58,18 @@ class JointFusion:
     https://doi.org/10.3389/fninf.2013.00027
 
     Args:
-        patch_radius: of the patches that are compared, voxels, one number or three.
-        search_radius: how far the best patch is looked for, voxels; 0 for no search.
+        patch_radius: of the patches that are compared, voxels, one number or three; ``None``: 1 in a crop around an
+            organ (an axis of fewer than 64 voxels), 2 in a larger scan.
+        search_radius: how far the best patch is looked for, voxels; 0 for no search; ``None``: 2 in a crop, where
+            structures are a few voxels thick and registration leaves as much, 1 in a larger scan.
         vote_radius: of the patches of labels that vote; ``None`` for ``patch_radius``, 0 for the middle alone.
         alpha: greater than 0; the more, the more alike the weights.
         beta: greater than 0; the more, the greater the weight of the best atlases.
         search_metric: ``squares`` compares intensities as they are, ``correlation`` their pattern alone.
     """
 
-    patch_radius: int | tuple[int, int, int] = 1
-    search_radius: int | tuple[int, int, int] = 2
+    patch_radius: int | tuple[int, int, int] | None = None
+    search_radius: int | tuple[int, int, int] | None = None
     vote_radius: int | tuple[int, int, int] | None = None
     alpha: float = 0.1
     beta: float = 2.0
@@ -79,6 +84,14 @@ class JointFusion:
                 raise OptionError(f"{name}: expected more than 0, found {getattr(self, name)}")
         if self.search_metric not in ("squares", "correlation"):
             raise OptionError(f"search_metric: choose squares or correlation, found {self.search_metric!r}")
+
+    def radii(self, shape: tuple[int, ...]) -> tuple[Radius, Radius]:
+        """Patch and search radius, voxels along each axis, for a scan of some shape."""
+        patch, search = _RADII_IN_CROPS if min(shape) < _CROP_VOXELS else _RADII
+        return (
+            as_radius("patch_radius", patch if self.patch_radius is None else self.patch_radius),
+            as_radius("search_radius", search if self.search_radius is None else self.search_radius),
+        )
 
     def fuse(self, candidates: Candidates, *, probabilities: bool = True) -> Fused:
         """Labels, and shares of the vote if asked for.
@@ -101,9 +114,9 @@ class _Work:
     ) -> None:
         self.rule, self.candidates, self.canvas = rule, candidates, canvas
         self.images, self.target = images, target
-        self.patch = as_radius("patch_radius", rule.patch_radius)
-        reach = as_radius("search_radius", rule.search_radius)
+        patch, reach = rule.radii(candidates.spatial_shape)
         self.search = offsets_within(reach)
+        self.patch = patch
         self.vote = self.patch if rule.vote_radius is None else as_radius("vote_radius", rule.vote_radius)
         self.margin = _added(self.patch, reach)
         self.vote_margin = _larger(self.vote, reach)

@@ -306,3 +306,16 @@ def test_labels_of_ants():
     # at the border of the scan the two fill patches differently
     inner = disputed & np.pad(np.ones([n - 6 for n in disputed.shape], bool), 3)
     assert (theirs[inner] - 1 == ours[inner]).mean() > 0.98
+
+
+@pytest.mark.parametrize(
+    ("shape", "chosen", "radii"),
+    [
+        ((35, 90, 90), {}, ((1, 1, 1), (2, 2, 2))),
+        ((64, 90, 90), {}, ((2, 2, 2), (1, 1, 1))),
+        ((35, 90, 90), {"patch_radius": 3}, ((3, 3, 3), (2, 2, 2))),
+        ((64, 90, 90), {"search_radius": (0, 1, 2)}, ((2, 2, 2), (0, 1, 2))),
+    ],
+)
+def test_radii_follow_the_size_of_the_scan(shape, chosen, radii):
+    assert JointFusion(**chosen).radii(shape) == radii

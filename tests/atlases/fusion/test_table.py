@@ -76,7 +76,7 @@ def test_options_as_people_write_them(rule, words, options):
         (
             "joint",
             "patch_radius=1,2",
-            "patch_radius must be a whole number, or 3 numbers joined by commas, found",
+            "patch_radius must be a whole number, or 3 numbers joined by commas, or none, found",
         ),
         (
             "joint",

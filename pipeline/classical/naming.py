@@ -21,8 +21,10 @@ __all__ = ["Naming", "class_features", "named_probabilities"]
 
 #: Regions that are remembered, of all training scans together; more are thinned out at random.
 LARGEST_MEMORY = 60_000
-#: Neighbours asked about a region; a class of few (soft ones) asks as many as there were training scans, if fewer.
-NEIGHBOURS = 40
+#: Remembered regions that are asked about a new one; about a soft class, as many as there were training scans.
+NEIGHBOURS = 600
+#: New regions that are asked about at a time.
+BLOCK = 10_000
 #: How much a feature counts, in standard deviations of the training regions: mean, spread, and volume share.
 MEAN_WEIGHT, SPREAD_WEIGHT, VOLUME_WEIGHT = 1.0, 0.5, 0.25
 #: Evidence of the labels' overall frequencies that is mixed into every answer, in voxels.
@@ -119,26 +121,26 @@ class Naming:
         """
         rows: list[npt.NDArray[np.float64]] = []
         votes: list[npt.NDArray[np.float64]] = []
+        soft = False
         for scan, label in zip(scans, labels, strict=True):
             found = method(scan)
             features, sizes = class_features(scan, found)
-            real = sizes > 0
+            real, soft = sizes > 0, found.posteriors is not None
             rows.append(features[real])
             votes.append(_label_counts(found, label[scan.mask], classes, scan.mask)[real])
         if not sum(map(len, rows)):
             raise DatasetError("no labelled scan to learn from, or nothing found in any: label at least one")
-        few = max(map(len, rows)) <= NEIGHBOURS
+        asked = len(rows) if soft else NEIGHBOURS
         table, weight = np.vstack(rows), np.vstack(votes)
         scale = _scale(table, weight.sum(axis=1))
         if len(table) > LARGEST_MEMORY:
             kept = np.sort(np.random.default_rng(seed).choice(len(table), LARGEST_MEMORY, replace=False))
             table, weight = table[kept], weight[kept]
-        neighbours = min(len(rows) if few else NEIGHBOURS, len(table))
         return cls(
             (table / scale).astype(np.float32),
             weight.astype(np.float32),
             scale.astype(np.float32),
-            neighbours,
+            min(asked, len(table)),
         )
 
     @property
@@ -157,13 +159,18 @@ class Naming:
         Args:
             features: ``(n, F)``, as :func:`class_features` gives them.
         """
+        from scipy.sparse import csr_array
         from scipy.spatial import cKDTree
 
-        places = (features / self.scale).astype(np.float32)
-        distances, indices = cKDTree(self.features).query(places, k=np.arange(1, self.neighbours + 1))
-        width = np.maximum(distances[:, -1:] / 2, 1e-6)
-        weights = np.exp(-0.5 * (distances / width) ** 2)
-        evidence = np.einsum("nk,nkl->nl", weights, self.votes[indices].astype(np.float64))
+        tree, votes, asked = cKDTree(self.features), self.votes.astype(np.float64), self.neighbours
+        evidence = np.empty((len(features), votes.shape[1]))
+        for begin in range(0, len(features), BLOCK):
+            places = (features[begin : begin + BLOCK] / self.scale).astype(np.float32)
+            distances, indices = tree.query(places, k=np.arange(1, asked + 1))
+            weights = np.exp(-0.5 * (distances / np.maximum(distances[:, -1:] / 2, 1e-6)) ** 2)
+            rows = np.arange(0, weights.size + 1, asked)
+            sums = csr_array((weights.ravel(), indices.ravel(), rows), shape=(len(places), len(votes)))
+            evidence[begin : begin + BLOCK] = sums @ votes
         evidence += DOUBT_VOXELS * self.frequencies
         return evidence / evidence.sum(axis=1, keepdims=True)
 

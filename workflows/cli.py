@@ -30,10 +30,15 @@ COMMANDS: dict[str, Command] = {
     "check": Command("workflows.check", "Check", "read a whole data set and say what is wrong with it"),
     "plan": Command("workflows.plan", "MakePlan", "choose patch, network and training for a data set"),
     "train": Command(
-        "workflows.train", "Train", "train a network or put atlases together; the same command goes on"
+        "workflows.train", "Train", "train a network, teach a classical method or put atlases together"
     ),
-    "segment": Command("workflows.segment", "Segment", "label scans with trained networks or with atlases"),
+    "segment": Command(
+        "workflows.segment", "Segment", "label scans with networks, atlases or classical methods"
+    ),
     "evaluate": Command("workflows.evaluate", "Evaluate", "score label maps against references"),
+    "benchmark": Command(
+        "workflows.benchmark", "Benchmark", "compare methods on the same folds: scores, tests, ranking, times"
+    ),
     "register": Command(
         "workflows.register", "Register", "find the transform between two scans, with a picture"
     ),
@@ -54,6 +59,11 @@ COMMANDS: dict[str, Command] = {
     ),
     "benchmark-atlases": Command(
         "workflows.atlas_benchmark", "AtlasBenchmark", "Dice and time of registrations and fusion rules"
+    ),
+    "benchmark-classical": Command(
+        "workflows.classical_benchmark",
+        "ClassicalBenchmark",
+        "Dice, time and memory of the classical methods",
     ),
     "benchmark-fusion": Command(
         "workflows.fusion_benchmark",

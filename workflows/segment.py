@@ -93,7 +93,7 @@ class Segment:
         models = Models("seeds", (), self.paths) if self.method or self.seed else find_models(self.paths)
         self._check(models)
         failed: dict[str, str] = {}
-        with self._labeller(models) as labeller:
+        with self.labeller(models) as labeller:
             scans = (
                 validation_scans(models.folders[0])
                 if self.validation
@@ -130,7 +130,8 @@ class Segment:
         kind = "atlas" if models.kind == "dataset" else models.kind
         refuse_options_of_others(self, OPTIONS_OF, kind, subject)
 
-    def _labeller(self, models: Models) -> Labeller:
+    def labeller(self, models: Models) -> Labeller:
+        """What labels scans by these models; a context manager, whose `label` takes one scan at a time."""
         if models.kind == "network":
             return NetworkLabeller(
                 models.folders, self.device, tta=self.tta, probabilities=self.probabilities

@@ -1,0 +1,316 @@
+"""``atlaseg benchmark``: several methods on the same folds of a data set, in one honest table."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+    from pipeline.case import Dataset
+    from workflows.benchmark_cells import Cell, Conditions
+    from workflows.benchmark_methods import Entry
+
+__all__ = ["Benchmark"]
+
+FORMAT = 1
+#: What must stay the same in a folder, and how people call it.
+_FIXED = {
+    "dataset": "DATASET",
+    "seed": "--seed",
+    "folds": "--folds",
+    "first": "--first",
+    "last": "--last",
+    "tolerance_mm": "--tolerance-mm",
+}
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Compare methods on the same cases: atlaseg benchmark DATASET --methods unet,joint-fusion --folds 5 --out OUT.
+
+    Every method of `atlaseg train` may take part: networks, atlases, classical ones. In each fold all learn from the
+    same training cases and label the same test scans; the label of a test case is read when it is scored, and by
+    nothing else. A case that a method fails on counts with the worst scores and is listed.
+
+    OUT/scores.csv and scores.parquet have one row for each case, structure, method, fold, number of labels and metric;
+    summary.csv, significance.csv and ranking.csv say what follows from them, times.csv what it cost. The same command
+    after an interruption goes on with what is missing; one with more methods does those. docs/benchmark-command.md
+    explains all of it.
+    """
+
+    positional: ClassVar[tuple[str, ...]] = ("dataset",)
+
+    dataset: Path
+    """Folder of labelled cases, in any layout that `atlaseg train` takes."""
+    methods: tuple[str, ...]
+    """Methods, joined by commas, with options after a colon: unet,joint-fusion:keep=5,unet:depth=context,minutes=12;
+    or YAML files of them."""
+    out: Path
+    """Folder for tables, label maps and models."""
+    folds: int = 5
+    """Number of folds; every labelled case is tested once."""
+    first: int | None = None
+    """Instead of folds: the first so many cases by name train; with --last."""
+    last: int | None = None
+    """Instead of folds: the last so many cases by name are tested; with --first."""
+    labels: tuple[str, ...] = ()
+    """How many labelled cases of a fold a method may learn from, such as 10; several (5,10,20,all) give a learning
+    curve. By default all."""
+    minutes: float | None = None
+    """Training budget of networks that name none of their own."""
+    seed: int = 0
+    """Of folds, choice of cases, training and registration."""
+    device: str = "auto"
+    """Networks: auto (a GPU where there is one), cpu or cuda."""
+    probabilities: bool = False
+    """Also keep the probabilities of methods that give them."""
+    tolerance_mm: float = 1.0
+    """Distance in mm that the surface Dice takes as agreement."""
+    workers: int = 1
+    """Methods that run at the same time; each gets its share of the cores. Times are honest with 1."""
+    share_registrations: bool = True
+    """Register two scans once for all methods that would do it alike; each is charged the time of it."""
+    retry_failed: bool = False
+    """Run again what failed before."""
+
+    def run(self, executor: Executor | None = None) -> int:
+        """Compare, or go on; returns 0, or 1 where a case failed.
+
+        Args:
+            executor: runs the cells, such as that of a Dask client; it must see the same files. By default threads of
+                this process, since each method has processes of its own.
+
+        Raises:
+            OptionError: an option is not possible, or OUT holds another benchmark.
+            AtlasegError: the data set has errors that `atlaseg check` lists.
+        """
+        from pipeline.datasets import read_dataset
+        from workflows.benchmark_methods import read_entries
+        from workflows.benchmark_tables import about_machine, print_tables, write_about, write_tables
+        from workflows.train import refuse_problems
+
+        entries = read_entries(self.methods, self.minutes)
+        dataset = read_dataset(self.dataset)
+        about = self._about(dataset, entries)
+        self._refuse_another(about)
+        conditions = self._conditions(dataset)
+        plan = self._plan(
+            dataset, entries
+        )  # before any file is written, because it refuses impossible options
+        refuse_problems(self.dataset)
+        self.out.mkdir(parents=True, exist_ok=True)
+        (self.out / "dataset.path").write_text(f"{self.dataset.resolve()}\n", encoding="utf-8")
+        about |= about_machine()
+        write_about(self.out, {**about, "finished": False})
+        cells = [self._cell(dataset, *parts) for parts in plan]
+        if self.retry_failed:
+            self._forget_failures(cells)
+        try:
+            contents = self._run_cells(cells, conditions, executor)
+        except BaseException:
+            self._write_what_is_there(cells)
+            raise
+        tables = write_tables(self.out, contents, self.seed)
+        write_about(self.out, {**about, "finished": True})
+        print_tables(tables)
+        print(f"Tables in {self.out}; a page of all of it: atlaseg report {self.out}")
+        return 1 if len(tables.failures) else 0
+
+    def _about(self, dataset: Dataset, entries: list[Entry]) -> dict[str, Any]:
+        """What ``benchmark.json`` says, without this machine; names of folders do not enter it."""
+        return {
+            "format": FORMAT,
+            "dataset": dataset.name,
+            "command": self._command(),
+            "seed": self.seed,
+            "folds": self.folds if self.first is None else None,
+            "first": self.first,
+            "last": self.last,
+            "labels": self._label_numbers(),
+            "minutes": self.minutes,
+            "tolerance_mm": self.tolerance_mm,
+            "workers": self.workers,
+            "methods": [
+                {"name": entry.name, "method": entry.method, "kind": entry.kind, "options": entry.options}
+                for entry in entries
+            ],
+            "structures": {str(value): name for value, name in dataset.labels.structures.items()},
+            "cases": len(dataset.labelled),
+        }
+
+    def _command(self) -> list[str]:
+        from dataclasses import fields
+
+        words = ["atlaseg", "benchmark", self.dataset.resolve().name]
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name in ("dataset", "retry_failed") or value == field.default:
+                continue
+            option = f"--{field.name.replace('_', '-')}"
+            if isinstance(value, bool):
+                words.append(option if value else f"--no-{option[2:]}")
+            elif isinstance(value, tuple):
+                words += [option, *(Path(v).name if v.endswith((".yaml", ".yml")) else v for v in value)]
+            else:
+                words += [option, value.name if isinstance(value, Path) else str(value)]
+        return words
+
+    def _label_numbers(self) -> list[int | None]:
+        """Numbers of labelled training cases; ``None`` for all of the fold.
+
+        Raises:
+            OptionError: one is not a number, or is given twice.
+        """
+        from pipeline.errors import OptionError
+
+        words = [word.strip() for text in self.labels for word in text.split(",") if word.strip()]
+        if unfit := [word for word in words if word != "all" and not word.isdecimal()]:
+            raise OptionError(f"--labels {unfit[0]}: expected numbers of cases, such as 5,10,20, or all")
+        numbers = [None if word == "all" else int(word) for word in words]
+        if len(set(numbers)) < len(numbers):
+            raise OptionError(f"--labels {' '.join(self.labels)}: give each number once")
+        return numbers or [None]
+
+    def _refuse_another(self, about: dict[str, Any]) -> None:
+        """Refuse a folder that holds something else than an earlier part of this benchmark."""
+        from pipeline.errors import OptionError
+        from pipeline.files import read_json
+
+        file, path = self.out / "benchmark.json", self.out / "dataset.path"
+        if not file.is_file():
+            if self.out.is_dir() and any(p.name != path.name for p in self.out.iterdir()):
+                raise OptionError(f"{self.out}: not empty and not a benchmark; choose another --out")
+            return
+        earlier = read_json(file)
+        different = [option for key, option in _FIXED.items() if earlier.get(key) != about[key]]
+        if path.is_file() and path.read_text(encoding="utf-8").strip() != str(self.dataset.resolve()):
+            different.append("DATASET")
+        if different:
+            raise OptionError(
+                f"{self.out}: holds a benchmark with another {', '.join(dict.fromkeys(different))}; give the same "
+                "to go on with it, or another --out"
+            )
+
+    def _conditions(self, dataset: Dataset) -> Conditions:
+        from pipeline.errors import OptionError
+        from workflows.benchmark_cells import Conditions
+        from workflows.parallel import available_cores
+
+        if self.workers < 1:
+            raise OptionError(f"--workers must be at least 1, found {self.workers}")
+        if not 0 <= self.tolerance_mm < float("inf"):
+            raise OptionError(f"--tolerance-mm must be at least 0 and finite, found {self.tolerance_mm}")
+        return Conditions(
+            out=self.out.resolve(),
+            names=dataset.labels,
+            seed=self.seed,
+            device=self.device,
+            probabilities=self.probabilities,
+            share_registrations=self.share_registrations,
+            workers=max(1, available_cores() // self.workers),
+            tolerance_mm=self.tolerance_mm,
+        )
+
+    def _plan(self, dataset: Dataset, entries: list[Entry]) -> list[tuple[Entry, int | None, Any]]:
+        """Method, number of labels and fold of each cell; the folds of a method lie together."""
+        from workflows.benchmark_folds import choose_training, make_folds
+
+        names = [case.name for case in dataset.labelled]
+        folds = make_folds(names, self.folds, self.seed, self.first, self.last)
+        numbers = self._label_numbers()
+        for labels in numbers:
+            for fold in folds:
+                choose_training(fold, labels)
+        return [(entry, labels, fold) for labels in numbers for entry in entries for fold in folds]
+
+    def _cell(self, dataset: Dataset, entry: Entry, labels: int | None, fold: Any) -> Cell:
+        from workflows.benchmark_cells import Cell
+        from workflows.benchmark_folds import choose_training, show_scans, show_training
+
+        few = f"labels-{'all' if labels is None else labels}"
+        part = Path(few) / f"fold-{fold.number}"
+        views = self.out.resolve() / "folds"
+        masks = self.dataset / "masks" if (self.dataset / "masks").is_dir() else None
+        test = dataset.subset(fold.test).cases
+        training = choose_training(fold, labels)
+        scans = show_scans(views / "test" / f"fold-{fold.number}", test, masks)
+        slug = entry.slug(seed=self.seed, device=self.device)
+        return Cell(
+            folder=self.out.resolve() / "cells" / slug / part,
+            entry=entry,
+            labels=labels,
+            fold=fold.number,
+            training=training,
+            test=test,
+            view=show_training(views / "training" / part, dataset, training, masks),
+            scans=scans.files,
+            masks=scans.masks,
+        )
+
+    def _forget_failures(self, cells: list[Cell]) -> None:
+        from workflows.benchmark_cells import forget_failures, sealed
+
+        for cell in cells:
+            if (content := sealed(cell)) is not None and content["failures"]:
+                forget_failures(cell)
+
+    def _run_cells(
+        self, cells: list[Cell], conditions: Conditions, executor: Executor | None
+    ) -> list[dict[str, Any]]:
+        """Contents of all cells, in their order."""
+        import threading
+        from concurrent.futures import ThreadPoolExecutor, as_completed
+
+        from workflows.benchmark_cells import run_cell, sealed
+
+        finished = {n: content for n, cell in enumerate(cells) if (content := sealed(cell)) is not None}
+        if finished:
+            print(f"{len(finished)} of {len(cells)} parts are finished already", file=sys.stderr)
+        missing = [n for n in range(len(cells)) if n not in finished]
+        stop = None if executor is not None else threading.Event()
+        own = ThreadPoolExecutor(self.workers) if executor is None else None
+        pool: Any = executor or own
+        try:
+            # an event cannot be sent to another machine, and nothing there would be stopped by it
+            futures = {
+                pool.submit(run_cell, cells[n], conditions, *([stop] if stop else [])): n for n in missing
+            }
+            for future in as_completed(futures):
+                number = futures[future]
+                finished[number] = future.result()
+                print(
+                    f"[{len(finished)}/{len(cells)}] {cells[number].title}: {_said(finished[number])}",
+                    flush=True,
+                )
+        finally:
+            if stop is not None:
+                stop.set()
+            if own is not None:
+                own.shutdown(cancel_futures=True)
+        return [finished[n] for n in range(len(cells))]
+
+    def _write_what_is_there(self, cells: list[Cell]) -> None:
+        """Tables of the finished cells, so that an interrupted benchmark can be looked at."""
+        from workflows.benchmark_cells import sealed
+        from workflows.benchmark_tables import write_tables
+
+        if contents := [content for cell in cells if (content := sealed(cell)) is not None]:
+            write_tables(self.out, contents, self.seed)
+
+
+def _said(content: dict[str, Any]) -> str:
+    """A finished cell in one line."""
+    dice = [score["dice"] for score in content["scores"]]
+    seconds = {
+        stage: sum(cost["seconds"] for cost in content["times"] if cost["stage"] == stage)
+        for stage in ("fit", "segment")
+    }
+    failed = f", {len(content['failures'])} FAILED" if content["failures"] else ""
+    return (
+        f"Dice {sum(dice) / len(dice):.4f}, fit {seconds['fit']:.0f} s, "
+        f"segment {seconds['segment'] / len(content['test']):.1f} s a scan{failed}"
+    )

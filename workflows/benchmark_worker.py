@@ -1,0 +1,189 @@
+"""One method on one fold, in a process of its own: learns from the training cases, labels the scans of the test cases.
+
+The process is handed the folder of the training cases and the scans of the test cases, and no more: it never learns
+where the labels of the test cases are. It is a process of its own so that its memory is measured by itself, and so
+that one that the system ends (out of memory) takes nothing else along.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import signal
+import sys
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from workflows.benchmark_meter import Cost
+    from workflows.segment import Labeller, Segment
+
+__all__ = ["Task", "record_of_case", "record_of_fit"]
+
+Stage = Literal["fit", "segment"]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What one process does.
+
+    Args:
+        stage: ``fit`` or ``segment``.
+        folder: of the cell: ``run/``, ``labels/`` and records go into it.
+        method: its name.
+        kind: of method.
+        training: data set with the training cases only.
+        scans: files of each test scan; no labels.
+        masks: folder of masks of the test scans, if the data set has masks.
+        train: fields of the job that trains.
+        segment: fields of the job that labels.
+        seed: of everything random, unless ``train`` has one.
+        device: of networks.
+        probabilities: whether they are written.
+        registrations: folder of finished registrations, which all methods share; ``None``: each makes its own.
+        workers: processes and threads that the method may use.
+    """
+
+    stage: Stage
+    folder: Path
+    method: str
+    kind: str
+    training: Path
+    scans: dict[str, tuple[Path, ...]]
+    masks: Path | None = None
+    train: dict[str, Any] = field(default_factory=dict)
+    segment: dict[str, Any] = field(default_factory=dict)
+    seed: int = 0
+    device: str = "auto"
+    probabilities: bool = False
+    registrations: Path | None = None
+    workers: int = 1
+
+    def run(self) -> None:
+        """Do it; what comes of it is on disk afterwards, a failure included.
+
+        A failure that nobody foresaw ends the process, and the benchmark takes note.
+        """
+        if self.stage == "fit":
+            self._fit()
+        else:
+            self._segment()
+
+    @property
+    def clock(self) -> Path:
+        """File that says what is under way and what it has cost so far."""
+        return self.folder / f"{self.stage}-under-way.json"
+
+    def _fit(self) -> None:
+        from pipeline.errors import AtlasegError
+        from workflows import train
+        from workflows.benchmark_meter import Meter
+        from workflows.benchmark_training import WholeFold
+
+        own: dict[str, Any] = {"seed": self.seed, "device": self.device, "tracking": "none"}
+        # an option that a kind of method does not have would be refused
+        settings = {k: v for k, v in own.items() if k == "seed" or k in train.OPTIONS_OF[self.kind]}
+        job = WholeFold(self.training, self.folder / "run", method=self.method, **{**settings, **self.train})
+        error = ""
+        with Meter(self.clock, "") as meter:
+            try:
+                job.run()
+            except (AtlasegError, MemoryError) as problem:
+                error = _one_line(problem)
+        _write(record_of_fit(self.folder), meter.cost, error)
+
+    def _segment(self) -> None:
+        from pipeline.errors import AtlasegError
+        from workflows import segment
+        from workflows.benchmark_meter import Meter
+
+        own = {
+            "masks": self.masks,
+            "device": self.device,
+            "workers": self.workers,
+            "work": self.registrations,
+        }
+        settings = {k: v for k, v in own.items() if k in segment.OPTIONS_OF.get(self.kind, ())}
+        scans = {n: files for n, files in self.scans.items() if not record_of_case(self.folder, n).is_file()}
+        files = tuple(path for paths in scans.values() for path in paths)
+        run = self.folder / "run"
+        job = segment.Segment(
+            (run, *files),
+            self.folder / "segment",
+            probabilities=self.probabilities,
+            **{**settings, **self.segment},
+        )
+        with Meter(self.clock, "") as meter:
+            labeller = job.labeller(segment.find_models((run, *files)))
+        (self.folder / "load.json").write_text(json.dumps(meter.cost.as_dict()))
+        with labeller:
+            for name, paths in scans.items():
+                error = ""
+                with Meter(self.clock, name) as meter:
+                    try:
+                        reused = self._label(labeller, job, name, paths)
+                    except (AtlasegError, RuntimeError, MemoryError) as problem:
+                        # torch reports exhausted memory as RuntimeError; the other scans go on
+                        error, reused = _one_line(problem), 0.0
+                # what an earlier attempt of this very case had registered is in its seconds already
+                cost = meter.cost.plus(max(0.0, reused - meter.earlier.seconds))
+                _write(record_of_case(self.folder, name), cost, error)
+            labeller.finish()
+
+    def _label(self, labeller: Labeller, job: Segment, name: str, files: tuple[Path, ...]) -> float:
+        """Label one scan; returns the seconds of work that had been done for another method before."""
+        import numpy as np
+
+        from pipeline.volume import write_label_map, write_probabilities
+        from workflows.benchmark_meter import Registrations
+
+        registrations = Registrations(self.registrations, name)
+        result = labeller.label(name, files, name)
+        write_label_map(self.folder / "labels" / f"{name}.nii.gz", result.label_map, files[0])
+        if result.probabilities is not None:
+            chances: Any = np.asarray(result.probabilities, dtype=np.float32)
+            write_probabilities(self.folder / "probabilities" / f"{name}.nii.gz", chances, files[0])
+        return registrations.reused_seconds(job.out / f"{name}_atlases.json") / self.workers
+
+
+def record_of_fit(folder: Path) -> Path:
+    """File that says what fitting cost and whether it failed."""
+    return folder / "fit.json"
+
+
+def record_of_case(folder: Path, name: str) -> Path:
+    """File that says what labelling a case cost and whether it failed."""
+    return folder / "cases" / f"{name}.json"
+
+
+def _write(path: Path, cost: Cost, error: str) -> None:
+    from pipeline.files import write_text
+
+    write_text(path, json.dumps({**cost.as_dict(), "error": error}) + "\n")
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _end_with_parent() -> None:
+    """End this process and its own as soon as the benchmark ends, however it ends: the pipe from it closes then."""
+    sys.stdin.buffer.read()
+    if os.getpgrp() == os.getpid():
+        os.killpg(os.getpid(), signal.SIGKILL)
+    os._exit(1)
+
+
+def main() -> None:
+    """Take the task from standard input, whose other end the benchmark holds open as long as it lives."""
+    # nobody but the parent process writes into this pipe
+    task: Task = pickle.load(sys.stdin.buffer)  # noqa: S301
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    task.run()
+
+
+if __name__ == "__main__":
+    main()

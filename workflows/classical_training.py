@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from workflows.methods import Method
     from workflows.train import Train
 
-__all__ = ["train_classical"]
+__all__ = ["masks_of", "train_classical"]
 
 
 def train_classical(job: Train, method: Method, request: dict[str, Any]) -> None:
@@ -44,18 +44,23 @@ def _learn(job: Train, method: Method, request: dict[str, Any]) -> None:
 
     from pipeline.bundle import cases_text
     from pipeline.classical.segmenter import ClassicalSegmenter
-    from pipeline.classical.table import read_options
+    from pipeline.classical.table import kind_of, read_options
     from pipeline.datasets import read_dataset
+    from pipeline.errors import OptionError
     from pipeline.files import write_text
     from workflows.train import refuse_problems
 
+    if job.option and kind_of(method.name) == "seeded":
+        raise OptionError(
+            f"--option: {method.name} learns its own limits; options are for seeds that a person gives"
+        )
     options = read_options(method.name, job.option)
     segmenter = ClassicalSegmenter(method=method.name, options=options, seed=job.seed or 0)
     dataset = read_dataset(job.dataset)
     refuse_problems(job.dataset)
     training, validation = job.split(dataset)
     names = [case.name for case in training]
-    masks = _masks(job.dataset, names)
+    masks = masks_of(job.dataset, names)
     inside = " inside their masks" if masks else ""
     print(f"Learning {method.name} from {len(names)} labelled cases{inside}", file=sys.stderr)
     begun = time.monotonic()
@@ -75,7 +80,7 @@ def _learn(job: Train, method: Method, request: dict[str, Any]) -> None:
         )
 
 
-def _masks(folder: Path, names: list[str]) -> dict[str, Path] | None:
+def masks_of(folder: Path, names: list[str]) -> dict[str, Path] | None:
     """Mask files of the named cases, where the data set has a folder of them.
 
     Raises:

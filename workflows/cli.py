@@ -39,6 +39,7 @@ COMMANDS: dict[str, Command] = {
     "benchmark": Command(
         "workflows.benchmark", "Benchmark", "compare methods on the same folds: scores, tests, ranking, times"
     ),
+    "report": Command("workflows.report", "Report", "show a benchmark as one HTML page that works offline"),
     "register": Command(
         "workflows.register", "Register", "find the transform between two scans, with a picture"
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
@@ -16,7 +17,6 @@ from pipeline.errors import UnreadableFileError
 if TYPE_CHECKING:
     from pipeline.classical.bundle import ClassicalSettings
     from pipeline.classical.scan import Scan
-    from pipeline.classical.training_scans import TrainingScans
 
 __all__ = ["Learnt", "label_scan", "learn"]
 
@@ -106,7 +106,8 @@ def _array(
 def learn(
     method: str,
     options: Any,
-    cases: TrainingScans,
+    scans: Sequence[Scan],
+    labels: Sequence[npt.NDArray[np.integer]],
     classes: int,
     location: LocationPrior | None,
     *,
@@ -117,7 +118,8 @@ def learn(
     Args:
         method: its name.
         options: of the method.
-        cases: labelled scans.
+        scans: training scans, each with its prior.
+        labels: one for each, ``(x, y, z)`` channel indices.
         classes: ``K``, background included.
         location: is kept with what is learnt.
         seed: of everything random.
@@ -126,8 +128,8 @@ def learn(
         AtlasegError: a scan cannot be used, or the options do not suit it.
     """
     if kind_of(method) in ("supervised", "seeded"):
-        return Learnt(location, None, dict(options.learn(cases.scans, cases.labels, classes)))
-    naming = Naming.learn(options.classes, cases.scans, cases.labels, classes, seed=seed)
+        return Learnt(location, None, dict(options.learn(scans, labels, classes)))
+    naming = Naming.learn(options.classes, scans, labels, classes, seed=seed)
     return Learnt(location, naming)
 
 

@@ -79,7 +79,9 @@ class ClassicalSegmenter:
         if self.prior is None:
             location = LocationPrior.learn(cases.scans, cases.labels, number, masked=masked)
             cases.location = location
-        self._learnt = learn(self.method, self.options, cases, number, location, seed=self.seed)
+        self._learnt = learn(
+            self.method, self.options, cases.scans, cases.labels, number, location, seed=self.seed
+        )
         self._settings = ClassicalSettings(
             method=self.method,
             options=self._spelled_out(),

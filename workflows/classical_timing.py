@@ -1,0 +1,103 @@
+"""Time and memory of classical methods against the size of a volume."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pipeline.classical.scan import Scan
+
+__all__ = ["Timing", "time_method", "time_methods"]
+
+#: Edge in voxels of the scan that a method learns from.
+TRAINING_SIZE = 48
+
+
+@dataclass(frozen=True)
+class Timing:
+    """A volume labelled by a method.
+
+    Args:
+        method: with its options.
+        size: edge of the cube, in voxels.
+        seconds: of processor time.
+        peak_mb: highest resident memory of the process, in 10^6 bytes, libraries and the scan included.
+    """
+
+    method: str
+    size: int
+    seconds: float
+    peak_mb: float
+
+
+def time_methods(texts: Sequence[str], sizes: Sequence[int], failed: list[str]) -> Iterator[Timing]:
+    """Time each method on each size, in a process of its own, so that peaks of memory are its own, too.
+
+    Args:
+        texts: methods, with options or without.
+        sizes: edges of cubes.
+        failed: takes a line for each measurement that did not succeed.
+    """
+    import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor
+    from concurrent.futures.process import BrokenProcessPool
+
+    from pipeline.errors import AtlasegError
+
+    context = multiprocessing.get_context("spawn")
+    for text in texts:
+        for size in sizes:
+            with ProcessPoolExecutor(1, mp_context=context) as executor:
+                try:
+                    yield executor.submit(time_method, text, size).result()
+                except (AtlasegError, BrokenProcessPool, MemoryError) as error:
+                    failed.append(f"{text} {size}^3: {' '.join(str(error).split())}")
+
+
+def time_method(text: str, size: int) -> Timing:
+    """Teach a method by a small made scan, and let it label one of the size asked for."""
+    import sys
+    from dataclasses import replace
+
+    import psutil
+
+    from pipeline.classical.learning import label_scan, learn
+    from pipeline.classical.location_prior import LocationPrior
+    from pipeline.classical.table import make_method, read_options
+
+    name, *words = text.split(":")
+    options = make_method(name, read_options(name, words))
+    scan, labels = made_scan(TRAINING_SIZE, seed=1)
+    location = LocationPrior.learn([scan], [labels], 3)
+    learnt = learn(name, options, [replace(scan, prior=location.on(scan))], [labels], 3, location)
+    target, _ = made_scan(size, seed=2)
+    begun = time.process_time()
+    label_scan(name, options, replace(target, prior=location.on(target)), learnt)
+    seconds = time.process_time() - begun
+    if sys.platform == "win32":
+        peak = float(psutil.Process().memory_info().peak_wset)
+    else:
+        import resource
+
+        # in kilobytes, but in bytes on macOS
+        unit = 1 if sys.platform == "darwin" else 1024
+        peak = float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * unit
+    return Timing(text, size, seconds, peak / 1e6)
+
+
+def made_scan(size: int, seed: int) -> tuple[Scan, Any]:
+    """A ball in a ball in noise, of three intensities, with its labels 0, 1 and 2; the same shape at every size."""
+    import numpy as np
+
+    from pipeline.classical.scan import Scan
+
+    axis = ((np.arange(size) + 0.5) / size - 0.5) ** 2
+    radius = np.sqrt(axis[:, None, None] + axis[None, :, None] + axis[None, None, :])
+    labels = (radius < 0.4).astype(np.int64) + (radius < 0.2)
+    noise = np.random.default_rng(seed).standard_normal(labels.shape, dtype=np.float32)
+    # voxels of 128 mm / size: the same field of view at every size
+    affine = np.diag([128 / size] * 3 + [1.0])
+    return Scan.of(labels.astype(np.float32) + 0.3 * noise, affine), labels

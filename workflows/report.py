@@ -1,0 +1,60 @@
+"""``atlaseg report``: a benchmark as one HTML page that needs no network."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from pipeline.errors import OptionError
+
+__all__ = ["Report"]
+
+
+@dataclass(frozen=True)
+class Report:
+    """Show what ``atlaseg benchmark`` found as one HTML page: tables, figures, worst cases, how it was made.
+
+    The page opens from disk, loads nothing and runs no scripts. It holds names of cases and slices of the worst
+    ones, but no paths.
+    """
+
+    positional: ClassVar[tuple[str, ...]] = ("folder",)
+
+    folder: Path
+    """Folder that atlaseg benchmark has written."""
+    out: Path | None = None
+    """Page to write; by default, report.html in the folder."""
+    dataset: Path | None = None
+    """The data set, if it is no longer where the benchmark found it."""
+    worst_cases: int = 4
+    """How many of the methods' worst cases to draw; with 0, no voxel of a scan is in the page."""
+
+    def run(self) -> int:
+        """Write the page; returns the exit code, 1 where files of some cases could not be used.
+
+        Raises:
+            MissingFileError, DatasetError, UnreadableFileError: the folder is not a benchmark's.
+            OptionError: the page is not an .html file, or the number is negative.
+        """
+        if self.worst_cases < 0:
+            raise OptionError(f"worst cases must be 0 or more, found {self.worst_cases}")
+        out = self.folder / "report.html" if self.out is None else self.out
+        if out.suffix.lower() not in {".html", ".htm"} or out.is_dir():
+            raise OptionError(f"{out}: the page is an .html file, give a name such as {out / 'report.html'}")
+        from pipeline.files import write_text
+        from workflows.report_page import make_page, read_benchmark
+
+        page = make_page(read_benchmark(self.folder), self.dataset, self.worst_cases)
+        write_text(out, page.html)
+        print(f"{out}: {len(page.html.encode()) / 2**20:.1f} MiB; open it in any browser")
+        if not page.truth_found:
+            print(
+                "without worst cases, confusion and calibration: the data set is not where it was; "
+                "give its folder by --dataset",
+                file=sys.stderr,
+            )
+        for problem in page.problems:
+            print(problem, file=sys.stderr)
+        return 1 if page.problems else 0

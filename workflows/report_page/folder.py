@@ -1,0 +1,252 @@
+"""What ``atlaseg benchmark`` has left in its folder, read and checked."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from pipeline.errors import DatasetError, MissingFileError, UnreadableFileError
+from pipeline.evaluation.statistics import ALL_STRUCTURES
+from pipeline.files import read_json
+
+__all__ = ["Benchmark", "Cell", "MethodEntry", "read_benchmark", "with_labels"]
+
+#: Version of the folder's layout that this page is made from.
+FORMAT = 1
+_TABLES: dict[str, tuple[str, ...]] = {
+    "scores": ("case", "structure", "method", "fold", "labels", "metric", "value", "failed"),
+    "times": ("method", "fold", "labels", "case", "stage", "seconds", "cpu_seconds", "peak_mib"),
+    "failures": ("method", "fold", "labels", "case", "error"),
+    "summary": (
+        *("method", "labels", "structure", "metric", "mean", "median", "sd", "low", "high"),
+        *("worst", "worst_case", "n", "failed"),
+    ),
+    "significance": ("labels", "metric", "method_a", "method_b", "n", "difference", "p", "p_holm"),
+    "ranking": ("labels", "method", "rank"),
+}
+_TEXT = ("case", "structure", "method", "metric", "stage", "error", "worst_case", "method_a", "method_b")
+_WHOLE = ("labels", "fold", "n")
+
+
+@dataclass(frozen=True)
+class MethodEntry:
+    """A method as it was asked for.
+
+    Args:
+        name: as given, such as ``unet:depth=context``; what the tables know it by.
+        kind: entry of the table of methods, such as ``unet``.
+        options: its options.
+    """
+
+    name: str
+    kind: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One method, number of labels and fold: the folder with what it predicted.
+
+    Args:
+        path: the folder.
+        method: name of the method.
+        labels: number of labelled training cases, ``None`` for all.
+        fold: its number.
+        test: names of the cases that it was tested on.
+        confusion: ``(K, K)`` voxel counts over its cases, rows the truth, background first; ``None`` where every case
+            failed.
+    """
+
+    path: Path
+    method: str
+    labels: int | None
+    fold: int
+    test: tuple[str, ...]
+    confusion: npt.NDArray[np.int64] | None
+
+    def label_map(self, case: str) -> Path:
+        """Where the predicted label map of a case is, if there is one."""
+        return self.path / "labels" / f"{case}.nii.gz"
+
+    def probabilities(self, case: str) -> Path:
+        """Where the probabilities ``(*spatial, K)`` of a case are, if they were kept."""
+        return self.path / "probabilities" / f"{case}.nii.gz"
+
+
+@dataclass(frozen=True, eq=False)
+class Benchmark:
+    """A benchmark's folder.
+
+    Args:
+        path: the folder.
+        dataset: display name of the data set.
+        about: everything else in ``benchmark.json``.
+        methods: in the order that they were asked for.
+        labels: numbers of labelled training cases in rising order, ``None`` (all of them) last.
+        structures: ``{label value: name}``.
+        tables: scores, times, failures, summary, significance, ranking.
+        cells: finished ones.
+    """
+
+    path: Path
+    dataset: str
+    about: Mapping[str, Any]
+    methods: tuple[MethodEntry, ...]
+    labels: tuple[int | None, ...]
+    structures: dict[int, str]
+    tables: Mapping[str, pd.DataFrame]
+    cells: tuple[Cell, ...]
+
+    @property
+    def structure_names(self) -> list[str]:
+        """Structures that were scored, in the order of their label values."""
+        scored = set(self.tables["scores"]["structure"])
+        return [name for name in self.structures.values() if name in scored]
+
+    @property
+    def cases(self) -> list[str]:
+        """Cases that were scored, sorted."""
+        return sorted(set(self.tables["scores"]["case"]))
+
+    def scores(self, metric: str, labels: int | None, structure: str | None = None) -> pd.DataFrame:
+        """Rows of the long table of one metric and number of labels, with a value."""
+        table = with_labels(self.tables["scores"], labels)
+        wanted = (table["metric"] == metric) & table["value"].notna()
+        if structure is not None:
+            wanted &= table["structure"] == structure
+        return table[wanted]
+
+    def summary(self, metric: str, labels: int | None, structure: str = ALL_STRUCTURES) -> pd.DataFrame:
+        """Rows of the summary of one metric, number of labels and structure, by method."""
+        table = with_labels(self.tables["summary"], labels)
+        return table[(table["metric"] == metric) & (table["structure"] == structure)].set_index("method")
+
+    def cells_with(self, method: str, labels: int | None) -> list[Cell]:
+        """Finished cells of one method and number of labels."""
+        return [cell for cell in self.cells if cell.method == method and cell.labels == labels]
+
+
+def with_labels(table: pd.DataFrame, labels: int | None) -> pd.DataFrame:
+    """Rows of one number of labels; ``None`` takes those of all training cases."""
+    column = table["labels"]
+    return table[column.isna() if labels is None else (column == labels).fillna(False)]
+
+
+def read_benchmark(folder: Path) -> Benchmark:
+    """Read the folder that ``atlaseg benchmark --out`` has written.
+
+    Raises:
+        MissingFileError: the folder or one of its tables is not there.
+        DatasetError: it was written by another version, or holds no scores.
+        UnreadableFileError: a file is not what it should be.
+    """
+    if not folder.is_dir():
+        raise MissingFileError(f"{folder}: no such folder; give the --out folder of atlaseg benchmark")
+    file = folder / "benchmark.json"
+    if not file.is_file():
+        raise MissingFileError(f"{file}: no such file; give the --out folder of atlaseg benchmark")
+    about = read_json(file)
+    if not isinstance(about, dict) or about.get("format") != FORMAT:
+        found = about.get("format") if isinstance(about, dict) else type(about).__name__
+        raise DatasetError(f"{file}: expected format {FORMAT}, found {found!r}; make it anew by this atlaseg")
+    tables = {name: _read_table(folder / f"{name}.csv", columns) for name, columns in _TABLES.items()}
+    if tables["scores"].empty:
+        raise DatasetError(f"{folder / 'scores.csv'}: holds no scores yet; let atlaseg benchmark go on")
+    try:
+        methods = tuple(
+            MethodEntry(str(m["name"]), str(m["method"]), dict(m.get("options") or {}))
+            for m in about["methods"]
+        )
+        given = [None if n is None else int(n) for n in about.get("labels") or [None]]
+        structures = {int(value): str(name) for value, name in about["structures"].items()}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UnreadableFileError(
+            f"{file}: methods, labels or structures are not as expected ({error!r})"
+        ) from error
+    _check_methods(file, {m.name for m in methods}, tables["scores"])
+    return Benchmark(
+        path=folder,
+        dataset=str(about.get("dataset", "data set")),
+        about=about,
+        methods=methods,
+        labels=tuple(sorted(set(given), key=lambda n: (n is None, n or 0))),
+        structures=dict(sorted(structures.items())),
+        tables=tables,
+        cells=_read_cells(folder / "cells", len({0, *structures})),
+    )
+
+
+def _check_methods(file: Path, known: set[str], scores: pd.DataFrame) -> None:
+    if unknown := sorted(set(scores["method"]) - known):
+        raise DatasetError(
+            f"{file}: does not name method {unknown[0]!r}, which has scores; was the folder put together by hand?"
+        )
+
+
+def _read_table(file: Path, columns: tuple[str, ...]) -> pd.DataFrame:
+    """A table whose case names stay text: ``001`` is no number, and ``NA`` is not missing."""
+    if not file.is_file():
+        raise MissingFileError(f"{file}: no such file; let atlaseg benchmark go on to its end")
+    try:
+        table = pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8")
+        if missing := [name for name in columns if name not in table.columns]:
+            raise UnreadableFileError(
+                f"{file}: expected a column {missing[0]!r}, found {list(table.columns)}"
+            )
+        for name in table.columns:
+            if name == "failed":
+                counts = table[name].replace({"True": "1", "False": "0", "true": "1", "false": "0", "": "0"})
+                table[name] = pd.to_numeric(counts).astype("int64")
+            elif name in _WHOLE:
+                table[name] = pd.to_numeric(table[name].replace({"": None})).astype("Int64")
+            elif name not in _TEXT:
+                table[name] = pd.to_numeric(table[name].replace({"": None})).astype("float64")
+    except (ValueError, TypeError) as error:
+        raise UnreadableFileError(f"{file}: not readable as a table ({error})") from error
+    return table
+
+
+def _read_cells(folder: Path, K: int) -> tuple[Cell, ...]:
+    """Cells that are sealed: their ``cell.json`` is written last. Of two of the same, the newer one."""
+    cells: dict[tuple[str, int | None, int], Cell] = {}
+    for seal in sorted(folder.glob("*/labels-*/fold-*/cell.json"), key=lambda file: file.stat().st_mtime):
+        about = read_json(seal)
+        try:
+            labels = None if about["labels"] is None else int(about["labels"])
+            counts = about.get("confusion")
+            confusion = None if counts is None else np.asarray(counts, dtype=np.int64).reshape(K, K)
+            test = tuple(str(case) for case in about["test"])
+            cell = Cell(seal.parent, str(about["method"]), labels, int(about["fold"]), test, confusion)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise UnreadableFileError(
+                f"{seal}: expected method, labels, fold, test and a {K} x {K} confusion ({error!r}); remove the file, "
+                "then let atlaseg benchmark go on"
+            ) from error
+        cells[cell.method, cell.labels, cell.fold] = cell
+    return tuple(cells.values())
+
+
+_QUOTED_PATH = re.compile(r"""(['"])(?:[A-Za-z]:[\\/]|~?/|\\\\)[^'"]*?([^'"\\/]+)[\\/]?\1""")
+_PATH = re.compile(
+    r"""(?<![\w.])(?:(?:file://|[A-Za-z]:[\\/]|\\\\|~/)(?:[^\s'"\\/]*[\\/])*|/(?:[^\s'"\\/]+/)+)([^\s'"\\/]*)"""
+)
+#: What is left of a path with a blank in it, and paths from the working folder: `Doe/scan.nii.gz`.
+_RELATIVE = re.compile(r"""[^\s'"\\/=,]+[\\/](?:[^\s'"\\/]+[\\/])*([^\s'"\\/]+\.\w+)""")
+
+
+def without_paths(text: str) -> str:
+    """Text in which every path is reduced to its last part: folders tell names of people and machines.
+
+    >>> without_paths("/home/ann/scan 1/a.nii.gz: no such file")
+    'scan 1/a.nii.gz: no such file'
+    """
+    text = _QUOTED_PATH.sub(r"\1\2\1", text)
+    text = _PATH.sub(r"\1", text)
+    return _RELATIVE.sub(r"\1", text)

@@ -1,0 +1,122 @@
+"""Truth, predictions and probabilities of cases, and sums over the cases of a method."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.case import Case, LabelTable
+from pipeline.errors import AtlasegError, GeometryError, MissingFileError
+from pipeline.volume import Header, grid_difference, read_header, read_label_map, read_voxels
+from workflows.report_page.calibration import Reliability, reliability
+from workflows.report_page.folder import Benchmark
+
+__all__ = [
+    "Truths",
+    "find_truths",
+    "label_table",
+    "read_prediction",
+    "total_confusion",
+    "total_reliability",
+]
+
+Truths = Mapping[str, Case]
+
+
+def label_table(benchmark: Benchmark) -> LabelTable:
+    """Label values and names of the structures, with the background."""
+    return LabelTable.from_names(
+        {"background": 0} | {name: value for value, name in benchmark.structures.items() if value != 0}
+    )
+
+
+def find_truths(benchmark: Benchmark, dataset: Path | None) -> Truths | None:
+    """Cases of the data set by name, ``None`` where it has moved and nobody says where it is.
+
+    Args:
+        benchmark: that was run on it.
+        dataset: its folder; by default, where ``dataset.path`` says.
+
+    Raises:
+        MissingFileError, DatasetError: ``dataset`` was given and is not a data set.
+    """
+    from pipeline.datasets.reader import list_dataset
+
+    folder = dataset
+    if folder is None:
+        note = benchmark.path / "dataset.path"
+        folder = Path(note.read_text(encoding="utf-8").strip()) if note.is_file() else None
+        if folder is None or not folder.is_dir():
+            return None
+    listing = list_dataset(folder, lambda _error, _file: None)
+    return {case.name: case for case in listing.cases if case.label is not None}
+
+
+def total_confusion(benchmark: Benchmark, method: str, labels: int | None) -> npt.NDArray[np.int64] | None:
+    """``(K, K)`` voxel counts of one method over all folds, rows the truth; ``None`` where every case failed."""
+    found = [cell.confusion for cell in benchmark.cells_with(method, labels) if cell.confusion is not None]
+    return np.sum(found, axis=0) if found else None
+
+
+def total_reliability(
+    benchmark: Benchmark, truths: Truths, method: str, labels: int | None, problems: list[str]
+) -> Reliability | None:
+    """Reliability of the probabilities of one method over all its cases; ``None`` where none were kept.
+
+    Args:
+        benchmark: the folder.
+        truths: cases of the data set.
+        method: its name.
+        labels: number of labelled training cases.
+        problems: takes a line for each case that cannot be read.
+    """
+    table = label_table(benchmark)
+    total: Reliability | None = None
+    for cell in benchmark.cells_with(method, labels):
+        for case in cell.test:
+            if not cell.probabilities(case).is_file():
+                continue
+            try:
+                truth, header = _read_truth(truths, case)
+                probabilities = _read_probabilities(cell.probabilities(case), header, len(table))
+                found = reliability(probabilities, table.to_indices(truth), header.spacing)
+            except (AtlasegError, OSError) as error:
+                problems.append(f"{method}, case {case}: {error}")
+                continue
+            total = found if total is None else total + found
+    return total
+
+
+def _read_truth(truths: Truths, case: str) -> tuple[npt.NDArray[np.int64], Header]:
+    known = truths.get(case)
+    if known is None or known.label is None:
+        raise MissingFileError(
+            f"case {case} is not in the data set; give the one of the benchmark by --dataset"
+        )
+    return read_label_map(known.label), read_header(known.label)
+
+
+def read_prediction(path: Path, header: Header) -> npt.NDArray[np.int64]:
+    """Predicted label map ``(*spatial)`` on the grid of a header.
+
+    Raises:
+        GeometryError: it lies on another grid.
+    """
+    if difference := grid_difference(header, read_header(path)):
+        raise GeometryError(f"{path}: not on the grid of {header.path.name} ({difference})")
+    return read_label_map(path)
+
+
+def _read_probabilities(path: Path, header: Header, K: int) -> npt.NDArray[Any]:
+    """Probabilities ``(K, *spatial)`` on the grid of a header."""
+    found = read_header(path)
+    if difference := grid_difference(header, found):
+        raise GeometryError(f"{path}: not on the grid of {header.path.name} ({difference})")
+    if found.channels != K:
+        raise GeometryError(f"{path}: expected {K} probabilities for each voxel, found {found.channels}")
+    voxels = read_voxels(path)
+    return np.moveaxis(voxels.reshape(*header.spatial_shape, K), -1, 0)

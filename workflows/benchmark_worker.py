@@ -171,7 +171,8 @@ def _one_line(error: BaseException) -> str:
 
 def _end_with_parent() -> None:
     """End this process and its own as soon as the benchmark ends, however it ends: the pipe from it closes then."""
-    sys.stdin.buffer.read()
+    # the system's own call: a buffered reader could not be closed at the end of the process while a thread waits in it
+    os.read(sys.stdin.fileno(), 1)
     if os.getpgrp() == os.getpid():
         os.killpg(os.getpid(), signal.SIGKILL)
     os._exit(1)

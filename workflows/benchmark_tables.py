@@ -146,7 +146,7 @@ def _overview(tables: Tables, labels: Any) -> Table:
     title = "all training cases" if pd.isna(labels) else f"{labels} labelled training cases"
     table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("method", overflow="fold", min_width=12)
-    for heading in ("rank", "Dice [95% CI]", "worst", "HD95", "fit s", "s/scan", "GiB", "failed"):
+    for heading in ("rank", "Dice [95% CI]", "worst", "HD95", "fit s", "s/scan", "failed"):
         table.add_column(heading, justify="right", no_wrap=True)
     for rank in _of_labels(tables.ranking, labels).to_dict("records"):
         rows = chosen[chosen["method"] == rank["method"]].set_index("metric").to_dict("index")
@@ -161,7 +161,6 @@ def _overview(tables: Tables, labels: Any) -> Table:
             f"{rows['hd95_mm']['mean']:.2f}",
             f"{fit['seconds'].mean():.0f}",
             "" if segment.empty else f"{segment['seconds'].median():.1f}",
-            f"{cost['peak_mib'].max() / 1024:.1f}",
             f"{dice['failed']}",
         ]
         table.add_row(*(Text(cell) for cell in cells))

@@ -1,0 +1,311 @@
+"""The benchmark: folds, resumption, failures and leakage, with methods that cost nothing, then with real ones."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipeline.errors import DatasetError, OptionError
+from workflows import benchmark_cells
+from workflows.benchmark import Benchmark
+from workflows.benchmark_cells import Cell, Conditions
+from workflows.benchmark_folds import choose_training, make_folds
+from workflows.benchmark_worker import Task, record_of_case, record_of_fit
+
+TABLES = ("scores.csv", "summary.csv", "significance.csv", "ranking.csv", "failures.csv")
+
+
+class FakeProcesses:
+    """Stands in for the processes of the methods: labels what is bright, and dies where it is told to."""
+
+    def __init__(self) -> None:
+        self.tasks: list[Task] = []
+        #: Method and case (``""`` while fitting) to die at.
+        self.dies: set[tuple[str, str]] = set()
+        #: After so many processes the benchmark itself is interrupted.
+        self.interrupt_after: int | None = None
+
+    def __call__(self, cell: Cell, conditions: Conditions, stage: Any, stop: Any) -> str:
+        task = benchmark_cells._task(cell, conditions, stage)
+        self.tasks.append(pickle.loads(pickle.dumps(task)))
+        if self.interrupt_after is not None and len(self.tasks) > self.interrupt_after:
+            raise KeyboardInterrupt
+        cost = {"seconds": 1.5, "cpu_seconds": 1.0, "peak_mib": 100.0}
+        task.folder.mkdir(parents=True, exist_ok=True)
+        if stage == "fit":
+            if (task.method, "") in self.dies:
+                return "its process was ended by SIGKILL"
+            benchmark_cells._write(record_of_fit(task.folder), {**cost, "error": ""})
+            return ""
+        for name, files in task.scans.items():
+            if record_of_case(task.folder, name).is_file():
+                continue
+            if (task.method, name) in self.dies:
+                benchmark_cells._write(task.clock, {"name": name, **cost})
+                return "its process was ended by SIGKILL"
+            label_bright(task, name, files)
+            benchmark_cells._write(record_of_case(task.folder, name), {**cost, "error": ""})
+        return ""
+
+
+def label_bright(task: Task, name: str, files: tuple[Path, ...]) -> None:
+    """A method of a line, worse for ``majority`` than for others."""
+    import nibabel as nib
+
+    from pipeline.volume import write_label_map
+
+    image = np.asanyarray(nib.load(files[0]).dataobj)
+    share = 60 if task.method == "majority" else 90
+    write_label_map(
+        task.folder / "labels" / f"{name}.nii.gz",
+        (image > np.percentile(image, share)).astype(np.uint8),
+        files[0],
+    )
+
+
+@pytest.fixture
+def fakes(monkeypatch: pytest.MonkeyPatch) -> FakeProcesses:
+    processes = FakeProcesses()
+    monkeypatch.setattr(benchmark_cells, "_run_process", processes)
+    return processes
+
+
+@pytest.fixture
+def job(shapes_folder: Path, tmp_path: Path, fakes: FakeProcesses) -> Callable[..., Benchmark]:
+    def make(**options: Any) -> Benchmark:
+        settings: dict[str, Any] = {
+            "methods": ("majority,joint-fusion:keep=2",),
+            "folds": 2,
+            "out": tmp_path / "out",
+        }
+        return Benchmark(shapes_folder, **{**settings, **options})
+
+    return make
+
+
+def read(job: Benchmark, name: str) -> pd.DataFrame:
+    return pd.read_csv(job.out / f"{name}.csv")
+
+
+def test_whole_benchmark(job: Callable[..., Benchmark], capsys: pytest.CaptureFixture[str]) -> None:
+    whole = job(labels=("1,all",))
+    assert whole.run() == 0
+    scores = read(whole, "scores")
+    assert len(scores) == 5 * 2 * 2 * 2 * 10  # cases, structures, methods, numbers of labels, metrics
+    assert set(scores["labels"].dropna()) == {1}
+    again = pd.read_parquet(whole.out / "scores.parquet")
+    pd.testing.assert_series_equal(again["value"], scores["value"])
+    times = read(whole, "times")
+    assert set(times["stage"]) == {"fit", "segment"}
+    assert times[times["stage"] == "fit"]["case"].isna().all()
+    ranking = read(whole, "ranking")
+    assert list(ranking["method"].iloc[:2]) == ["joint-fusion:keep=2", "majority"]
+    about = json.loads((whole.out / "benchmark.json").read_text())
+    assert about["finished"] is True
+    assert about["labels"] == [1, None]
+    assert about["structures"] == {"1": "ellipsoid", "2": "box"}
+    assert str(whole.out.parent) not in (whole.out / "benchmark.json").read_text()
+    assert (whole.out / "dataset.path").read_text().strip() == str(whole.dataset.resolve())
+    printed = capsys.readouterr().out
+    assert "joint-fusion" in printed
+    assert "all training cases" in printed
+
+
+def test_interrupted_it_goes_on_to_the_same_tables(
+    job: Callable[..., Benchmark], fakes: FakeProcesses, tmp_path: Path
+) -> None:
+    at_once, in_parts = job(out=tmp_path / "a"), job(out=tmp_path / "b")
+    at_once.run()
+    number = len(fakes.tasks)
+    fakes.tasks.clear()
+    fakes.interrupt_after = 3
+    with pytest.raises(KeyboardInterrupt):
+        in_parts.run()
+    assert json.loads((in_parts.out / "benchmark.json").read_text())["finished"] is False
+    assert len(read(in_parts, "scores")) < len(read(at_once, "scores"))
+    fakes.interrupt_after = None
+    fakes.tasks.clear()
+    in_parts.run()
+    # a whole part and the fitting of the next were done
+    assert len(fakes.tasks) == number - 3
+    for name in TABLES:
+        assert (in_parts.out / name).read_bytes() == (at_once.out / name).read_bytes()
+
+
+def test_a_process_that_dies_costs_its_case_only(job: Callable[..., Benchmark], fakes: FakeProcesses) -> None:
+    fakes.dies = {("majority", "shapes_002"), ("joint-fusion", "")}
+    bad = job()
+    assert bad.run() == 1
+    failures, scores = read(bad, "failures"), read(bad, "scores")
+    assert sorted(failures[failures["method"] == "majority"]["case"]) == ["shapes_002"]
+    assert len(failures[failures["method"] != "majority"]) == 5
+    assert failures["error"].str.contains("SIGKILL").all()
+    failed = scores[scores["failed"]]
+    assert len(scores) == 5 * 2 * 2 * 10
+    assert (failed[failed["metric"] == "dice"]["value"] == 0).all()
+    assert (failed[failed["metric"] == "hd95_mm"]["value"] > 30).all()
+    assert read(bad, "times")["case"].eq("shapes_002").any()
+    # the same command leaves failures as they are, unless it is asked to try again
+    fakes.dies = set()
+    assert bad.run() == 1
+    assert job(retry_failed=True).run() == 0
+    assert read(bad, "failures").empty
+
+
+def test_no_method_can_come_to_a_label_of_a_test_case(
+    job: Callable[..., Benchmark], fakes: FakeProcesses, shapes_folder: Path
+) -> None:
+    whole = job(labels=("2",))
+    whole.run()
+    secret = {path.stat().st_ino for path in (shapes_folder / "labelsTr").iterdir()}
+    for task in fakes.tasks:
+        # neither the data set nor where it is
+        assert str(shapes_folder).encode() not in pickle.dumps(task)
+        shown = {path.name.removesuffix(".nii.gz") for path in (task.training / "labels").iterdir()}
+        assert len(shown) == 2
+        assert not shown & task.scans.keys()
+        scans = {path for files in task.scans.values() for path in files}
+        near = [
+            path
+            for folder in {path.parents[1] for path in scans}
+            for path in folder.rglob("*")
+            if path.is_file()
+        ]
+        assert not secret & {path.stat().st_ino for path in near}
+        assert not any(path.is_symlink() for path in (*near, *task.training.rglob("*")))
+
+
+def test_fewer_cases_are_among_more() -> None:
+    names = [f"c{n}" for n in range(12)]
+    for fold in make_folds(names, folds=3, seed=4):
+        few, many = set(choose_training(fold, 3)), set(choose_training(fold, 6))
+        assert few < many < set(choose_training(fold, None)) == set(names) - set(fold.test)
+    assert make_folds(names, 3, 4) == make_folds(names[::-1], 3, 4)
+    assert make_folds(names, 3, 4) != make_folds(names, 3, 5)
+
+
+def test_first_cases_train_and_last_are_tested(job: Callable[..., Benchmark], fakes: FakeProcesses) -> None:
+    job(first=2, last=1).run()
+    assert {tuple(task.scans) for task in fakes.tasks} == {("shapes_004",)}
+    trained = {path.name for task in fakes.tasks for path in (task.training / "images").iterdir()}
+    assert trained == {"shapes_000.nii.gz", "shapes_001.nii.gz"}
+
+
+def test_more_methods_join_later(job: Callable[..., Benchmark], fakes: FakeProcesses) -> None:
+    job(methods=("majority",)).run()
+    fakes.tasks.clear()
+    job(methods=("majority", "staple")).run()
+    assert {task.method for task in fakes.tasks} == {"staple"}
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"labels": ("9",)}, "training cases"),
+        ({"labels": ("few",)}, "numbers of cases"),
+        ({"labels": ("2", "2")}, "once"),
+        ({"first": 2}, "go together"),
+        ({"first": 3, "last": 3}, "choose fewer"),
+        ({"folds": 1}, "at least 2"),
+        ({"folds": 9}, "at most one per case"),
+        ({"workers": 0}, "--workers"),
+        ({"tolerance_mm": -1.0}, "--tolerance-mm"),
+        ({"methods": ("magic",)}, "not known"),
+    ],
+)
+def test_mistakes_are_told_before_any_work(
+    job: Callable[..., Benchmark], options: dict[str, Any], says: str
+) -> None:
+    bad = job(**options)
+    with pytest.raises(OptionError, match=says):
+        bad.run()
+    assert not bad.out.exists()
+
+
+def test_another_benchmark_is_not_overwritten(job: Callable[..., Benchmark], tmp_path: Path) -> None:
+    job().run()
+    with pytest.raises(OptionError, match="another --seed"):
+        job(seed=1).run()
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.txt").touch()
+    with pytest.raises(OptionError, match="not a benchmark"):
+        job(out=tmp_path / "full").run()
+
+
+def test_a_data_set_that_has_changed_is_told(
+    job: Callable[..., Benchmark], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = job(first=2, last=1)
+    whole.run()
+    seal = next(whole.out.glob("cells/*/*/*/cell.json"))
+    seal.write_text(seal.read_text().replace("shapes_000", "shapes_009"))
+    with pytest.raises(DatasetError, match="other cases"):
+        whole.run()
+
+
+def test_a_real_method_in_this_process(
+    shapes_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def here(cell: Cell, conditions: Conditions, stage: Any, stop: Any) -> str:
+        cell.folder.mkdir(parents=True, exist_ok=True)
+        benchmark_cells._task(cell, conditions, stage).run()
+        return ""
+
+    monkeypatch.setattr(benchmark_cells, "_run_process", here)
+    job = Benchmark(shapes_folder, ("kmeans",), tmp_path, first=2, last=1, probabilities=True)
+    assert job.run() == 0
+    cell = next(tmp_path.glob("cells/*/*/*"))
+    assert [path.name for path in (cell / "labels").iterdir()] == ["shapes_004.nii.gz"]
+    assert [path.name for path in (cell / "probabilities").iterdir()] == ["shapes_004.nii.gz"]
+    assert not list(cell.glob("*under-way*"))
+    times = read(job, "times")
+    assert list(times["stage"]) == ["fit", "load", "segment"]
+    assert (times["peak_mib"] > 30).all()
+
+
+def command(dataset: Path, out: Path) -> list[str]:
+    methods = "majority:transform=rigid,local-weighted:transform=rigid"
+    return [sys.executable, "-m", "workflows.cli", "benchmark", str(dataset), "--methods", methods,
+            "--folds", "2", "--labels", "1,2", "--out", str(out)]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_killed_it_goes_on_to_the_same_tables(shapes_folder: Path, tmp_path: Path) -> None:
+    at_once, killed = tmp_path / "at-once", tmp_path / "killed"
+    subprocess.run(command(shapes_folder, at_once), check=True)
+    for seals in (0, 3):
+        process = subprocess.Popen(command(shapes_folder, killed))
+        while process.poll() is None and (
+            len(list(killed.glob("cells/*/*/*/cell.json"))) < seals
+            or not list(killed.glob("cells/*/*/*/*.json"))
+        ):
+            time.sleep(0.2)
+        assert process.poll() is None, "it was through before it could be killed"
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    subprocess.run(command(shapes_folder, killed), check=True)
+    for name in TABLES:
+        assert (killed / name).read_bytes() == (at_once / name).read_bytes()
+
+
+@pytest.mark.slow
+def test_a_network_learns_from_all_cases_of_the_fold(shapes_folder: Path, tmp_path: Path) -> None:
+    from conftest import TINY
+
+    unet = "unet:epochs=2,override=" + ";".join(TINY)
+    job = Benchmark(shapes_folder, (unet,), tmp_path, first=2, last=1, device="cpu")
+    assert job.run() == 0
+    cases = json.loads(next(tmp_path.glob("cells/*/*/*/run/configs/cases.json")).read_text())
+    assert [case["name"] for case in cases["training"]] == ["shapes_000", "shapes_001"]

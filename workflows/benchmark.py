@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import sys
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
-    from concurrent.futures import Executor
-
     from pipeline.case import Dataset
     from workflows.benchmark_cells import Cell, Conditions
     from workflows.benchmark_methods import Entry

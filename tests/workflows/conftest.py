@@ -155,7 +155,7 @@ class MadeBenchmark:
             if self.failing.get(name) == case:
                 rows = missing_prediction(truth, self.table, self.spacing, case=case)
                 failures.append(
-                    {"case": case, "error": f"{self.folder}/x y/{case}.nii.gz: <b>not</b> registered"}
+                    {"case": case, "error": f"{self.folder}/{case}.nii.gz: <b>not</b> registered"}
                 )
                 found = CaseScores(tuple(rows), np.zeros_like(confusion))
             else:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from concurrent.futures import Executor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["Benchmark"]
 
 FORMAT = 1
+LOCK = ".lock"
 #: What must stay the same in a folder, and how people call it.
 _FIXED = {
     "dataset": "DATASET",
@@ -89,7 +92,6 @@ class Benchmark:
         """
         from pipeline.datasets import read_dataset
         from workflows.benchmark_methods import read_entries
-        from workflows.benchmark_tables import about_machine, print_tables, write_about, write_tables
         from workflows.train import refuse_problems
 
         entries = read_entries(self.methods, self.minutes)
@@ -102,10 +104,24 @@ class Benchmark:
         )  # before any file is written, because it refuses impossible options
         refuse_problems(self.dataset)
         self.out.mkdir(parents=True, exist_ok=True)
+        with _alone_in(self.out):
+            return self._compare(dataset, about, conditions, plan, executor)
+
+    def _compare(
+        self,
+        dataset: Dataset,
+        about: dict[str, Any],
+        conditions: Conditions,
+        plan: list[tuple[Entry, int | None, Any]],
+        executor: Executor | None,
+    ) -> int:
+        from workflows.benchmark_tables import about_machine, print_tables, write_about, write_tables
+
         (self.out / "dataset.path").write_text(f"{self.dataset.resolve()}\n", encoding="utf-8")
-        about |= about_machine()
-        write_about(self.out, {**about, "finished": False})
         cells = [self._cell(dataset, *parts) for parts in plan]
+        folders = [cell.folder.relative_to(self.out.resolve()).as_posix() for cell in cells]
+        about = {**about, **about_machine(), "cells": folders}
+        write_about(self.out, {**about, "finished": False})
         if self.retry_failed:
             self._forget_failures(cells)
         try:
@@ -181,7 +197,9 @@ class Benchmark:
 
         file, path = self.out / "benchmark.json", self.out / "dataset.path"
         if not file.is_file():
-            if self.out.is_dir() and any(p.name != path.name for p in self.out.iterdir()):
+            if self.out.is_dir() and any(
+                p.name not in (path.name, LOCK, "folds") for p in self.out.iterdir()
+            ):
                 raise OptionError(f"{self.out}: not empty and not a benchmark; choose another --out")
             return
         earlier = read_json(file)
@@ -299,6 +317,28 @@ class Benchmark:
 
         if contents := [content for cell in cells if (content := sealed(cell)) is not None]:
             write_tables(self.out, contents, self.seed)
+
+
+@contextmanager
+def _alone_in(out: Path) -> Iterator[None]:
+    """Refuse to work where another benchmark is at work; its end, however it comes, gives the folder free.
+
+    Raises:
+        OptionError: another one is.
+    """
+    from pipeline.errors import OptionError
+
+    try:
+        import fcntl
+    except ImportError:  # no such locks on Windows
+        yield
+        return
+    with (out / LOCK).open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise OptionError(f"{out}: another benchmark is at work there; wait for its end") from error
+        yield
 
 
 def _said(content: dict[str, Any]) -> str:

@@ -19,7 +19,7 @@ import pytest
 
 from pipeline.errors import DatasetError, OptionError
 from workflows import benchmark_cells
-from workflows.benchmark import Benchmark
+from workflows.benchmark import Benchmark, _alone_in
 from workflows.benchmark_cells import Cell, Conditions
 from workflows.benchmark_folds import choose_training, make_folds
 from workflows.benchmark_worker import Task, record_of_case, record_of_fit
@@ -115,6 +115,8 @@ def test_whole_benchmark(job: Callable[..., Benchmark], capsys: pytest.CaptureFi
     about = json.loads((whole.out / "benchmark.json").read_text())
     assert about["finished"] is True
     assert about["labels"] == [1, None]
+    assert len(about["cells"]) == 8
+    assert all((whole.out / cell / "cell.json").is_file() for cell in about["cells"])
     assert about["structures"] == {"1": "ellipsoid", "2": "box"}
     assert str(whole.out.parent) not in (whole.out / "benchmark.json").read_text()
     assert (whole.out / "dataset.path").read_text().strip() == str(whole.dataset.resolve())
@@ -242,6 +244,14 @@ def test_another_benchmark_is_not_overwritten(job: Callable[..., Benchmark], tmp
     (tmp_path / "full" / "thesis.txt").touch()
     with pytest.raises(OptionError, match="not a benchmark"):
         job(out=tmp_path / "full").run()
+
+
+def test_only_one_is_at_work_in_a_folder(job: Callable[..., Benchmark]) -> None:
+    whole = job()
+    whole.run()
+    with _alone_in(whole.out), pytest.raises(OptionError, match="at work"):
+        whole.run()
+    whole.run()
 
 
 def test_a_data_set_that_has_changed_is_told(

@@ -244,8 +244,8 @@ _RELATIVE = re.compile(r"""[^\s'"\\/=,]+[\\/](?:[^\s'"\\/]+[\\/])*([^\s'"\\/]+\.
 def without_paths(text: str) -> str:
     """Text in which every path is reduced to its last part: folders tell names of people and machines.
 
-    >>> without_paths("/home/ann/scan 1/a.nii.gz: no such file")
-    'scan 1/a.nii.gz: no such file'
+    >>> without_paths("/home/ann/study/a.nii.gz: no such file")
+    'a.nii.gz: no such file'
     """
     text = _QUOTED_PATH.sub(r"\1\2\1", text)
     text = _PATH.sub(r"\1", text)

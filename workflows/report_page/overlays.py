@@ -26,6 +26,13 @@ PLANES = (("sagittal", 0, "P", "S"), ("coronal", 1, "R", "S"), ("axial", 2, "R",
 MARGIN_MM = 8.0
 GAP, WIDTH = 6.0, 520.0
 TRUTH = "#ffffff"
+_LETTER: dict[str, Any] = {
+    "font_size": 13,
+    "fill": "#ffffff",
+    "stroke": "#000000",
+    "stroke_width": 3,
+    "paint_order": "stroke",
+}
 
 
 @dataclass(frozen=True)
@@ -209,11 +216,12 @@ class _Views:
             else:
                 canvas.add("use", href=f"#{name}")
             clip = (left, top, wide, high)
+            # where both agree, the method's line lies in the truth's
+            self._outline(canvas, self.truth, axis, clip, TRUTH, 3.0 if prediction is not None else 1.8)
             if style is not None and prediction is not None:
-                self._outline(canvas, prediction, axis, clip, style.colour, 2.4, style.dash)
-            self._outline(canvas, self.truth, axis, clip, TRUTH, 1.1)
-            canvas.text(left + 5, top + high / 2 + 4, at_left, font_size=13, fill="#d7dee5")
-            canvas.text(left + wide / 2, top + 15, at_top, "middle", font_size=13, fill="#d7dee5")
+                self._outline(canvas, prediction, axis, clip, style.colour, 2.0, style.dash)
+            canvas.text(left + 5, top + high / 2 + 4, at_left, **_LETTER)
+            canvas.text(left + wide / 2, top + 15, at_top, "middle", **_LETTER)
             left += wide + GAP
         if style is None:
             _scale_bar(canvas, scale, height)
@@ -255,8 +263,8 @@ class _Views:
                 parts.append("M" + "L".join(f"{x:.1f} {y:.1f}" for y, x in places) + "Z")
         if parts:
             look: dict[str, Any] = {"fill": "none", "d": "".join(parts), "stroke_linejoin": "round"}
-            # the dark edge keeps lines apart from bright tissue
-            canvas.add("path", stroke="#000000", stroke_opacity=0.55, stroke_width=width + 1.3, **look)
+            if colour == TRUTH:  # its dark edge keeps it apart from bright tissue
+                canvas.add("path", stroke="#000000", stroke_opacity=0.6, stroke_width=width + 1.6, **look)
             if dash:
                 look["stroke_dasharray"] = dash
             canvas.add("path", stroke=colour, stroke_width=width, **look)
@@ -268,7 +276,7 @@ def _scale_bar(canvas: Canvas, scale: float, height: float) -> None:
     length = min(lengths, key=lambda mm: abs(mm * scale - WIDTH / 10))
     x, y = WIDTH - 10 - length * scale, height - 10
     canvas.add("path", d=f"M{x:.1f} {y:.1f}h{length * scale:.1f}", stroke="#ffffff", stroke_width=3)
-    canvas.text(x + length * scale / 2, y - 6, f"{length} mm", "middle", font_size=12, fill="#ffffff")
+    canvas.text(x + length * scale / 2, y - 6, f"{length} mm", "middle", **_LETTER)
 
 
 def _png(plane: npt.NDArray[Any], window: tuple[float, float]) -> str:

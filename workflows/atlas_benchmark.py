@@ -14,10 +14,15 @@ from pipeline.errors import DatasetError, OptionError
 
 if TYPE_CHECKING:
     from atlases.atlas import Atlas, AtlasSet
+    from atlases.correction import Correction
     from atlases.fusion.candidates import FusionRule
     from atlases.propagation import Propagation, PropagationOptions
 
 __all__ = ["AtlasBenchmark", "Row", "parse_fusion", "parse_registration", "summary"]
+
+
+#: What a fusion rule with a correction ends with.
+CORRECTED = "+correction"
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,24 @@ class Row:
     left_out: int
     registration_seconds: float
     fusion_seconds: float
+
+
+class _Corrections:
+    """Learns a correction once for each registration, rule and set of atlases."""
+
+    def __init__(self, work: Path, executor: Executor | None) -> None:
+        self.work, self.executor = work, executor
+        self._learnt: dict[tuple[str, str, tuple[str, ...]], Correction] = {}
+
+    def of(self, way: str, text: str, options: PropagationOptions, atlases: AtlasSet) -> Correction:
+        from atlases.correction_learning import learn_correction
+
+        key = (way, text, atlases.names)
+        if key not in self._learnt:
+            self._learnt[key] = learn_correction(
+                atlases, options, parse_fusion(text), executor=self.executor, work=self.work
+            )
+        return self._learnt[key]
 
 
 @dataclass(frozen=True)
@@ -68,7 +91,8 @@ class AtlasBenchmark:
         "staple",
         "generative",
     )
-    """Fusion rules, with options or without: joint:patch_radius=2:search_radius=1."""
+    """Fusion rules, with options or without: joint:patch_radius=2:search_radius=1. joint+correction learns from the
+    atlases what the rule gets wrong."""
     first: int | None = None
     """Take the first so many cases by name as atlases, with --last."""
     last: int | None = None
@@ -99,9 +123,10 @@ class AtlasBenchmark:
         tasks = self._tasks(atlases)
         rows: list[Row] = []
         with worker_pool(self.workers) if self.workers > 1 else nullcontext() as executor:
+            corrections = _Corrections(self.out / "registrations", executor)
             for way, options in ways.items():
                 for number, (target, others) in enumerate(tasks, start=1):
-                    found = self._one(way, options, target, others, executor)
+                    found = self._one(way, options, target, others, corrections)
                     rows += found
                     best = max(found, key=lambda row: row.dice)
                     print(
@@ -137,7 +162,7 @@ class AtlasBenchmark:
         options: PropagationOptions,
         target: Atlas,
         atlases: AtlasSet,
-        executor: Executor | None,
+        corrections: _Corrections,
     ) -> list[Row]:
         import numpy as np
 
@@ -145,7 +170,7 @@ class AtlasBenchmark:
         from pipeline.volume import read_header, read_label_map
 
         scan = target.channels(), read_header(target.images[0]).affine
-        found = propagate(atlases, scan, options, executor=executor, work=self.out / "registrations")
+        found = propagate(atlases, scan, options, executor=corrections.executor, work=corrections.work)
         truth = atlases.labels.to_indices(read_label_map(target.label))
         seconds = float(np.mean([carried.seconds for carried in found.carried]))
         out = len(found.left_out) + len(found.failed)
@@ -153,7 +178,8 @@ class AtlasBenchmark:
         single = float(np.mean([mean_dice(carried.labels, truth, K) for carried in found.carried]))
         rows = [Row(way, "single", target.name, single, out, seconds, 0.0)]
         for text in self.fusions:
-            labels, took = _fused(parse_fusion(text), found)
+            correction = corrections.of(way, text, options, atlases) if text.endswith(CORRECTED) else None
+            labels, took = _fused(parse_fusion(text), found, correction)
             rows.append(Row(way, text, target.name, mean_dice(labels, truth, K), out, seconds, took))
         return rows
 
@@ -167,9 +193,12 @@ class AtlasBenchmark:
         write_text(self.out / "scores.csv", pd.DataFrame([asdict(row) for row in rows]).to_csv(index=False))
 
 
-def _fused(rule: Any, found: Propagation) -> tuple[Any, float]:
+def _fused(rule: Any, found: Propagation, correction: Correction | None) -> tuple[Any, float]:
     begin = time.perf_counter()
-    labels = rule.fuse(found.candidates(), probabilities=False).labels
+    fused = rule.fuse(found.candidates(), probabilities=correction is not None)
+    labels = fused.labels
+    if correction is not None:
+        labels = correction.apply(fused.probabilities, found.target).argmax(axis=0)
     return labels, time.perf_counter() - begin
 
 
@@ -181,7 +210,7 @@ def mean_dice(labels: Any, truth: Any, K: int) -> float:
 
 
 def parse_fusion(text: str) -> FusionRule:
-    """Rule of ``RULE`` or ``RULE:option=value:option=value``.
+    """Rule of ``RULE`` or ``RULE:option=value:option=value``, either with ``+correction`` at its end.
 
     >>> parse_fusion("joint:search_radius=2,2,0")
     JointFusion(patch_radius=None, search_radius=(2, 2, 0), ...)
@@ -191,7 +220,7 @@ def parse_fusion(text: str) -> FusionRule:
     """
     from atlases.fusion.table import make_rule, read_options
 
-    name, *words = text.split(":")
+    name, *words = text.removesuffix(CORRECTED).split(":")
     return make_rule(name, **read_options(name, words))
 
 

@@ -87,7 +87,7 @@ class FusionBenchmark:
     out: Path | None = None
     data: Path | None = None
     target: str | None = None
-    transform: Literal["affine", "bspline", "syn", "deformable"] = "bspline"
+    transform: Literal["affine", "bspline", "syn", "deformable"] = "deformable"
     engine: str = "auto"
     patch_radius: int = 2
     search_radius: int = 1

@@ -1,0 +1,72 @@
+"""A correction for a set of atlases: each of them is labelled by the others, and the errors are learnt from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from atlases.correction import Correction, Example
+from atlases.propagation import PropagationOptions, propagate
+from pipeline.errors import DatasetError
+from pipeline.volume import read_header, read_label_map
+
+if TYPE_CHECKING:
+    from atlases.atlas import AtlasSet
+    from atlases.fusion.candidates import FusionRule
+
+__all__ = ["FEWEST_ATLASES", "learn_correction"]
+
+#: A correction that was learnt from fewer scans knows them, not what they have in common.
+FEWEST_ATLASES = 4
+
+
+def learn_correction(
+    atlases: AtlasSet,
+    options: PropagationOptions,
+    rule: FusionRule,
+    *,
+    executor: Executor | None = None,
+    work: Path | None = None,
+    threads: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+) -> Correction:
+    """Label each atlas' scan by the others, and learn what fusion gets wrong in the same way every time.
+
+    It takes ``n (n - 1)`` registrations for ``n`` atlases.
+
+    Args:
+        atlases: four or more.
+        options: of the propagation, as scans will be labelled with.
+        rule: of the fusion.
+        executor: runs one registration per task; ``None``: here, one after the other.
+        work: folder that keeps finished registrations.
+        threads: of each registration, at most.
+        progress: called with the number of scans done and their total.
+
+    Raises:
+        DatasetError: there are fewer than four atlases, or votes were never close.
+        AtlasegError: as :func:`atlases.propagation.propagate`.
+    """
+    members = atlases.atlases
+    if len(members) < FEWEST_ATLASES:
+        raise DatasetError(
+            f"a correction is learnt from {FEWEST_ATLASES} atlases or more, found {len(members)}; fuse without one"
+        )
+
+    def examples() -> Iterator[Example]:
+        for done, atlas in enumerate(members):
+            if progress is not None:
+                progress(done, len(members))
+            scan = atlas.channels(), read_header(atlas.images[0]).affine
+            found = propagate(
+                atlases.without(atlas.name), scan, options, executor=executor, work=work, threads=threads
+            )
+            fused = rule.fuse(found.candidates(), probabilities=True)
+            truth = atlases.labels.to_indices(read_label_map(atlas.label))
+            yield Example(np.asarray(fused.probabilities), found.target, truth)
+
+    return Correction.learn(examples(), seed=options.seed)

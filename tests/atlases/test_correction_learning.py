@@ -1,0 +1,58 @@
+"""A correction never learns from votes in which a scan's own labels took part."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+import atlases.correction_learning as subject
+from atlases.atlas import AtlasSet
+from atlases.fusion.candidates import Candidates
+from atlases.fusion.table import make_rule
+from atlases.propagation import PropagationOptions
+from pipeline.errors import DatasetError
+from pipeline.volume import read_label_map
+
+
+@pytest.fixture(scope="module")
+def shapes(shapes_folder):
+    return AtlasSet.read(shapes_folder)
+
+
+@dataclass
+class Found:
+    """Stands for a propagation: every atlas exactly where it lies, which is somewhere else in each scan."""
+
+    atlases: AtlasSet
+    target: np.ndarray
+
+    def candidates(self):
+        table = self.atlases.labels
+        maps = np.stack([table.to_indices(read_label_map(a.label)) for a in self.atlases.atlases])
+        images = np.stack([a.channels() for a in self.atlases.atlases])
+        return Candidates(maps.astype(np.uint8), len(table), images, self.target)
+
+
+def test_each_atlas_is_labelled_by_the_others(shapes, monkeypatch):
+    seen = []
+
+    def propagate(atlases, scan, options, **_):
+        seen.append(atlases.names)
+        return Found(atlases, scan[0].astype(np.float32))
+
+    monkeypatch.setattr(subject, "propagate", propagate)
+    steps = []
+    learnt = subject.learn_correction(
+        shapes, PropagationOptions(), make_rule("majority"), progress=lambda *done: steps.append(done)
+    )
+    names = set(shapes.names)
+    assert seen == [tuple(sorted(names - {name})) for name in shapes.names]
+    assert steps == [(done, 5) for done in range(5)]
+    assert learnt.classes == len(shapes.labels)
+
+
+def test_few_atlases_are_refused_before_any_work(shapes):
+    with pytest.raises(DatasetError, match="4 atlases or more, found 3"):
+        subject.learn_correction(shapes.subset(shapes.names[:3]), PropagationOptions(), make_rule("majority"))

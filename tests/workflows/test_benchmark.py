@@ -311,10 +311,8 @@ def test_killed_it_goes_on_to_the_same_tables(shapes_folder: Path, tmp_path: Pat
 
 
 @pytest.mark.slow
-def test_a_network_learns_from_all_cases_of_the_fold(shapes_folder: Path, tmp_path: Path) -> None:
-    from conftest import TINY
-
-    unet = "unet:epochs=2,override=" + ";".join(TINY)
+def test_a_network_learns_from_all_cases_of_the_fold(shapes_folder: Path, tmp_path: Path, runs: Any) -> None:
+    unet = "unet:epochs=2,override=" + ";".join(runs.job(tmp_path).override)
     job = Benchmark(shapes_folder, (unet,), tmp_path, first=2, last=1, device="cpu")
     assert job.run() == 0
     cases = json.loads(next(tmp_path.glob("cells/*/*/*/run/configs/cases.json")).read_text())

@@ -4,6 +4,7 @@
 
     RUN/configs/metadata.json    MONAI's description of the bundle
     RUN/configs/atlases.json     fusion and registration; written last, so that half a folder is not taken for one
+    RUN/correction.npz           numbers of the correction, where one was learnt (:mod:`atlases.correction`)
     RUN/atlases/                 images, labels, masks, landmarks and their manifest (:mod:`atlases.atlas_folder`)
 """
 
@@ -17,10 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from atlases.atlas import AtlasSet
+from atlases.correction import Correction
 from atlases.fusion.candidates import FusionRule
 from atlases.fusion.table import FUSION_RULES, make_rule
 from atlases.propagation import PropagationOptions
-from pipeline.errors import MissingFileError, OptionError, PlanError
+from pipeline.errors import MissingFileError, OptionError, PlanError, UnreadableFileError
 from pipeline.files import read_json, write_text
 
 __all__ = [
@@ -33,6 +35,7 @@ __all__ = [
 ]
 
 SETTINGS = Path("configs") / "atlases.json"
+CORRECTION = "correction.npz"
 FORMAT = "atlaseg multi-atlas segmenter"
 VERSION = 1
 
@@ -68,7 +71,12 @@ def is_atlas_bundle(folder: Path) -> bool:
 
 
 def write_bundle(
-    folder: Path, settings: MultiAtlasSettings, atlases: AtlasSet, *, executor: Executor | None = None
+    folder: Path,
+    settings: MultiAtlasSettings,
+    atlases: AtlasSet,
+    correction: Correction | None = None,
+    *,
+    executor: Executor | None = None,
 ) -> None:
     """Write a self-contained bundle folder, which may be carried to another machine.
 
@@ -76,6 +84,7 @@ def write_bundle(
         folder: made if it is not there.
         settings: how to segment.
         atlases: are copied.
+        correction: of the fused votes, if one was learnt.
         executor: copies them in parallel.
 
     Raises:
@@ -88,7 +97,16 @@ def write_bundle(
     write_text(
         folder / "configs" / "metadata.json", json.dumps(_metadata(settings, atlases), indent=2) + "\n"
     )
-    content = {"format": FORMAT, "version": VERSION, **settings.as_dict()}
+    if correction is None:
+        (folder / CORRECTION).unlink(missing_ok=True)
+    else:
+        correction.save(folder / CORRECTION)
+    content = {
+        "format": FORMAT,
+        "version": VERSION,
+        "corrected": correction is not None,
+        **settings.as_dict(),
+    }
     write_text(folder / SETTINGS, json.dumps(content, indent=1) + "\n")
 
 
@@ -119,8 +137,8 @@ def _metadata(settings: MultiAtlasSettings, atlases: AtlasSet) -> dict[str, Any]
     return content
 
 
-def read_bundle(folder: Path) -> tuple[MultiAtlasSettings, AtlasSet]:
-    """Settings and atlases of a bundle folder, both checked; nothing in the folder is run.
+def read_bundle(folder: Path) -> tuple[MultiAtlasSettings, AtlasSet, Correction | None]:
+    """Settings, atlases and correction of a bundle folder, all checked; nothing in the folder is run.
 
     Raises:
         MissingFileError: the folder is not such a bundle, or lacks a file.
@@ -128,7 +146,16 @@ def read_bundle(folder: Path) -> tuple[MultiAtlasSettings, AtlasSet]:
         DatasetError, UnreadableFileError: as :func:`atlases.atlas_folder.load_atlases`.
         OptionError: a setting's value is not possible, or its engine is not installed.
     """
-    return read_settings(folder), AtlasSet.load(folder / "atlases")
+    settings, atlases = read_settings(folder), AtlasSet.load(folder / "atlases")
+    if not read_json(folder / SETTINGS).get("corrected", False):
+        return settings, atlases, None
+    correction = Correction.load(folder / CORRECTION)
+    if (correction.classes, correction.channels) != (len(atlases.labels), len(atlases.channels)):
+        raise UnreadableFileError(
+            f"{folder / CORRECTION}: learnt with {correction.classes} classes and {correction.channels} channel(s), "
+            f"the atlases have {len(atlases.labels)} and {len(atlases.channels)}; put the run together again"
+        )
+    return settings, atlases, correction
 
 
 def read_settings(folder: Path) -> MultiAtlasSettings:
@@ -145,7 +172,7 @@ def read_settings(folder: Path) -> MultiAtlasSettings:
         raise PlanError(
             f"{path}: version {content.get('version')!r}, this atlaseg reads {VERSION}; update it"
         )
-    known = ("format", "version", "fusion", "fusion_options", "propagation")
+    known = ("format", "version", "corrected", "fusion", "fusion_options", "propagation")
     if unknown := sorted(set(content) - set(known)):
         raise PlanError(f"{path}: {unknown[0]}: no such entry; known are {', '.join(known)}")
     fusion = content.get("fusion")

@@ -12,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from atlases.atlas import AtlasSet
+from atlases.correction import Correction
+from atlases.correction_learning import learn_correction
 from atlases.fusion.table import make_rule
 from atlases.multi_atlas_bundle import MultiAtlasSettings, read_bundle, write_bundle
 from atlases.propagation import Propagation, PropagationOptions, propagate
@@ -67,6 +69,7 @@ class MultiAtlasSegmenter:
         self.threads = threads
         self._atlases: AtlasSet | None = None
         self._source: Path | None = None
+        self._correction: Correction | None = None
 
     def fit(self, dataset: Dataset) -> Self:
         """Check the labelled cases of a data set and take them as atlases; the others are left out.
@@ -82,11 +85,42 @@ class MultiAtlasSegmenter:
         """As :meth:`fit`, for a set that may have masks and landmarks too."""
         self.settings.propagation.steps()  # what no engine can do is better known now than at the first scan
         atlases.check(executor=self.executor)
-        self._atlases, self._source = atlases, None
+        self._atlases, self._source, self._correction = atlases, None, None
         if self.folder is not None:
             self.save(self.folder)
             self._atlases, self._source = AtlasSet.load(self.folder / "atlases"), self.folder
         return self
+
+    def learn_correction(self, progress: Callable[[int, int], None] | None = None) -> Self:
+        """Learn from the atlases, each labelled by the others, what fusion gets wrong every time; returns itself.
+
+        Scans are then labelled with the correction (:class:`atlases.correction.Correction`); priors are not, because
+        a correction has seen the labels of all atlases. It takes ``n (n - 1)`` registrations for ``n`` atlases.
+
+        Args:
+            progress: called with the number of atlases done and their total.
+
+        Raises:
+            NotFittedError: neither fitted nor loaded.
+            DatasetError: fewer than four atlases.
+            AtlasegError: as :meth:`segment`.
+        """
+        self._correction = learn_correction(
+            self.atlases,
+            self.settings.propagation,
+            self.settings.rule,
+            executor=self.executor,
+            work=self.work,
+            threads=self.threads,
+            progress=progress,
+        )
+        self._source = None
+        return self
+
+    @property
+    def is_corrected(self) -> bool:
+        """Whether scans are labelled with a correction."""
+        return self._correction is not None
 
     @classmethod
     def load(
@@ -103,13 +137,16 @@ class MultiAtlasSegmenter:
             MissingFileError, PlanError, DatasetError, UnreadableFileError, OptionError: as
                 :func:`atlases.multi_atlas_bundle.read_bundle`.
         """
-        settings, atlases = read_bundle(directory)
+        settings, atlases, correction = read_bundle(directory)
         segmenter = cls(fusion=settings.fusion, executor=executor, work=work, threads=threads)
         segmenter.settings, segmenter._atlases, segmenter._source = settings, atlases, directory
+        segmenter._correction = correction
         return segmenter
 
     def choose(self, *, fusion: str | None = None, **options: Any) -> Self:
         """Change settings of a segmenter, fitted or not; returns itself.
+
+        A correction is forgotten where a setting changes: it knows the errors of the old ones.
 
         Args:
             fusion: name of another rule, which comes with its default options.
@@ -123,6 +160,8 @@ class MultiAtlasSegmenter:
             settings = replace(settings, fusion=fusion, rule=make_rule(fusion))
         settings = replace(settings, propagation=replace(settings.propagation, **options))
         settings.propagation.steps()  # refuses what no engine has
+        if settings != self.settings:
+            self._correction = None
         self.settings = settings
         return self
 
@@ -137,7 +176,7 @@ class MultiAtlasSegmenter:
         atlases = self.atlases
         if self._source is not None and directory.resolve() == self._source.resolve():
             return
-        write_bundle(directory, self.settings, atlases, executor=self.executor)
+        write_bundle(directory, self.settings, atlases, self._correction, executor=self.executor)
 
     @property
     def atlases(self) -> AtlasSet:
@@ -174,9 +213,8 @@ class MultiAtlasSegmenter:
             DatasetError: the scan is constant or not finite, or there is no atlas left.
             RegistrationError: no atlas could be registered.
         """
-        return self.fuse(
-            self.propagate(image, mask=mask, without=without, progress=progress), probabilities=probabilities
-        )
+        found = self.propagate(image, mask=mask, without=without, progress=progress)
+        return self.fuse(found, probabilities=probabilities, corrected=without is None)
 
     def propagate(
         self,
@@ -204,11 +242,26 @@ class MultiAtlasSegmenter:
             progress=progress,
         )
 
-    def fuse(self, propagation: Propagation, *, probabilities: bool = False) -> Segmentation:
-        """The second half of :meth:`segment`."""
-        fused = self.settings.rule.fuse(propagation.candidates(), probabilities=probabilities)
-        label_map = self.atlases.labels.to_values(fused.labels)
-        return Segmentation(label_map, propagation.affine, fused.probabilities)
+    def fuse(
+        self, propagation: Propagation, *, probabilities: bool = False, corrected: bool = True
+    ) -> Segmentation:
+        """The second half of :meth:`segment`.
+
+        Args:
+            propagation: what :meth:`propagate` found.
+            probabilities: also return them.
+            corrected: by the correction, if one was learnt; it must not be on an atlas' own scan.
+        """
+        correction = self._correction if corrected else None
+        fused = self.settings.rule.fuse(
+            propagation.candidates(), probabilities=probabilities or correction is not None
+        )
+        labels, chances = fused.labels, fused.probabilities
+        if correction is not None:
+            chances = correction.apply(np.asarray(chances), propagation.target)
+            labels = chances.argmax(axis=0)
+        label_map = self.atlases.labels.to_values(labels)
+        return Segmentation(label_map, propagation.affine, chances if probabilities else None)
 
     def segment_case_without(self, name: str, *, probabilities: bool = False) -> Segmentation:
         """Label an atlas' own scan by the other atlases (leave-one-out).
@@ -226,6 +279,8 @@ class MultiAtlasSegmenter:
     def propagate_probabilities(self, image: MetaTensor, without: str | None = None) -> MetaTensor:
         """Fused label probabilities ``(K, *spatial)`` float32 on the grid of a scan, summing to one over ``K``.
 
+        They are those of the rule, without a correction, so that they have one quality with and without an atlas.
+
         Args:
             image: the scan ``(C, *spatial)``, affine in RAS+ mm.
             without: name of the atlas that must not take part, being the scan itself.
@@ -236,7 +291,8 @@ class MultiAtlasSegmenter:
         import torch
         from monai.data import MetaTensor
 
-        chances: Any = self.segment(image, probabilities=True, without=without).probabilities
+        found = self.propagate(image, without=without)
+        chances: Any = self.fuse(found, probabilities=True, corrected=False).probabilities
         return MetaTensor(
             torch.from_numpy(np.ascontiguousarray(chances, dtype=np.float32)), affine=image.affine.clone()
         )

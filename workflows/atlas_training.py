@@ -1,8 +1,9 @@
-"""The part of ``atlaseg train`` for atlas methods: nothing is trained, the atlases are checked and put together."""
+"""The part of ``atlaseg train`` for atlas methods: the atlases are checked, put together and, if asked, learnt from."""
 
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -10,10 +11,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from atlases.atlas import AtlasSet
+    from atlases.multi_atlas_segmenter import MultiAtlasSegmenter
     from workflows.methods import Method
     from workflows.train import Train
 
 __all__ = ["train_atlases"]
+
+WORK = ".registrations"
 
 
 def train_atlases(job: Train, method: Method, request: dict[str, Any]) -> None:
@@ -67,8 +71,34 @@ def _put_together(job: Train, method: Method, request: dict[str, Any]) -> None:
         configs = job.out / "configs"
         write_text(configs / "cases.json", cases_text(training, validation, job.dataset))
         write_text(configs / "request.json", json.dumps(request, indent=1) + "\n")
+        if job.correct:
+            _correct(segmenter, job.out / WORK)
         segmenter.save(job.out)
+    if job.correct:
+        shutil.rmtree(job.out / WORK, ignore_errors=True)
     _say(job.out, method, segmenter.atlases, len(validation))
+
+
+def _correct(segmenter: MultiAtlasSegmenter, work: Path) -> None:
+    """Learn a correction; finished registrations are kept in a folder, so that an interrupted job goes on."""
+    from contextlib import nullcontext
+
+    from tqdm import tqdm
+
+    from workflows.parallel import available_cores, worker_pool
+
+    cores, copies = available_cores(), segmenter.executor
+    total = len(segmenter.atlases)
+    with worker_pool(cores) if cores > 1 else nullcontext() as executor, tqdm(total=total) as bar:
+        bar.set_description("Learning from atlases")
+        segmenter.executor, segmenter.work = executor, work
+
+        def show(done: int, _: int) -> None:
+            bar.update(done - bar.n)
+
+        segmenter.learn_correction(progress=show)
+        bar.update(total - bar.n)
+    segmenter.executor, segmenter.work = copies, None
 
 
 def _say(out: Path, method: Method, atlases: AtlasSet, validation: int) -> None:

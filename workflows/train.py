@@ -16,7 +16,7 @@ __all__ = ["Train"]
 #: Options that mean something to one kind of method only.
 OPTIONS_OF = {
     "network": ("epochs", "minutes", "plan", "override", "depth", "memory", "device", "tracking"),
-    "atlas": ("transform", "engine", "keep"),
+    "atlas": ("transform", "engine", "keep", "correct"),
     "classical": ("option",),
 }
 
@@ -26,9 +26,10 @@ class Train:
     """Train a network on the labelled cases of a data set, put them together as atlases, or teach a classical method.
 
     OUT becomes a MONAI bundle. For a network, OUT/configs/train.yaml trains and OUT/configs/inference.yaml labels
-    scans by `python -m monai.bundle run` too. For an atlas method nothing is trained: the cases are checked and
-    copied into OUT, which can then be carried elsewhere. A classical method learns in seconds to minutes what
-    structures look like and where they lie. The same command after an interruption goes on where it stopped.
+    scans by `python -m monai.bundle run` too. For an atlas method the cases are checked and copied into OUT, which
+    can then be carried elsewhere; with --correct they also teach a correction. A classical method learns in seconds
+    to minutes what structures look like and where they lie. The same command after an interruption goes on where it
+    stopped.
     """
 
     positional: ClassVar[tuple[str, ...]] = ("dataset",)
@@ -72,6 +73,9 @@ class Train:
     """Atlases: torch, elastix, ants, simpleitk or greedy; by default the one that suits the transform."""
     keep: int | None = None
     """Atlases: how many to register in full to each scan, the most similar to it; by default all."""
+    correct: bool = False
+    """Atlases: also learn what fusion gets wrong every time, from each atlas labelled by the others; the best labels,
+    for n (n - 1) registrations of n atlases, 4 or more."""
     option: tuple[str, ...] = ()
     """Classical: an option of the method, such as --option classes=4; may be repeated (docs/classical.md)."""
 

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from atlases.multi_atlas_segmenter import MultiAtlasSegmenter
-from pipeline.errors import AtlasegError, DatasetError, LabelError, OptionError
+from pipeline.errors import AtlasegError, DatasetError, LabelError, OptionError, UnreadableFileError
+from pipeline.volume import read_image
 from workflows.cli import main
 from workflows.train import Train
 
@@ -44,6 +45,35 @@ def test_what_it_leaves_behind(run: Path) -> None:
 
 def test_the_folds_are_those_of_networks(run: Path, tiny_run: Path) -> None:
     assert (run / "configs" / "cases.json").read_text() == (tiny_run / "configs" / "cases.json").read_text()
+
+
+def test_a_correction_is_learnt_from_all_atlases(shapes_folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    assert job(shapes_folder, out, folds=1, engine="torch", correct=True).run() == 0
+    assert {path.name for path in out.iterdir()} == {"atlases", "configs", "correction.npz"}
+    corrected, plain = MultiAtlasSegmenter.load(out), MultiAtlasSegmenter.load(out)
+    assert corrected.is_corrected
+    assert not plain.choose(seed=1).is_corrected
+    assert corrected.choose(fusion="majority").is_corrected
+    scan = read_image(corrected.atlases.atlases[0].images)
+    chances = corrected.segment(scan, probabilities=True).probabilities
+    uncorrected = plain.segment(scan, probabilities=True).probabilities
+    assert chances is not None
+    assert uncorrected is not None
+    np.testing.assert_allclose(chances.sum(axis=0), 1, atol=1e-5)
+    assert not np.array_equal(chances, uncorrected)
+    # a correction has seen the labels of every atlas, so that no prior may go through it
+    np.testing.assert_array_equal(corrected.propagate_probabilities(scan).numpy(), uncorrected)
+    name = corrected.atlases.names[0]
+    for one in (corrected, plain):
+        assert one.segment_case_without(name, probabilities=True).probabilities is not None
+    np.testing.assert_array_equal(
+        corrected.segment_case_without(name).label_map, plain.segment_case_without(name).label_map
+    )
+    # one that a hand has mixed up with another run's is refused
+    (out / "correction.npz").write_bytes(b"spoilt")
+    with pytest.raises(UnreadableFileError, match="not a correction"):
+        MultiAtlasSegmenter.load(out)
 
 
 def test_one_fold_means_all_cases(shapes_folder: Path, tmp_path: Path, capsys: Any) -> None:

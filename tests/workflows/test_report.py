@@ -179,6 +179,7 @@ def test_unfinished(make_benchmark, tmp_path):
     assert Report(made.write()).run() == 0
     text = Parsed((made.out / "report.html").read_text(encoding="utf-8")).text
     assert "Not finished." in text
+    assert "ranks first" not in text
     assert "No probabilities were kept" in text
     assert "Comparison of 1 segmentation method on" in text
     assert "Holm's correction over all pairs" not in text

@@ -76,7 +76,9 @@ def linear_scale(low: float, high: float, start: float, end: float, most: int = 
 def log_scale(low: float, high: float, start: float, end: float) -> Scale:
     """Logarithmic scale with ticks at 1, 2 and 5, or at powers of ten where these are many."""
     low, high = max(low, 1e-9), max(high, 1e-9)
-    low, high = low / 1.25, high * 1.25
+    # wide enough for a tick, even around a single number
+    margin = max(1.25, (3 * low / high) ** 0.5)
+    low, high = low / margin, high * margin
     powers = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
     for factors in ((1, 2, 5), (1, 3), (1,)):
         ticks = [f * 10.0**p for p in powers for f in factors if low <= f * 10.0**p <= high]

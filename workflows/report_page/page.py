@@ -80,9 +80,9 @@ def make_page(benchmark: Benchmark, dataset: Path | None = None, worst_cases: in
 
 
 def _most_labels(benchmark: Benchmark) -> int | None:
-    """The largest number of labels that has scores: the one that figures are drawn of."""
-    scored = [n for n in benchmark.labels if not benchmark.scores("dice", n).empty]
-    return scored[-1] if scored else benchmark.labels[-1]
+    """The number of labels that figures are drawn of: the largest of those that most methods have scores of."""
+    methods = {n: benchmark.scores("dice", n)["method"].nunique() for n in benchmark.labels}
+    return max(methods, key=lambda n: (methods[n], benchmark.labels.index(n)))
 
 
 def _from_volumes(
@@ -186,7 +186,8 @@ def _findings(
     if not rows:
         return []
     best = rows[0]
-    found = [f"{best.style.label} ranks first: mean Dice {best.mean} (95% interval {best.interval})."]
+    place = " ranks first" if len(rows) > 1 else ""
+    found = [f"{best.style.label}{place}: mean Dice {best.mean} (95% interval {best.interval})."]
     matrix = dict(significance_matrix(benchmark, styles, "dice", labels))
     if best.style in matrix:
         columns = list(matrix)

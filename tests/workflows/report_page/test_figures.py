@@ -63,6 +63,7 @@ def test_scales():
     logarithmic = log_scale(1, 1000, 0, 100)
     assert logarithmic(np.sqrt(1000)) == pytest.approx(50)
     assert len(log_scale(1e-3, 1e5, 0, 1).ticks) <= 10
+    assert all(log_scale(value, value, 0, 1).ticks for value in (0.7, 2.1, 3, 40, 99))
     assert Scale(1, 1, 0, 10, ())(1) == 5
 
 

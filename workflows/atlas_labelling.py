@@ -94,7 +94,15 @@ class AtlasLabeller:
         given = {name: getattr(self.choices, name) for name in ("transform", "engine", "keep")}
         said = {name: value for name, value in given.items() if value is not None}
         if is_atlas_bundle(self.source):
-            return MultiAtlasSegmenter.load(self.source).choose(fusion=self.choices.fusion, **said)
+            segmenter = MultiAtlasSegmenter.load(self.source)
+            learnt = segmenter.is_corrected
+            segmenter.choose(fusion=self.choices.fusion, **said)
+            if learnt and not segmenter.is_corrected:
+                print(
+                    f"{self.source}: its correction is not used, since it was learnt with other options",
+                    flush=True,
+                )
+            return segmenter
         segmenter = MultiAtlasSegmenter().choose(fusion=self.choices.fusion, **said)
         with ThreadPoolExecutor() as executor:
             segmenter.executor = executor
@@ -135,7 +143,8 @@ class AtlasLabeller:
                 if _is_broken(error):
                     self._stop_workers()  # the next scan gets new ones
                 raise
-        result = segmenter.fuse(propagation, probabilities=self.probabilities)
+        # a correction has seen the labels of every atlas, this scan's own among them
+        result = segmenter.fuse(propagation, probabilities=self.probabilities, corrected=own is None)
         write_text(
             self.out / f"{name}_atlases.json", json.dumps(self._report(propagation, own), indent=1) + "\n"
         )
@@ -187,7 +196,8 @@ class AtlasLabeller:
         if own is not None:
             others.append((own, "it is the scan itself"))
         unused = [{"name": name, "used": False, "reason": reason} for name, reason in others]
-        return {**self._segmenter.settings.as_dict(), "atlases": [*carried, *unused]}
+        corrected = self._segmenter.is_corrected and own is None
+        return {**self._segmenter.settings.as_dict(), "corrected": corrected, "atlases": [*carried, *unused]}
 
 
 def mask_of(masks: Path | None, name: str, scan: Path) -> npt.NDArray[np.bool_] | None:

@@ -47,7 +47,7 @@ def test_the_folds_are_those_of_networks(run: Path, tiny_run: Path) -> None:
     assert (run / "configs" / "cases.json").read_text() == (tiny_run / "configs" / "cases.json").read_text()
 
 
-def test_a_correction_is_learnt_from_all_atlases(shapes_folder: Path, tmp_path: Path) -> None:
+def test_a_correction_is_learnt_from_all_atlases(shapes_folder: Path, tmp_path: Path, capsys: Any) -> None:
     out = tmp_path / "run"
     assert job(shapes_folder, out, folds=1, engine="torch", correct=True).run() == 0
     assert {path.name for path in out.iterdir()} == {"atlases", "configs", "correction.npz"}
@@ -70,6 +70,14 @@ def test_a_correction_is_learnt_from_all_atlases(shapes_folder: Path, tmp_path: 
     np.testing.assert_array_equal(
         corrected.segment_case_without(name).label_map, plain.segment_case_without(name).label_map
     )
+    # neither by the command, on an atlas' own scan; other options than those that it was learnt with do without it
+    own = next((out / "atlases" / "images").glob(f"{name}*"))
+    for options, says in (((), "itself"), (("--keep", "3"), "correction is not used")):
+        labels = tmp_path / f"labels{len(options)}"
+        assert main(["segment", str(out), str(own), "--out", str(labels), *options]) == 0
+        assert says in capsys.readouterr().out
+        report = json.loads((labels / f"{own.name.removesuffix('.nii.gz')}_atlases.json").read_text())
+        assert not report["corrected"]
     # one that a hand has mixed up with another run's is refused
     (out / "correction.npz").write_bytes(b"spoilt")
     with pytest.raises(UnreadableFileError, match="not a correction"):

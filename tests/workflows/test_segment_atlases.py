@@ -9,7 +9,9 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import Executor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -278,16 +280,21 @@ def test_workers_are_clean() -> None:
         assert pool.submit(eval, heavy).result() == []
 
 
+def wait_until_broken(pool: Executor) -> None:
+    """What is submitted while Python 3.11 finds out is never answered, because it takes no lock there."""
+    with suppress(BrokenProcessPool):
+        while True:
+            pool.submit(os.getpid)
+            time.sleep(0.05)
+
+
 def test_a_worker_that_dies_costs_one_scan(run: Path, scan: Path, tmp_path: Path) -> None:
     choices = AtlasChoices(workers=2)
     with AtlasLabeller(run, tmp_path / "out", choices, probabilities=False) as labeller:
         pool = labeller._workers()
         assert pool is not None
         os.kill(pool.submit(os.getpid).result(), signal.SIGKILL)
-        # what is submitted while Python finds out is lost for ever in 3.11 (it takes no lock there)
-        with pytest.raises(BrokenProcessPool):
-            while pool.submit(os.getpid):
-                time.sleep(0.05)
+        wait_until_broken(pool)
         with pytest.raises(RuntimeError):
             labeller.label("patient", (scan,), "first")
         assert labeller.label("patient", (scan,), "second").label_map.any()

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +24,7 @@ __all__ = ["Correction", "Example"]
 Floats = npt.NDArray[np.float32]
 
 FORMAT = 1
+_ARRAYS = {"mean", "scale", *(f"{kind}{layer}" for kind in ("weight", "bias") for layer in range(3))}
 #: Layers of the network, share of their outputs that is dropped while it learns, and of its inputs.
 _WIDTH, _DROPOUT, _INPUT_DROPOUT = 128, 0.3, 0.1
 _BATCH, _LEARNING_RATE, _WEIGHT_DECAY = 512, 4e-3, 1e-2
@@ -156,10 +158,12 @@ class Correction:
             with np.load(path, allow_pickle=False) as archive:
                 about = json.loads(str(archive["about"]))
                 arrays = {name: archive[name] for name in archive.files if name != "about"}
-        except (OSError, ValueError, KeyError, json.JSONDecodeError) as error:
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
             raise UnreadableFileError(f"{path}: not a correction that atlaseg wrote ({error})") from error
         if about.get("format") != FORMAT:
             raise UnreadableFileError(f"{path}: format {about.get('format')}, this version reads {FORMAT}")
+        if missing := sorted(_ARRAYS - set(arrays)):
+            raise UnreadableFileError(f"{path}: not a correction that atlaseg wrote (it has no {missing[0]})")
         return cls(int(about["classes"]), int(about["channels"]), arrays)
 
 

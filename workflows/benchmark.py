@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from concurrent.futures import Executor
-from contextlib import contextmanager
+from contextlib import contextmanager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -124,11 +124,10 @@ class Benchmark:
         write_about(self.out, {**about, "finished": False})
         if self.retry_failed:
             self._forget_failures(cells)
-        try:
+        with ExitStack() as unfinished:
+            unfinished.callback(self._write_what_is_there, cells)
             contents = self._run_cells(cells, conditions, executor)
-        except BaseException:
-            self._write_what_is_there(cells)
-            raise
+            unfinished.pop_all()
         tables = write_tables(self.out, contents, self.seed)
         write_about(self.out, {**about, "finished": True})
         print_tables(tables)

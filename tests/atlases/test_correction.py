@@ -108,6 +108,13 @@ def test_other_files_are_refused(learnt, tmp_path):
     np.savez(path, about=np.array({"format": 1}, dtype=object))
     with pytest.raises(UnreadableFileError, match="not a correction"):
         Correction.load(path)
+    learnt.save(path)
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(UnreadableFileError, match="not a correction"):
+        Correction.load(path)
+    np.savez(path, about=np.array('{"format": 1, "classes": 3, "channels": 1}'))
+    with pytest.raises(UnreadableFileError, match="has no bias0"):
+        Correction.load(path)
     np.savez(path, about=np.array('{"format": 99}'))
     with pytest.raises(UnreadableFileError, match="format 99"):
         Correction.load(path)

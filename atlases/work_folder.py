@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from atlases.registration.torch import REVISION
 from atlases.registration.transform import Transform
 from atlases.registration.transform_files import read_transform, write_transform
 from pipeline.errors import AtlasegError, UnreadableFileError
@@ -93,6 +94,9 @@ def library_versions(engines: Iterable[str]) -> dict[str, str]:
             found[package] = version(package)
         except PackageNotFoundError:
             found[package] = "unknown"
+        if engine == "torch":
+            # the library computes, but the algorithm is ours
+            found["engine torch"] = str(REVISION)
     return found
 
 

@@ -21,8 +21,10 @@ from pipeline.errors import OptionError
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["TorchEngine"]
+__all__ = ["REVISION", "TorchEngine"]
 
+#: Raised whenever the same stages find another result, so that registrations kept before are made anew.
+REVISION = 1
 _LINEAR = ("rigid", "similarity", "affine")
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from atlases.registration.displacement import displacement_transform
+from atlases.registration.torch import REVISION
 from atlases.registration.transform import Transform
 from atlases.work_folder import Finished, WorkFolder, digest_of_arrays, key_of, library_versions
 
@@ -81,6 +82,7 @@ def test_digests_tell_values_shapes_and_types_apart():
 
 
 def test_versions_name_the_libraries_of_the_engines():
+    assert library_versions(["torch"])["engine torch"] == str(REVISION)
     assert library_versions(["elastix"]) == {
         "SimpleITK": version("SimpleITK"),
         "itk-elastix": version("itk-elastix"),

@@ -111,30 +111,14 @@ def write_bundle(
 
 
 def _metadata(settings: MultiAtlasSettings, atlases: AtlasSet) -> dict[str, Any]:
-    """MONAI's ``metadata.json``; keys by https://docs.monai.io/en/stable/mb_specification.html."""
-    from pipeline.bundle import template
+    from pipeline.bundle import metadata_without_network
 
-    content: dict[str, Any] = json.loads(template("metadata.json"))
-    content["monai_version"] = version("monai")
-    content["pytorch_version"] = version("torch").split("+")[0]
-    content["numpy_version"] = version("numpy")
-    content["required_packages_version"] = {
-        name: version(name) for name in ("atlaseg", "nibabel", "SimpleITK", "itk-elastix", "antspyx")
-    }
-    content["description"] = (
-        f"{settings.fusion} fusion of {len(atlases)} atlases of {atlases.name} by atlaseg {version('atlaseg')}; "
-        "no network: label scans with `atlaseg segment`"
+    return metadata_without_network(
+        f"{settings.fusion} fusion of {len(atlases)} atlases of {atlases.name} by atlaseg {version('atlaseg')}",
+        atlases.channels,
+        atlases.labels.names,
+        ("atlaseg", "nibabel", "SimpleITK", "itk-elastix", "antspyx"),
     )
-    data = content["network_data_format"]
-    image, prediction = data["inputs"]["image"], data["outputs"]["pred"]
-    for part in (image, prediction):
-        part["spatial_shape"] = ["*", "*", "*"]
-        part["is_patch_data"] = False
-    image["num_channels"] = len(atlases.channels)
-    image["channel_def"] = {str(i): name for i, name in enumerate(atlases.channels)}
-    prediction["num_channels"] = len(atlases.labels)
-    prediction["channel_def"] = {str(i): name for i, name in enumerate(atlases.labels.names)}
-    return content
 
 
 def read_bundle(folder: Path) -> tuple[MultiAtlasSettings, AtlasSet, Correction | None]:

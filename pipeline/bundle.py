@@ -33,6 +33,7 @@ __all__ = [
     "cases_text",
     "holds_another_run",
     "load_bundle_plan",
+    "metadata_without_network",
     "network_component",
     "refresh_bundle",
     "render_bundle",
@@ -55,6 +56,34 @@ def template(name: str) -> str:
     if not path.is_file():
         raise MissingFileError(f"{path}: the installation lacks its config templates; install atlaseg again")
     return path.read_text(encoding="utf-8")
+
+
+def metadata_without_network(
+    description: str, channels: Sequence[str], labels: Sequence[str], packages: Sequence[str]
+) -> dict[str, Any]:
+    """MONAI's ``metadata.json`` of a bundle that holds no network.
+
+    Keys by https://docs.monai.io/en/stable/mb_specification.html.
+
+    Args:
+        description: one line.
+        channels: names of the scans' channels.
+        labels: names of the classes, background first.
+        packages: that segmenting needs, besides MONAI, torch and NumPy.
+    """
+    content: dict[str, Any] = json.loads(template("metadata.json"))
+    content["monai_version"] = version("monai")
+    content["pytorch_version"] = version("torch").split("+")[0]
+    content["numpy_version"] = version("numpy")
+    content["required_packages_version"] = {name: version(name) for name in packages}
+    content["description"] = f"{description}; no network: label scans with `atlaseg segment`"
+    data = content["network_data_format"]
+    for part, names in ((data["inputs"]["image"], channels), (data["outputs"]["pred"], labels)):
+        part["spatial_shape"] = ["*", "*", "*"]
+        part["is_patch_data"] = False
+        part["num_channels"] = len(names)
+        part["channel_def"] = {str(i): name for i, name in enumerate(names)}
+    return content
 
 
 def _ports(plan: Plan) -> dict[str, Any]:

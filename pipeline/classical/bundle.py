@@ -164,28 +164,11 @@ def _arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
 
 
 def _metadata(settings: ClassicalSettings) -> dict[str, Any]:
-    """MONAI's ``metadata.json``; keys by https://docs.monai.io/en/stable/mb_specification.html."""
-    from pipeline.bundle import template
+    from pipeline.bundle import metadata_without_network
 
-    content: dict[str, Any] = json.loads(template("metadata.json"))
-    content["monai_version"] = version("monai")
-    content["pytorch_version"] = version("torch").split("+")[0]
-    content["numpy_version"] = version("numpy")
-    content["required_packages_version"] = {
-        name: version(name)
-        for name in ("atlaseg", "nibabel", "SimpleITK", "scipy", "scikit-image", "scikit-learn")
-    }
-    content["description"] = (
-        f"{settings.method}, named after {settings.cases} labelled scans, by atlaseg {version('atlaseg')}; "
-        "no network: label scans with `atlaseg segment`"
+    return metadata_without_network(
+        f"{settings.method}, named after {settings.cases} labelled scans, by atlaseg {version('atlaseg')}",
+        settings.channels,
+        settings.labels.names,
+        ("atlaseg", "nibabel", "SimpleITK", "scipy", "scikit-image", "scikit-learn"),
     )
-    data = content["network_data_format"]
-    image, prediction = data["inputs"]["image"], data["outputs"]["pred"]
-    for part in (image, prediction):
-        part["spatial_shape"] = ["*", "*", "*"]
-        part["is_patch_data"] = False
-    image["num_channels"] = len(settings.channels)
-    image["channel_def"] = {str(i): name for i, name in enumerate(settings.channels)}
-    prediction["num_channels"] = len(settings.labels)
-    prediction["channel_def"] = {str(i): name for i, name in enumerate(settings.labels.names)}
-    return content

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from atlases.correction_features import Disputed, disputed
-from pipeline.errors import DatasetError, OptionError, UnreadableFileError
+from pipeline.errors import NothingToLearnError, OptionError, UnreadableFileError
 from pipeline.files import replacing
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class Correction:
             seed: of everything random; equal seeds give equal networks on one device.
 
         Raises:
-            DatasetError: there is nothing to learn from: no example, or the votes were never close.
+            NothingToLearnError: no example, or the votes were never close.
             OptionError: examples differ in classes or channels.
         """
         rng = np.random.default_rng(seed)
@@ -100,7 +100,9 @@ class Correction:
         if len(sizes) > 1:
             raise OptionError(f"examples differ in (classes, channels): {sorted(sizes)}")
         if not sizes or not sum(map(len, answers)):
-            raise DatasetError("nothing to learn a correction from: no example has a voxel with a close vote")
+            raise NothingToLearnError(
+                "nothing to learn a correction from: no example has a voxel with a close vote"
+            )
         ((classes, channels),) = sizes
         arrays = _trained(np.concatenate(inputs), np.concatenate(answers), seed)
         return cls(classes, channels, arrays)

@@ -48,7 +48,8 @@ def learn_correction(
         progress: called with the number of scans done and their total.
 
     Raises:
-        DatasetError: there are fewer than four atlases, or votes were never close.
+        DatasetError: there are fewer than four atlases.
+        NothingToLearnError: votes were never close.
         AtlasegError: as :func:`atlases.propagation.propagate`.
     """
     members = atlases.atlases

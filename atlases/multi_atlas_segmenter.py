@@ -103,6 +103,7 @@ class MultiAtlasSegmenter:
         Raises:
             NotFittedError: neither fitted nor loaded.
             DatasetError: fewer than four atlases.
+            NothingToLearnError: the fused votes were never close.
             AtlasegError: as :meth:`segment`.
         """
         self._correction = learn_correction(

@@ -14,6 +14,7 @@ __all__ = [
     "LabelError",
     "MissingFileError",
     "NotFittedError",
+    "NothingToLearnError",
     "OptionError",
     "PlanError",
     "UnreadableFileError",
@@ -35,6 +36,10 @@ class MissingFileError(AtlasegError, FileNotFoundError):
 
 class DatasetError(AtlasegError, ValueError):
     """The files of a data set do not make a data set (layout, names, voxel values)."""
+
+
+class NothingToLearnError(DatasetError):
+    """The training cases are in order, but show nothing of what was to be learnt from them."""
 
 
 class DivergenceError(AtlasegError, FloatingPointError):

@@ -19,6 +19,9 @@ __all__ = ["train_atlases"]
 
 WORK = ".registrations"
 
+#: With --correct auto, joint fusion learns a correction from this many atlases at most: 90 registrations.
+MOST_CORRECTED = 10
+
 
 def train_atlases(job: Train, method: Method, request: dict[str, Any]) -> None:
     """Make OUT a bundle folder with the atlases in it, or find that it is one already.
@@ -71,24 +74,42 @@ def _put_together(job: Train, method: Method, request: dict[str, Any]) -> None:
         configs = job.out / "configs"
         write_text(configs / "cases.json", cases_text(training, validation, job.dataset))
         write_text(configs / "request.json", json.dumps(request, indent=1) + "\n")
-        if job.correct:
-            _correct(segmenter, job.out / WORK)
+        if _shall_correct(job, method, len(training)):
+            _correct(segmenter, job.out / WORK, by_itself=job.correct == "auto")
         segmenter.save(job.out)
-    if job.correct:
-        shutil.rmtree(job.out / WORK, ignore_errors=True)
+    shutil.rmtree(job.out / WORK, ignore_errors=True)
     _say(job.out, method, segmenter.atlases, len(validation))
 
 
-def _correct(segmenter: MultiAtlasSegmenter, work: Path) -> None:
-    """Learn a correction; finished registrations are kept in a folder, so that an interrupted job goes on."""
+def _shall_correct(job: Train, method: Method, atlases: int) -> bool:
+    """Whether a correction is learnt: where it was asked for, or where it is the best and soon learnt."""
+    from atlases.correction_learning import FEWEST_ATLASES
+
+    if job.correct != "auto":
+        return job.correct == "yes"
+    return method.fusion == "joint" and FEWEST_ATLASES <= atlases <= MOST_CORRECTED
+
+
+def _correct(segmenter: MultiAtlasSegmenter, work: Path, *, by_itself: bool) -> None:
+    """Learn a correction; finished registrations are kept in a folder, so that an interrupted job goes on.
+
+    Atlases that leave nothing to be corrected are an error only where a correction was asked for.
+    """
     from contextlib import nullcontext
 
     from tqdm import tqdm
 
+    from pipeline.errors import NothingToLearnError
     from workflows.parallel import available_cores, worker_pool
 
     cores, copies = available_cores(), segmenter.executor
     total = len(segmenter.atlases)
+    if by_itself:
+        print(
+            f"Learning a correction by {total * (total - 1)} registrations of the atlases to each other, once; "
+            "without: --correct no",
+            file=sys.stderr,
+        )
     with worker_pool(cores) if cores > 1 else nullcontext() as executor, tqdm(total=total) as bar:
         bar.set_description("Learning from atlases")
         segmenter.executor, segmenter.work = executor, work
@@ -96,7 +117,12 @@ def _correct(segmenter: MultiAtlasSegmenter, work: Path) -> None:
         def show(done: int, _: int) -> None:
             bar.update(done - bar.n)
 
-        segmenter.learn_correction(progress=show)
+        try:
+            segmenter.learn_correction(progress=show)
+        except NothingToLearnError as error:
+            if not by_itself:
+                raise
+            print(f"No correction: {error}", file=sys.stderr)
         bar.update(total - bar.n)
     segmenter.executor, segmenter.work = copies, None
 

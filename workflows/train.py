@@ -27,9 +27,9 @@ class Train:
 
     OUT becomes a MONAI bundle. For a network, OUT/configs/train.yaml trains and OUT/configs/inference.yaml labels
     scans by `python -m monai.bundle run` too. For an atlas method the cases are checked and copied into OUT, which
-    can then be carried elsewhere; with --correct they also teach a correction. A classical method learns in seconds
-    to minutes what structures look like and where they lie. The same command after an interruption goes on where it
-    stopped.
+    can then be carried elsewhere; with --correct (by default with few) they also teach a correction. A classical method
+    learns in seconds to minutes what structures look like and where they lie. The same command after an interruption
+    goes on where it stopped.
     """
 
     positional: ClassVar[tuple[str, ...]] = ("dataset",)
@@ -73,9 +73,9 @@ class Train:
     """Atlases: torch, elastix, ants, simpleitk or greedy; by default the one that suits the transform."""
     keep: int | None = None
     """Atlases: how many to register in full to each scan, the most similar to it; by default all."""
-    correct: bool = False
+    correct: Literal["auto", "yes", "no"] = "auto"
     """Atlases: also learn what fusion gets wrong every time, from each atlas labelled by the others; the best labels,
-    for n (n - 1) registrations of n atlases, 4 or more."""
+    for n (n - 1) registrations of n atlases. By default (auto) joint-fusion does so with 4 to 10 atlases."""
     option: tuple[str, ...] = ()
     """Classical: an option of the method, such as --option classes=4; may be repeated (docs/classical.md)."""
 

@@ -11,7 +11,14 @@ import numpy as np
 import pytest
 
 from atlases.multi_atlas_segmenter import MultiAtlasSegmenter
-from pipeline.errors import AtlasegError, DatasetError, LabelError, OptionError, UnreadableFileError
+from pipeline.errors import (
+    AtlasegError,
+    DatasetError,
+    LabelError,
+    NothingToLearnError,
+    OptionError,
+    UnreadableFileError,
+)
 from pipeline.volume import read_image
 from workflows.cli import main
 from workflows.train import Train
@@ -49,12 +56,13 @@ def test_the_folds_are_those_of_networks(run: Path, tiny_run: Path) -> None:
 
 def test_a_correction_is_learnt_from_all_atlases(shapes_folder: Path, tmp_path: Path, capsys: Any) -> None:
     out = tmp_path / "run"
-    assert job(shapes_folder, out, folds=1, engine="torch", correct=True).run() == 0
+    assert job(shapes_folder, out, folds=1, engine="torch", method="joint-fusion").run() == 0
+    assert "20 registrations" in capsys.readouterr().err
     assert {path.name for path in out.iterdir()} == {"atlases", "configs", "correction.npz"}
     corrected, plain = MultiAtlasSegmenter.load(out), MultiAtlasSegmenter.load(out)
     assert corrected.is_corrected
     assert not plain.choose(seed=1).is_corrected
-    assert corrected.choose(fusion="majority").is_corrected
+    assert corrected.choose(fusion="joint").is_corrected
     scan = read_image(corrected.atlases.atlases[0].images)
     chances = corrected.segment(scan, probabilities=True).probabilities
     uncorrected = plain.segment(scan, probabilities=True).probabilities
@@ -82,6 +90,30 @@ def test_a_correction_is_learnt_from_all_atlases(shapes_folder: Path, tmp_path: 
     (out / "correction.npz").write_bytes(b"spoilt")
     with pytest.raises(UnreadableFileError, match="not a correction"):
         MultiAtlasSegmenter.load(out)
+
+
+@pytest.mark.parametrize("options", [{"method": "joint-fusion", "correct": "no"}, {"method": "majority"}])
+def test_no_correction_where_none_is_wanted(
+    shapes_folder: Path, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    assert job(shapes_folder, tmp_path / "run", folds=1, **options).run() == 0
+    assert not (tmp_path / "run" / "correction.npz").exists()
+
+
+def test_atlases_that_never_disagree_teach_no_correction(
+    shapes_folder: Path, tmp_path: Path, capsys: Any
+) -> None:
+    first = sorted((shapes_folder / "imagesTr").glob("*.nii.gz"))[0].name
+    for kind, source in (("images", "imagesTr"), ("labels", "labelsTr")):
+        (tmp_path / "same" / kind).mkdir(parents=True)
+        for number in range(4):
+            shutil.copy(shapes_folder / source / first, tmp_path / "same" / kind / f"scan{number}.nii.gz")
+    options = {"folds": 1, "method": "joint-fusion"}
+    assert job(tmp_path / "same", tmp_path / "run", **options).run() == 0
+    assert "No correction: nothing to learn" in capsys.readouterr().err
+    assert not MultiAtlasSegmenter.load(tmp_path / "run").is_corrected
+    with pytest.raises(NothingToLearnError):
+        job(tmp_path / "same", tmp_path / "other", **options, correct="yes").run()
 
 
 def test_one_fold_means_all_cases(shapes_folder: Path, tmp_path: Path, capsys: Any) -> None:

@@ -18,10 +18,17 @@ if TYPE_CHECKING:
     from atlases.atlas import AtlasSet
     from atlases.fusion.candidates import FusionRule
 
-__all__ = ["FEWEST_ATLASES", "learn_correction"]
+__all__ = ["FEWEST_ATLASES", "learn_correction", "learns_by_itself"]
 
 #: A correction that was learnt from fewer scans knows them, not what they have in common.
 FEWEST_ATLASES = 4
+#: Where nobody has said whether to learn a correction, at most so many atlases are: 90 registrations.
+_MOST_BY_ITSELF = 10
+
+
+def learns_by_itself(fusion: str, atlases: int) -> bool:
+    """Whether a correction is worth its registrations where nobody has said: joint fusion, few atlases."""
+    return fusion == "joint" and FEWEST_ATLASES <= atlases <= _MOST_BY_ITSELF
 
 
 def learn_correction(

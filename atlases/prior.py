@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     import SimpleITK as sitk
     from monai.data import MetaTensor
 
+    from atlases.multi_atlas_segmenter import MultiAtlasSegmenter
+    from atlases.propagation import Propagation
     from pipeline.segmenter import Prior
 
 __all__ = [
@@ -37,6 +39,7 @@ __all__ = [
     "ProbabilisticPrior",
     "PropagatesProbabilities",
     "carry_probabilities",
+    "prior_of",
     "write_priors",
 ]
 
@@ -182,6 +185,18 @@ class ProbabilisticPrior:
         return replace(self, atlas=self.members.without(name), members=None)
 
 
+def prior_of(segmenter: MultiAtlasSegmenter, found: Propagation, image: MetaTensor) -> MetaTensor:
+    """The prior of a scan to which the atlases have been carried already, as :class:`FusedPrior` would make it.
+
+    Args:
+        segmenter: whose rule fuses.
+        found: what its ``propagate`` gave for the scan.
+        image: the scan ``(C, *spatial)``.
+    """
+    votes = segmenter.fuse(found, probabilities=True, corrected=False).probabilities
+    return _on_scan(_checked(np.asarray(votes), tuple(image.shape[1:])), image)
+
+
 def carry_probabilities(atlas: ProbabilisticAtlas, grid: sitk.Image, transform: Transform) -> Floats:
     """Maps of a probabilistic atlas on another grid, by linear interpolation.
 
@@ -237,8 +252,9 @@ def write_priors(
     labels: LabelTable,
     settings: dict[str, Any] | None = None,
     progress: Callable[[int, int], object] | None = None,
+    strangers: Sequence[Case] = (),
 ) -> dict[str, Path]:
-    """Priors of training cases, each made without the case itself; new scans go to ``prior.probabilities``.
+    """Priors of training cases, each made without the case itself, and of cases that the prior does not know.
 
     Every prior is a 4-D file ``NAME.nii.gz``, one volume for each label, written whole or not at all. Priors that are
     there are kept, so that an interrupted call goes on; a folder made with other settings is refused.
@@ -250,6 +266,7 @@ def write_priors(
         labels: of the ``K`` maps.
         settings: what the priors are made with, plain values; kept in ``priors.json``.
         progress: called with the number of finished and of all priors.
+        strangers: cases that have no part in the prior, whose priors are made as those of new scans will be.
 
     Returns:
         Case name -> file.
@@ -262,16 +279,18 @@ def write_priors(
     content = {"labels": dict(zip(labels.names, labels.values, strict=True)), "settings": settings or {}}
     _claim(folder, json.loads(json.dumps(content)))
     written = {}
-    for number, case in enumerate(cases, start=1):
+    whole = [*((case, True) for case in cases), *((case, False) for case in strangers)]
+    for number, (case, known) in enumerate(whole, start=1):
         path = folder / f"{case.name}.nii.gz"
         if not path.is_file():
-            found = prior.without(case.name).probabilities(read_image(case.images))
+            own = prior.without(case.name) if known else prior
+            found = own.probabilities(read_image(case.images))
             if len(found) != len(labels):
                 raise GeometryError(f"{case.name}: the prior has {len(found)} maps, expected {len(labels)}")
             write_probabilities(path, found.detach().cpu().numpy(), case.images[0])
         written[case.name] = path
         if progress:
-            progress(number, len(cases))
+            progress(number, len(whole))
     return written
 
 

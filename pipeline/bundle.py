@@ -12,10 +12,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pipeline.case import Case
 from pipeline.errors import MissingFileError
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CONFIGS",
+    "MadeFiles",
     "build_plan_network",
     "cases_text",
     "holds_another_run",
@@ -48,6 +50,49 @@ CONFIGS: dict[str, tuple[str, ...]] = {
     "evaluate.yaml": ("evaluate.yaml",),
     "multi_gpu_train.yaml": ("multi_gpu_train.yaml",),
 }
+
+
+class _Warped(Protocol):
+    """A training scan warped onto another, such as ``atlases.anatomical_augmentation.WarpedCase``."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def images(self) -> tuple[Path, ...]: ...
+    @property
+    def label(self) -> Path: ...
+    @property
+    def prior(self) -> Path | None: ...
+    @property
+    def source(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class MadeFiles:
+    """Files in a run's folder that were made from the training cases, to train with.
+
+    Args:
+        folder: of the run.
+        priors: case name -> 4-D file of label probabilities.
+        warped: training scans warped onto each other.
+    """
+
+    folder: Path
+    priors: Mapping[str, Path] = field(default_factory=dict)
+    warped: Sequence[_Warped] = ()
+
+    def relative(self, path: Path) -> str:
+        """Path of a file as ``cases.json`` has it."""
+        return path.resolve().relative_to(self.folder.resolve()).as_posix()
+
+    def entry(self, warped: _Warped) -> dict[str, Any]:
+        """A warped case as ``cases.json`` has it."""
+        files = {
+            "image": [self.relative(path) for path in warped.images],
+            "label": self.relative(warped.label),
+        }
+        prior = {} if warped.prior is None else {"prior": self.relative(warped.prior)}
+        return {"name": warped.name, "source": warped.source, **files, **prior}
 
 
 def template(name: str) -> str:
@@ -89,7 +134,7 @@ def metadata_without_network(
 def _ports(plan: Plan) -> dict[str, Any]:
     return {
         "spatial_dims": 3,
-        "in_channels": len(plan.channels),
+        "in_channels": plan.inputs,
         "out_channels": len(plan.labels),
         "patch_size": plan.patch_size,
     }
@@ -145,7 +190,12 @@ def _root_expression(folder: Path) -> str:
 
 
 def render_bundle(
-    plan: Plan, folder: Path, training: Sequence[Case], validation: Sequence[Case], dataset_dir: Path
+    plan: Plan,
+    folder: Path,
+    training: Sequence[Case],
+    validation: Sequence[Case],
+    dataset_dir: Path,
+    made: MadeFiles | None = None,
 ) -> None:
     """Write the ``configs`` of a bundle folder; each file is whole or not there, the plan comes last.
 
@@ -155,10 +205,11 @@ def render_bundle(
         training: labelled cases to learn from.
         validation: labelled cases to score, none of them in ``training``.
         dataset_dir: folder to which paths are made relative where they lie in it.
+        made: priors and warped scans, if the plan wants any.
     """
     configs = folder / "configs"
     _write_configs(plan, folder, dataset_dir)
-    write_text(configs / "cases.json", cases_text(training, validation, dataset_dir))
+    write_text(configs / "cases.json", cases_text(training, validation, dataset_dir, made))
     save_plan(plan, configs / "plan.yaml")
 
 
@@ -192,7 +243,12 @@ def _write_configs(plan: Plan, folder: Path, dataset_dir: Path) -> None:
 
 
 def holds_another_run(
-    plan: Plan, folder: Path, training: Sequence[Case], validation: Sequence[Case], dataset_dir: Path
+    plan: Plan,
+    folder: Path,
+    training: Sequence[Case],
+    validation: Sequence[Case],
+    dataset_dir: Path,
+    made: MadeFiles | None = None,
 ) -> bool:
     """Whether training has begun in a folder with another plan or other cases; arguments as above."""
     if not (folder / "models" / "checkpoint.pt").is_file():
@@ -200,28 +256,35 @@ def holds_another_run(
     cases = folder / "configs" / "cases.json"
     return (
         not cases.is_file()
-        or cases.read_text(encoding="utf-8") != cases_text(training, validation, dataset_dir)
+        or cases.read_text(encoding="utf-8") != cases_text(training, validation, dataset_dir, made)
         or plan_to_yaml(load_bundle_plan(folder)) != plan_to_yaml(plan)
     )
 
 
-def cases_text(training: Sequence[Case], validation: Sequence[Case], dataset_dir: Path) -> str:
+def cases_text(
+    training: Sequence[Case], validation: Sequence[Case], dataset_dir: Path, made: MadeFiles | None = None
+) -> str:
     """Text of ``cases.json``; arguments as of :func:`render_bundle`."""
     cases = {
-        "training": [_entry(case, dataset_dir) for case in training],
-        "validation": [_entry(case, dataset_dir) for case in validation],
+        "training": [_entry(case, dataset_dir, made) for case in training],
+        "validation": [_entry(case, dataset_dir, made) for case in validation],
     }
+    if made is not None and made.warped:
+        cases["warped"] = [made.entry(warped) for warped in made.warped]
     return json.dumps(cases, indent=1) + "\n"
 
 
-def _entry(case: Case, dataset_dir: Path) -> dict[str, Any]:
+def _entry(case: Case, dataset_dir: Path, made: MadeFiles | None) -> dict[str, Any]:
     def relative(path: Path) -> str:
         whole, root = path.absolute(), dataset_dir.absolute()
         return str(whole.relative_to(root)) if whole.is_relative_to(root) else str(whole)
 
     if case.label is None:
         raise MissingFileError(f"case {case.name} has no label map; only labelled cases can train")
-    return {"name": case.name, "image": [relative(p) for p in case.images], "label": relative(case.label)}
+    entry = {"name": case.name, "image": [relative(p) for p in case.images], "label": relative(case.label)}
+    if made is not None and case.name in made.priors:
+        entry["prior"] = made.relative(made.priors[case.name])
+    return entry
 
 
 def _metadata(plan: Plan) -> dict[str, Any]:
@@ -237,9 +300,10 @@ def _metadata(plan: Plan) -> dict[str, Any]:
     content["description"] = f"{plan.network.name} trained by atlaseg {version('atlaseg')} on {plan.dataset}"
     data = content["network_data_format"]
     image, prediction = data["inputs"]["image"], data["outputs"]["pred"]
-    image["num_channels"] = len(plan.channels)
+    image["num_channels"] = plan.inputs
     image["spatial_shape"] = prediction["spatial_shape"] = list(plan.patch_size)
-    image["channel_def"] = {str(i): name for i, name in enumerate(plan.channels)}
+    told = [f"prior of {name}" for name in plan.labels.names[: plan.prior_channels]]
+    image["channel_def"] = {str(i): name for i, name in enumerate((*plan.channels, *told))}
     prediction["num_channels"] = len(plan.labels)
     prediction["channel_def"] = {str(i): name for i, name in enumerate(plan.labels.names)}
     return content

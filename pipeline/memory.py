@@ -82,7 +82,7 @@ def training_memory(plan: Plan, device: str = "cpu") -> MemoryEstimate:
     with torch.device("meta"):
         network = _network(plan)
         batch = plan.training.batch_size
-        scan = torch.empty(batch, len(plan.channels), *plan.patch_size)
+        scan = torch.empty(batch, plan.inputs, *plan.patch_size)
         truth = torch.empty(batch, 1, *plan.patch_size)
     logits, kept_by_network = _kept_for_backward(lambda: network(scan), network)
     logits = logits.detach().requires_grad_()
@@ -106,7 +106,7 @@ def _network(plan: Plan) -> torch.nn.Module:
     return build_network(
         plan.network,
         spatial_dims=3,
-        in_channels=len(plan.channels),
+        in_channels=plan.inputs,
         out_channels=len(plan.labels),
         patch_size=plan.patch_size,
     )
@@ -166,7 +166,7 @@ def _peak_of_training(plan: Plan, device: str, steps: int, threads: int) -> int:
     network = _network(plan).to(device).train()
     optimizer = build_optimizer(network, training.optimizer, training.learning_rate, training.weight_decay)
     loss, inferer = _loss(plan), AutocastInferer(training.precision)
-    scan = torch.randn(training.batch_size, len(plan.channels), *plan.patch_size, device=device)
+    scan = torch.randn(training.batch_size, plan.inputs, *plan.patch_size, device=device)
     truth = torch.randint(len(plan.labels), (training.batch_size, 1, *plan.patch_size), device=device)
     for _ in range(steps):
         optimizer.zero_grad(set_to_none=True)

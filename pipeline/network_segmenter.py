@@ -156,6 +156,10 @@ class NetworkSegmenter:
 
         if self.folder is None:
             raise OptionError("give the folder to train in: NetworkSegmenter(folder=...)")
+        if self.plan is not None and self.plan.prior_channels:
+            raise OptionError(
+                "a network with a prior needs atlases: train it by `atlaseg train --method atlas-unet`"
+            )
         if self.plan is None:
             self.plan = plan_for(dataset.subset([case.name for case in training]))
         home = dataset_folder(training)
@@ -217,6 +221,7 @@ class NetworkSegmenter:
         self,
         image: MetaTensor,
         *,
+        prior: MetaTensor | None = None,
         tta: bool | None = None,
         probabilities: bool = False,
         progress: Callable[[float], None] | None = None,
@@ -225,13 +230,16 @@ class NetworkSegmenter:
 
         Args:
             image: the scan, affine in RAS+ mm.
+            prior: label probabilities ``(K, *spatial)`` on the scan's grid, for a network that learnt with them; such a
+                network was also taught to do without (``None``), only less well.
             tta: average over mirrored and shifted copies (test-time augmentation); ``None`` as the plan says.
             probabilities: also return them, ``(K, *spatial)`` float16.
             progress: called with the share that is done.
 
         Raises:
             NotFittedError: neither fitted nor loaded.
-            GeometryError: the scan has another number of channels than the training scans.
+            GeometryError: the scan has another number of channels than the training scans, or the prior another grid.
+            OptionError: a prior is given to a network that has learnt without.
         """
         from pipeline.inference.labelling import label_scan
 
@@ -242,7 +250,9 @@ class NetworkSegmenter:
                 f"found an array of shape {tuple(image.shape)}"
             )
         affine = np.asarray(image.affine, dtype=np.float64)
-        prepared = network_grid_transform(plan)({"image": image.clone()})["image"]
+        prepared = network_grid_transform(plan)({"image": image.clone(), **_prior_entry(plan, image, prior)})[
+            "image"
+        ]
         augmented = plan.inference.tta if tta is None else tta
         indices, chances = label_scan(
             prepared,
@@ -279,6 +289,26 @@ class NetworkSegmenter:
         shutil.copy2(source / "models" / "model.pt", directory / "models" / "model.pt")
 
 
+def _prior_entry(plan: Plan, image: MetaTensor, prior: MetaTensor | None) -> dict[str, MetaTensor]:
+    """What the network is told beforehand: the prior, nothing but zeros without one, or no entry at all."""
+    import torch
+    from monai.data import MetaTensor
+
+    if not plan.prior_channels:
+        if prior is not None:
+            raise OptionError("this network has learnt without a prior: give it none")
+        return {}
+    shape = (plan.prior_channels, *image.shape[1:])
+    if prior is None:
+        return {"prior": MetaTensor(torch.zeros(shape), affine=image.affine.clone())}
+    if tuple(prior.shape) != shape or not np.allclose(prior.affine, image.affine, atol=1e-4):
+        raise GeometryError(
+            f"expected a prior {shape} on the scan's grid, found {tuple(prior.shape)}"
+            + ("" if tuple(prior.shape) != shape else " with another affine")
+        )
+    return {"prior": prior.clone()}
+
+
 def _shifted(networks: Sequence[nn.Module], plan: Plan) -> list[nn.Module]:
     """Each network at several shifts, as many as mirroring leaves of the plan's passes."""
     from pipeline.inference.shifted import ShiftedNetwork, spread_shifts
@@ -291,9 +321,12 @@ def _shifted(networks: Sequence[nn.Module], plan: Plan) -> list[nn.Module]:
 
 def _difference(a: Plan, b: Plan) -> str | None:
     """The first thing in which two plans differ that members of an ensemble must share."""
-    for name in ("channels", "labels", "orientation", "spacing", "normalisation", "foreground_threshold"):
+    shared = ("channels", "labels", "orientation", "spacing", "normalisation", "foreground_threshold")
+    for name in shared:
         if getattr(a, name) != getattr(b, name):
             return name
+    if a.prior.source != b.prior.source:
+        return "prior"
     return "patch_size" if a.patch_size != b.patch_size else None
 
 

@@ -18,6 +18,7 @@ __all__ = [
     "NetworkPlan",
     "Normalisation",
     "Plan",
+    "PriorPlan",
     "TrainingPlan",
 ]
 
@@ -82,6 +83,8 @@ class Augmentation:
         gamma_probability: of a gamma change of contrast.
         low_resolution_probability: of resampling to a lower resolution and back.
         intensity_probability: of a random scale and shift of the intensities.
+        anatomical_probability: that the patch comes from its training scan as warped onto another one, by a
+            deformation registered between the two; 0 where no scan was warped.
     """
 
     spatial_probability: float = 0.8
@@ -97,6 +100,21 @@ class Augmentation:
     gamma_probability: float = 0.2
     low_resolution_probability: float = 0.1
     intensity_probability: float = 0.3
+    anatomical_probability: float = 0.0
+
+
+@dataclass(frozen=True)
+class PriorPlan:
+    """What the network is told beforehand about the labels.
+
+    Args:
+        source: ``none``, or ``atlases``: the label probabilities of fused atlases are further input channels, one for
+            each label, on the scale from 0 to 1.
+        dropout: share of training patches whose prior is all zero, so that the network also works without one.
+    """
+
+    source: Literal["none", "atlases"] = "none"
+    dropout: float = 0.1
 
 
 @dataclass(frozen=True)
@@ -179,6 +197,7 @@ class Plan:
         foreground_threshold: crop to the box of voxels above it (any channel); ``None`` does not crop.
         patch_size: in voxels of the network's grid.
         network: name and size of the network.
+        prior: what the network is told beforehand.
         training: how it is trained.
         augmentation: random changes of training patches.
         inference: how scans are labelled.
@@ -195,6 +214,7 @@ class Plan:
     foreground_threshold: float | None = None
     patch_size: Triple = (64, 64, 64)
     network: NetworkPlan = field(default_factory=NetworkPlan)
+    prior: PriorPlan = field(default_factory=PriorPlan)
     training: TrainingPlan = field(default_factory=TrainingPlan)
     augmentation: Augmentation = field(default_factory=Augmentation)
     inference: InferencePlan = field(default_factory=InferencePlan)
@@ -203,6 +223,16 @@ class Plan:
 
     def __post_init__(self) -> None:
         _check_values(self)
+
+    @property
+    def prior_channels(self) -> int:
+        """Input channels that hold the prior: one for each label, or none."""
+        return 0 if self.prior.source == "none" else len(self.labels)
+
+    @property
+    def inputs(self) -> int:
+        """Input channels of the network: those of the scan, then those of the prior."""
+        return len(self.channels) + self.prior_channels
 
 
 def _check_values(plan: Plan) -> None:
@@ -242,7 +272,11 @@ def _check_values(plan: Plan) -> None:
         f"augmentation.{f.name}": getattr(plan.augmentation, f.name)
         for f in dataclasses.fields(plan.augmentation)
         if f.name.endswith("_probability")
-    } | {"training.foreground_fraction": training.foreground_fraction, "training.warmup": training.warmup}
+    } | {
+        "training.foreground_fraction": training.foreground_fraction,
+        "training.warmup": training.warmup,
+        "prior.dropout": plan.prior.dropout,
+    }
     if wrong := [name for name, value in shares.items() if not 0 <= value <= 1]:
         raise PlanError(f"{wrong[0]} must lie between 0 and 1, found {shares[wrong[0]]}")
     axes = {

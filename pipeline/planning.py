@@ -20,7 +20,7 @@ from pipeline.fingerprint import Fingerprint, compute_fingerprint
 from pipeline.hardware import bf16_is_fast
 from pipeline.memory import estimate_training_memory
 from pipeline.patch_planning import MOST_CHANNELS, USABLE, choose_batch_size, choose_network, choose_patch
-from pipeline.plan import InferencePlan, Normalisation, Plan, Spacing, TrainingPlan
+from pipeline.plan import Augmentation, InferencePlan, Normalisation, Plan, PriorPlan, Spacing, TrainingPlan
 from pipeline.plan_file import override_plan, plan_from_dict, plan_to_dict
 
 __all__ = ["check_plan", "make_plan", "plan_for"]
@@ -49,6 +49,8 @@ def plan_for(
     seed: int = 0,
     overrides: Sequence[str] = (),
     executor: Executor | None = None,
+    prior: bool = False,
+    versions: int = 0,
 ) -> Plan:
     """Plan for a data set: fingerprint, rules, then what the user wants otherwise.
 
@@ -65,6 +67,8 @@ def plan_for(
         seed: of everything random.
         overrides: texts such as ``training.learning_rate=0.01``.
         executor: reads the scans in parallel.
+        prior: whether the network is told beforehand what atlases say.
+        versions: training scans that are warped onto others, to be trained with.
 
     Raises:
         PlanError: the budget is too small, or an override does not fit the schema, the network or the memory.
@@ -81,6 +85,8 @@ def plan_for(
         epochs=epochs,
         depth=depth,
         seed=seed,
+        prior=prior,
+        versions=versions,
     )
     if overrides:
         plan = override_plan(plan, overrides)
@@ -101,6 +107,8 @@ def make_plan(
     seed: int = 0,
     bf16: bool | None = None,
     cache_gb: float | None = None,
+    prior: bool = False,
+    versions: int = 0,
 ) -> Plan:
     """The plan that suits a fingerprint.
 
@@ -116,6 +124,8 @@ def make_plan(
         bf16: whether the device multiplies bfloat16 numbers; looked up where ``None``.
         cache_gb: memory for preprocessed cases; what the budget leaves on a CPU, half of what the machine has
             free on a GPU, where ``None``.
+        prior: whether the network is told beforehand what atlases say.
+        versions: training scans that are warped onto others, to be trained with.
 
     Raises:
         PlanError: too little memory, scans that are too small, channels of CT and of MRI together.
@@ -137,14 +147,15 @@ def make_plan(
         normalisation=normalisation,
         foreground_threshold=threshold,
         network=network,
+        prior=_choose_prior(reasons, prior=prior),
         training=_choose_training(
             fingerprint, device, reasons, minutes=minutes, epochs=epochs, seed=seed, bf16=bf16
         ),
-        augmentation=choose_augmentation(fingerprint, spacing, reasons),
+        augmentation=_with_versions(choose_augmentation(fingerprint, spacing, reasons), versions, reasons),
         inference=_choose_inference(fingerprint, reasons),
         memory_gb=memory_gb,
     )
-    voxels = float(shapes.prod(axis=1).sum())
+    voxels = float(shapes.prod(axis=1).sum()) * (1 + versions / max(1, fingerprint.cases))
     plan, reasons["patch_size"] = choose_patch(plan, typical, device)
     batch_size, reasons["training.batch_size"] = choose_batch_size(plan, device, voxels)
     plan = replace(plan, training=replace(plan.training, batch_size=batch_size))
@@ -285,6 +296,28 @@ def _choose_training(
     )
 
 
+def _choose_prior(reasons: _Reasons, *, prior: bool) -> PriorPlan:
+    if not prior:
+        reasons["prior"] = "no atlases: a network alone"
+        return PriorPlan()
+    reasons["prior"] = (
+        "atlases are registered to every scan, and their votes are input of the network; of training scans, without "
+        "the scan's own label"
+    )
+    return PriorPlan("atlases")
+
+
+def _with_versions(augmentation: Augmentation, versions: int, reasons: _Reasons) -> Augmentation:
+    """Half of the patches from warped scans, where there are any."""
+    if not versions:
+        reasons["augmentation.anatomical_probability"] = "no training scan was warped onto another"
+        return augmentation
+    reasons["augmentation.anatomical_probability"] = (
+        f"{versions} warped scans show more shapes, and the scans themselves show no interpolation"
+    )
+    return replace(augmentation, anatomical_probability=0.5)
+
+
 def _choose_inference(fingerprint: Fingerprint, reasons: _Reasons) -> InferencePlan:
     axes, _ = choose_mirroring(fingerprint)
     reasons["inference"] = (
@@ -299,7 +332,7 @@ def _choose_inference(fingerprint: Fingerprint, reasons: _Reasons) -> InferenceP
 
 def _choose_cache(plan: Plan, voxels: float, device: str, cache_gb: float | None, reasons: _Reasons) -> Plan:
     """Keep preprocessed cases (float32 channels, 2 bytes of label) in memory where there is room."""
-    size = voxels * (4 * len(plan.channels) + 2) / 1e9
+    size = voxels * (4 * plan.inputs + 2) / 1e9
     if cache_gb is None and device == "cpu":
         cache_gb = USABLE * plan.memory_gb - estimate_training_memory(plan, device) / 1e9
     elif cache_gb is None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     import numpy as np
     import numpy.typing as npt
+    from monai.data import MetaTensor
 
     from atlases.multi_atlas_segmenter import MultiAtlasSegmenter
     from atlases.propagation import Propagation
@@ -144,12 +145,16 @@ class AtlasLabeller:
                     self._stop_workers()  # the next scan gets new ones
                 raise
         # a correction has seen the labels of every atlas, this scan's own among them
-        result = segmenter.fuse(propagation, probabilities=self.probabilities, corrected=own is None)
+        result = self._result(image, propagation, corrected=own is None)
         write_text(
             self.out / f"{name}_atlases.json", json.dumps(self._report(propagation, own), indent=1) + "\n"
         )
         print(f"{title}: {_summary(propagation, own)}", flush=True)
         return result
+
+    def _result(self, image: MetaTensor, propagation: Propagation, *, corrected: bool) -> Segmentation:  # noqa: ARG002
+        """Labels of a scan to which the atlases have been carried."""
+        return self._segmenter.fuse(propagation, probabilities=self.probabilities, corrected=corrected)
 
     def finish(self) -> None:
         """Remove the finished registrations, unless the user named a folder to keep them in."""

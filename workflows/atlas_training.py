@@ -19,9 +19,6 @@ __all__ = ["train_atlases"]
 
 WORK = ".registrations"
 
-#: With --correct auto, joint fusion learns a correction from this many atlases at most: 90 registrations.
-MOST_CORRECTED = 10
-
 
 def train_atlases(job: Train, method: Method, request: dict[str, Any]) -> None:
     """Make OUT a bundle folder with the atlases in it, or find that it is one already.
@@ -83,11 +80,11 @@ def _put_together(job: Train, method: Method, request: dict[str, Any]) -> None:
 
 def _shall_correct(job: Train, method: Method, atlases: int) -> bool:
     """Whether a correction is learnt: where it was asked for, or where it is the best and soon learnt."""
-    from atlases.correction_learning import FEWEST_ATLASES
+    from atlases.correction_learning import learns_by_itself
 
     if job.correct != "auto":
         return job.correct == "yes"
-    return method.fusion == "joint" and FEWEST_ATLASES <= atlases <= MOST_CORRECTED
+    return learns_by_itself(str(method.fusion), atlases)
 
 
 def _correct(segmenter: MultiAtlasSegmenter, work: Path, *, by_itself: bool) -> None:

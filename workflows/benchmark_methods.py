@@ -228,7 +228,7 @@ def _refuse_impossible(method: Method, options: Mapping[str, Any]) -> None:
         from pipeline.classical.table import make_method, read_options
 
         make_method(method.name, read_options(method.name, options.get("option", ())))
-    elif method.kind == "atlas" and options:
+    elif method.kind in ("atlas", "joined") and options:
         from atlases.propagation import PropagationOptions
 
         known = {field.name for field in fields(PropagationOptions)}

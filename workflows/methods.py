@@ -22,6 +22,7 @@ DEFAULT_METHOD = "unet"
 KINDS = {
     "network": "networks",
     "atlas": "atlases",
+    "joined": "networks with atlases",
     "classical": "classical methods",
     "seeds": "--method region-growing",
 }
@@ -33,16 +34,19 @@ class Method:
 
     Args:
         name: as ``--method`` takes it.
-        kind: ``network`` (trained), ``atlas`` (registration and label fusion; nothing is trained) or ``classical``
-            (clustering, regions, random fields; learns what structures look like and where they lie).
+        kind: ``network`` (trained), ``atlas`` (registration and label fusion; nothing is trained), ``joined`` (a
+            network beside atlases) or ``classical`` (clustering, regions, random fields; learns what structures look
+            like and where they lie).
         summary: one line for a person who chooses.
         fusion: name of the fusion rule of an atlas method, a key of :data:`atlases.fusion.table.FUSION_RULES`.
+        network: name of the network of a joined method, a key of :data:`pipeline.networks.table.NETWORKS`.
     """
 
     name: str
-    kind: Literal["network", "atlas", "classical"]
+    kind: Literal["network", "atlas", "joined", "classical"]
     summary: str
     fusion: str | None = None
+    network: str | None = None
 
 
 _NETWORK_SUMMARIES: dict[str, str] = {
@@ -62,6 +66,14 @@ _ATLAS_METHODS: tuple[Method, ...] = (
     Method("generative", "atlas", "a generative model of labels and intensities", "generative"),
 )
 
+
+def _joined(network: str) -> Method:
+    """A network that is trained beside atlases."""
+    return Method(
+        f"atlas-{network}", "joined", f"atlases and {network} together: for few labels", None, network
+    )
+
+
 _CLASSICAL_METHODS: tuple[Method, ...] = (
     Method("region-growing", "classical", "regions grown from seeds, yours or learnt ones"),
     Method("watershed", "classical", "basins of the gradient, flooded from its minima"),
@@ -79,11 +91,12 @@ FUSION_METHODS: dict[str, Method] = {str(method.fusion): method for method in _A
 
 
 def methods() -> dict[str, Method]:
-    """All methods by name: networks, atlases, classical ones."""
+    """All methods by name: networks, atlases, both together, classical ones."""
     from pipeline.networks.table import NETWORKS
 
     networks = [Method(name, "network", _NETWORK_SUMMARIES[name]) for name in NETWORKS]
-    return {method.name: method for method in (*networks, *_ATLAS_METHODS, *_CLASSICAL_METHODS)}
+    joined = [_joined(name) for name in NETWORKS]
+    return {method.name: method for method in (*networks, *_ATLAS_METHODS, *joined, *_CLASSICAL_METHODS)}
 
 
 def find_method(name: str) -> Method:
@@ -103,11 +116,11 @@ def find_method(name: str) -> Method:
     if name not in known:
         of_kind = {
             kind: ", ".join(method.name for method in known.values() if method.kind == kind)
-            for kind in ("network", "atlas", "classical")
+            for kind in ("network", "atlas", "joined", "classical")
         }
         raise OptionError(
             f"method {name!r} is not known; choose a network ({of_kind['network']}), an atlas method "
-            f"({of_kind['atlas']}) or a classical one ({of_kind['classical']})"
+            f"({of_kind['atlas']}), both together ({of_kind['joined']}) or a classical one ({of_kind['classical']})"
         )
     return known[name]
 

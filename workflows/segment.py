@@ -12,8 +12,11 @@ if TYPE_CHECKING:
     from pipeline.segmenter import Segmentation
     from workflows.atlas_labelling import AtlasLabeller
     from workflows.classical_labelling import ClassicalLabeller, SeedLabeller
+    from workflows.joined_labelling import JoinedLabeller
 
-    Labeller: TypeAlias = "NetworkLabeller | AtlasLabeller | ClassicalLabeller | SeedLabeller"
+    Labeller: TypeAlias = (
+        "NetworkLabeller | AtlasLabeller | JoinedLabeller | ClassicalLabeller | SeedLabeller"
+    )
 
 __all__ = ["Segment"]
 
@@ -22,6 +25,7 @@ ATLAS_OPTIONS = ("fusion", "transform", "engine", "keep", "masks", "workers", "t
 OPTIONS_OF = {
     "network": ("tta", "device"),
     "atlas": ATLAS_OPTIONS,
+    "joined": ("tta", "device", "masks", "workers", "threads", "work"),
     "classical": ("masks",),
     "seeds": ("masks", "method", "seed", "option"),
 }
@@ -147,6 +151,17 @@ class Segment:
         from workflows.atlas_labelling import AtlasChoices, AtlasLabeller
 
         choices = AtlasChoices(**{name: getattr(self, name) for name in ATLAS_OPTIONS})
+        if models.kind == "joined":
+            from workflows.joined_labelling import JoinedLabeller
+
+            return JoinedLabeller(
+                models.folders[0],
+                self.out,
+                choices,
+                device=self.device,
+                tta=self.tta,
+                probabilities=self.probabilities,
+            )
         return AtlasLabeller(models.folders[0], self.out, choices, probabilities=self.probabilities)
 
     def _one(self, labeller: Labeller, name: str, files: tuple[Path, ...], title: str) -> None:
@@ -226,13 +241,13 @@ class Models:
     """What the paths of a command line are.
 
     Args:
-        kind: ``network`` runs, an ``atlas`` or ``classical`` run, a ``dataset`` (a folder of labelled scans), or
-            ``seeds`` without any model.
+        kind: ``network`` runs, an ``atlas``, ``joined`` or ``classical`` run, a ``dataset`` (labelled scans),
+            or ``seeds`` without any model.
         folders: of the models; one, unless they are networks; none with seeds.
         rest: paths of the scans.
     """
 
-    kind: Literal["network", "atlas", "classical", "dataset", "seeds"]
+    kind: Literal["network", "atlas", "joined", "classical", "dataset", "seeds"]
     folders: tuple[Path, ...]
     rest: tuple[Path, ...]
 
@@ -243,12 +258,16 @@ def find_models(paths: tuple[Path, ...]) -> Models:
     Raises:
         OptionError: there is no model among the paths, or several that do not go together.
     """
+    from atlases.atlas_network_segmenter import ATLASES
     from atlases.multi_atlas_bundle import is_atlas_bundle
     from pipeline.classical.bundle import is_classical_bundle
     from pipeline.errors import OptionError
     from workflows.atlas_labelling import is_dataset
 
-    networks = tuple(path for path in paths if (path / "configs" / "plan.yaml").is_file())
+    joined = tuple(path for path in paths if is_atlas_bundle(path / ATLASES))
+    networks = tuple(
+        path for path in paths if (path / "configs" / "plan.yaml").is_file() and path not in joined
+    )
     atlases = tuple(path for path in paths if is_atlas_bundle(path))
     classical = tuple(path for path in paths if is_classical_bundle(path))
     if networks and atlases:
@@ -257,15 +276,24 @@ def find_models(paths: tuple[Path, ...]) -> Models:
         )
     if len(atlases) > 1:
         raise OptionError(f"{atlases[0]} and {atlases[1]} both hold atlases: name one of them")
-    others = (*networks, *atlases, *classical[1:])
+    if joined and (others := (*joined[1:], *networks, *atlases)):
+        raise OptionError(
+            f"{joined[0]} is a network with atlases, which is not joined with {others[0]}: name one"
+        )
+    others = (*joined, *networks, *atlases, *classical[1:])
     if classical and others:
         raise OptionError(
             f"{classical[0]} holds a classical method, which is not joined with {others[0]}: name one"
         )
-    folders = networks or atlases or classical
-    if folders:
-        rest = tuple(path for path in paths if path not in folders)
-        return Models("network" if networks else "atlas" if atlases else "classical", folders, rest)
+    kinds: dict[Any, tuple[Path, ...]] = {
+        "joined": joined,
+        "network": networks,
+        "atlas": atlases,
+        "classical": classical,
+    }
+    for kind, folders in kinds.items():
+        if folders:
+            return Models(kind, folders, tuple(path for path in paths if path not in folders))
     if paths and is_dataset(paths[0]):
         return Models("dataset", paths[:1], paths[1:])
     raise OptionError(

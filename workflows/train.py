@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 if TYPE_CHECKING:
     from pipeline.case import Case, Dataset
+    from pipeline.plan import Plan
 
 __all__ = ["Train"]
 
-#: Options that mean something to one kind of method only.
+#: Options that mean something to some kinds of method only.
+_NETWORK = ("epochs", "minutes", "plan", "override", "depth", "memory", "device", "tracking")
+_ATLAS = ("transform", "engine", "keep", "correct")
 OPTIONS_OF = {
-    "network": ("epochs", "minutes", "plan", "override", "depth", "memory", "device", "tracking"),
-    "atlas": ("transform", "engine", "keep", "correct"),
+    "network": _NETWORK,
+    "atlas": _ATLAS,
+    "joined": (*_NETWORK, *_ATLAS, "prior", "warped", "combine", "weight"),
     "classical": ("option",),
 }
 
@@ -41,7 +45,8 @@ class Train:
     """Folder of the run; made if it is not there."""
     method: str | None = None
     """Network: unet (the default), attention-unet, fcn, dynunet or segresnet (not with --plan). Atlases:
-    joint-fusion (the best), majority, global-weighted, local-weighted, staple or generative. Classical:
+    joint-fusion (the best), majority, global-weighted, local-weighted, staple or generative. Both together: atlas-unet,
+    or atlas- before another network. Classical:
     region-growing, watershed, split-merge, region-graph, kmeans, knn, gmm, mrf or markov-chain."""
     fold: int = 0
     """Which fold is kept for validation, from 0."""
@@ -76,6 +81,14 @@ class Train:
     correct: Literal["auto", "yes", "no"] = "auto"
     """Atlases: also learn what fusion gets wrong every time, from each atlas labelled by the others; the best labels,
     for n (n - 1) registrations of n atlases. By default (auto) joint-fusion does so with 4 to 10 atlases."""
+    prior: Literal["yes", "no"] = "yes"
+    """Together: whether the network sees what the atlases say, as further channels."""
+    warped: int | None = None
+    """Together: how many training scans, warped onto each other, it trains with; by default all pairs (at most 200)."""
+    combine: Literal["ensemble", "bayes", "none"] = "ensemble"
+    """Together: how network and atlases are joined in the end."""
+    weight: float | None = None
+    """Together: of the atlases there; by default learnt from the cases kept for validation."""
     option: tuple[str, ...] = ()
     """Classical: an option of the method, such as --option classes=4; may be repeated (docs/classical.md)."""
 
@@ -96,6 +109,10 @@ class Train:
             from workflows.atlas_training import train_atlases
 
             train_atlases(self, method, request)
+        elif method.kind == "joined":
+            from workflows.joined_training import train_joined_method
+
+            train_joined_method(self, method, request)
         elif method.kind == "classical":
             from workflows.classical_training import train_classical
 
@@ -114,7 +131,7 @@ class Train:
             self._prepare(request)
         print(f"{'Resuming' if begun else 'Training'} in {self.out}", file=sys.stderr)
         run_training(self.out, self.tracking, self.device)
-        self._say_result()
+        self.say_result()
 
     def _request(self) -> dict[str, Any]:
         """What was asked for, as far as it changes the result."""
@@ -140,7 +157,9 @@ class Train:
         earlier = read_json(path)
         if not isinstance(earlier, dict):
             raise UnreadableFileError(f"{path}: expected the options of a run, found something else")
-        different = [key for key in request if request[key] != earlier.get(key)]
+        # an earlier version may not have known an option yet
+        defaults = {field.name: field.default for field in fields(self)}
+        different = [key for key in request if request[key] != earlier.get(key, defaults.get(key))]
         if different:
             raise OptionError(
                 f"{self.out}: holds a run with another {', '.join(different)}; give the same options to go on "
@@ -159,7 +178,7 @@ class Train:
         dataset = read_dataset(self.dataset)
         refuse_problems(self.dataset)
         training, validation = self.split(dataset)
-        plan = self._plan(dataset)
+        plan = self.plan_for(dataset)
         autocast(torch_device(self.device), plan.training.precision)  # refuses what this device cannot do
         render_bundle(plan, self.out, training, validation, self.dataset)
         write_text(self.out / "configs" / "request.json", json.dumps(request, indent=1) + "\n")
@@ -177,9 +196,10 @@ class Train:
         if not 0 <= self.fold < self.folds:
             raise OptionError(f"fold {self.fold}: with --folds {self.folds} choose 0 to {self.folds - 1}")
         kind = find_method(self.method or DEFAULT_METHOD).kind
-        if self.folds == 1 and kind != "network":
+        trained = kind in ("network", "joined")
+        if self.folds == 1 and not trained:
             return list(dataset.labelled), []
-        if kind != "network" and self.folds > len(dataset.labelled):
+        if not trained and self.folds > len(dataset.labelled):
             aim = "make atlases of all" if kind == "atlas" else "learn from all"
             raise OptionError(
                 f"--folds {self.folds}: only {len(dataset.labelled)} labelled case(s); use fewer, or --folds 1 to {aim}"
@@ -188,17 +208,28 @@ class Train:
         training, validation = split_folds(list(cases), self.folds, self.split_seed)[self.fold]
         return [cases[n] for n in training], [cases[n] for n in validation]
 
-    def _plan(self, dataset: Dataset) -> Any:
+    def plan_for(self, dataset: Dataset, *, prior: bool = False, versions: int = 0) -> Plan:
+        """The plan that was given, or one made from the data.
+
+        Args:
+            dataset: to be planned for.
+            prior: whether the network is told beforehand what atlases say.
+            versions: training scans that are warped onto others, to be trained with.
+
+        Raises:
+            OptionError: options exclude each other.
+            PlanError: the plan cannot be met.
+        """
         from pipeline.errors import OptionError
         from pipeline.hardware import choose_device
         from pipeline.plan_file import load_plan, override_plan
         from pipeline.planning import check_plan, plan_for
+        from workflows.methods import find_method
         from workflows.plan import gigabytes
 
         if self.plan is not None:
-            said = [
-                n for n in ("method", "depth", "memory", "epochs", "minutes") if getattr(self, n) is not None
-            ]
+            decided = ("depth", "memory", "epochs", "minutes") + (() if prior or versions else ("method",))
+            said = [n for n in decided if getattr(self, n) is not None]
             if said:
                 raise OptionError(
                     f"--plan already says what --{said[0]} would: change it in the plan or by --override"
@@ -211,7 +242,7 @@ class Train:
             raise OptionError("give either --epochs or --minutes, not both")
         return plan_for(
             dataset,
-            method=self.method or "unet",
+            method=find_method(self.method or "unet").network or self.method or "unet",
             memory_gb=gigabytes(self.memory or "8GB"),
             device=choose_device(self.device),
             minutes=self.minutes,
@@ -219,9 +250,12 @@ class Train:
             depth=self.depth,
             seed=self.seed or 0,
             overrides=self.override,
+            prior=prior,
+            versions=versions,
         )
 
-    def _say_result(self) -> None:
+    def say_result(self) -> None:
+        """What came of training, in a few lines."""
         from pipeline.files import read_json
 
         rows = read_json(self.out / "history.json")

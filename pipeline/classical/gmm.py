@@ -226,8 +226,10 @@ class GmmOptions:
     """Gaussian mixture of the intensities (:func:`gaussian_mixture`).
 
     Args:
-        components: number of classes; with ``use_prior`` the prior's labels are the classes instead.
-        use_prior: let a scan's prior take the place of the classes' shares of the volume.
+        components: number of classes; ``None``: training chooses among :attr:`choices`, and without any it is the
+            first of them. With ``use_prior`` the prior's labels are the classes instead.
+        use_prior: let a scan's prior take the place of the classes' shares of the volume; each label is then one
+            Gaussian, and needs no naming.
         bias_order: highest degree of the polynomials of a bias field; 0 is none.
         max_samples: voxels that the mixture is fitted to, at most.
         max_iterations: of expectation maximisation.
@@ -235,8 +237,9 @@ class GmmOptions:
     """
 
     name: ClassVar[str] = "gmm"
+    choices: ClassVar[dict[str, tuple[int, ...]]] = {"components": (8, 16)}
 
-    components: int = 4
+    components: int | None = None
     use_prior: bool = False
     bias_order: int = 0
     max_samples: int = 500_000
@@ -248,7 +251,7 @@ class GmmOptions:
         prior = scan.prior if self.use_prior else None
         posteriors, _ = gaussian_mixture(
             scan.voxels,
-            self.components if prior is None else len(prior),
+            (self.components or self.choices["components"][0]) if prior is None else len(prior),
             mask=scan.mask,
             prior=prior,
             bias_order=self.bias_order,
@@ -256,7 +259,7 @@ class GmmOptions:
             max_iterations=self.max_iterations,
             seed=self.seed,
         )
-        return Classes(posteriors=posteriors)
+        return Classes(posteriors=posteriors, named=prior is not None)
 
 
 def prior_rows(prior: npt.NDArray[np.floating], shape: tuple[int, int]) -> Floats:

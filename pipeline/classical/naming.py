@@ -192,7 +192,8 @@ def named_probabilities(
     ``P(l|x) ~ prior(x, l) * sum_c P(c|x) P(l|c) / P(l)``, where ``P(c|x)`` is 1 for the region of the voxel and 0 for
     others, or the posterior of a soft class. The prior is taken at the voxel for regions too: its mean over the region
     lets large regions swallow small structures (on hippocampi it takes 0.03 to 0.24 of Dice away), and then methods
-    would differ by what they are told about places.
+    would differ by what they are told about places. Classes that have names already keep their probabilities, which
+    hold the prior: it is not counted twice.
 
     Args:
         scan: the scan.
@@ -203,6 +204,11 @@ def named_probabilities(
     Returns:
         ``(K, x, y, z)`` float32, summing to one; the background outside the mask.
     """
+    result = np.zeros(prior.shape, dtype=np.float32)
+    result[0] = 1
+    if classes.named and classes.posteriors is not None:
+        result[:, scan.mask] = classes.posteriors[:, scan.mask]
+        return result
     features, _ = class_features(scan, classes)
     ratio = (naming.chances(features) / naming.frequencies).T.astype(np.float32)
     inside = scan.mask
@@ -212,7 +218,5 @@ def named_probabilities(
         # voxels of no region (0), such as lines between basins, keep the prior
         of_region = np.hstack([np.ones((len(ratio), 1), dtype=np.float32), ratio])
         joint = prior[:, inside] * of_region[:, classes.regions[inside]]
-    result = np.zeros(prior.shape, dtype=np.float32)
-    result[0] = 1
     result[:, inside] = joint / np.maximum(joint.sum(axis=0), 1e-300)
     return result

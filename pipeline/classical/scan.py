@@ -93,10 +93,12 @@ class Classes:
     Args:
         regions: ``(x, y, z)`` int32, 0 outside the mask, ``1..n`` inside (many, hard).
         posteriors: ``(n, x, y, z)`` float32, probability of each class, summing to one inside the mask (few, soft).
+        named: the classes are the scan's labels, background first, and its prior is in the posteriors already.
     """
 
     regions: npt.NDArray[np.int32] | None = None
     posteriors: npt.NDArray[np.float32] | None = None
+    named: bool = False
 
 
 def _as_array(values: Any) -> npt.NDArray[Any]:

@@ -11,31 +11,46 @@ from monai.transforms import Transform
 
 from pipeline.errors import MissingFileError, OptionError
 
-__all__ = ["located", "preprocessed_cases"]
+__all__ = ["located", "preprocessed_cases", "sources"]
 
 
-def located(cases: Sequence[Mapping[str, Any]], folder: str) -> list[dict[str, Any]]:
+def located(cases: Sequence[Mapping[str, Any]], folder: str, run: str) -> list[dict[str, Any]]:
     """Cases with their files' paths made whole.
 
     Args:
-        cases: each ``{"name": ..., "image": [path, ...], "label": path}``, paths relative to ``folder``.
+        cases: each ``{"name": ..., "image": [path, ...], "label": path}``, paths relative to ``folder``; a ``prior`` is
+            relative to ``run``, and so are all files of a case with a ``source``, which was made from that other case.
         folder: of the data set.
+        run: folder of the run.
 
     Raises:
         MissingFileError: a file is not there.
     """
     result = []
     for case in cases:
-        images = [str(Path(folder, path)) for path in case["image"]]
-        label = str(Path(folder, case["label"]))
-        for path in (*images, label):
+        home = run if "source" in case else folder
+        images = [str(Path(home, path)) for path in case["image"]]
+        files = {"label": str(Path(home, case["label"]))}
+        if "prior" in case:
+            files["prior"] = str(Path(run, case["prior"]))
+        for path in (*images, *files.values()):
             if not Path(path).is_file():
                 raise MissingFileError(
                     f"{path}: no such file (case {case['name']}); where has the data set moved? Give its dataset_dir"
                 )
         # one 4-D file is not a list of one channel
-        result.append({"image": images if len(images) > 1 else images[0], "label": label})
+        result.append({"image": images if len(images) > 1 else images[0], **files})
     return result
+
+
+def sources(cases: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[int]:
+    """For each warped case of ``cases.json``, the place of the training case that it was made from.
+
+    >>> sources({"training": [{"name": "a"}, {"name": "b"}], "warped": [{"name": "b-to-a", "source": "b"}]})
+    [1]
+    """
+    places = {case["name"]: place for place, case in enumerate(cases["training"])}
+    return [places[case["source"]] for case in cases.get("warped", ())]
 
 
 _READING = threading.Lock()
@@ -90,4 +105,5 @@ def preprocessed_cases(
 def _changed(case: Mapping[str, Any]) -> list[float]:
     """When each file of a case was last changed."""
     images = case["image"] if isinstance(case["image"], list) else [case["image"]]
-    return [Path(path).stat().st_mtime for path in (*images, case["label"])]
+    more = [case[key] for key in ("label", "prior") if key in case]
+    return [Path(path).stat().st_mtime for path in (*images, *more)]

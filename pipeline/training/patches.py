@@ -68,6 +68,11 @@ class PatchBatches:
         device: where patches are cut; ``cuda`` leaves the resampling to the GPU.
         rank: of this process among ``world_size`` that train together; each draws its own batches.
         world_size: number of these processes.
+        sources: where the last ``len(sources)`` items of ``dataset`` are warped versions of others: the index of each
+            one's original. They are not cases of their own.
+        warped_probability: that a patch comes from a version of its case instead, where it has any.
+        prior_channels: how many of an image's last channels are a prior, whose values are not intensities.
+        prior_dropout: share of patches whose prior is set to zero.
     """
 
     #: Cases of a data set kept on disk that stay in memory.
@@ -87,6 +92,10 @@ class PatchBatches:
         device: torch.device | str = "cpu",
         rank: int = 0,
         world_size: int = 1,
+        sources: Sequence[int] = (),
+        warped_probability: float = 0.0,
+        prior_channels: int = 0,
+        prior_dropout: float = 0.0,
     ) -> None:
         self.dataset = dataset
         self.cutter = cutter
@@ -100,6 +109,13 @@ class PatchBatches:
         self.device = torch.device(device)
         self.rank = rank
         self.world_size = world_size
+        self.prior_channels = prior_channels
+        self.prior_dropout = prior_dropout
+        self.warped_probability = warped_probability
+        self._originals = len(dataset) - len(sources)
+        self._versions: dict[int, list[int]] = {}
+        for number, source in enumerate(sources, start=self._originals):
+            self._versions.setdefault(source, []).append(number)
         self.next_batch = 0
         self._thread = threading.local()
         self._lock = threading.Lock()
@@ -135,15 +151,15 @@ class PatchBatches:
         for place in range(self.batch_size):
             number = (index * self.world_size + self.rank) * self.batch_size + place
             generator = np.random.default_rng([self.seed, number])
-            case = self._case_of(number)
+            case = self._version_of(self._case_of(number), generator)
             image, label = self._case(case)
             cutter.set_random_state(int(generator.integers(2**31)))
             image, label = cutter.sample(image, label, self._centre(case, label.shape[1:], generator))
-            patch = {"image": image, "label": label}
+            patch = self._split(image, label)
             if intensity is not None:
                 intensity.set_random_state(int(generator.integers(2**31)))
                 patch = intensity(patch)
-            patches.append(patch)
+            patches.append(self._joined(patch, generator))
         return {key: torch.stack([torch.as_tensor(p[key]) for p in patches]) for key in ("image", "label")}
 
     def _tools(self) -> tuple[PatchCutter, Any]:
@@ -153,10 +169,36 @@ class PatchBatches:
         tools: tuple[PatchCutter, Any] = self._thread.tools
         return tools
 
+    def _split(self, image: torch.Tensor, label: torch.Tensor) -> dict[str, torch.Tensor]:
+        """A patch with its prior apart, because a prior has no intensities to be changed."""
+        if not self.prior_channels:
+            return {"image": image, "label": label}
+        return {
+            "image": image[: -self.prior_channels],
+            "label": label,
+            "prior": image[-self.prior_channels :],
+        }
+
+    def _joined(
+        self, patch: dict[str, torch.Tensor], generator: np.random.Generator
+    ) -> dict[str, torch.Tensor]:
+        if not self.prior_channels:
+            return patch
+        dropped = generator.random() < self.prior_dropout
+        prior = torch.zeros_like(patch["prior"]) if dropped else patch["prior"]
+        return {"image": torch.cat([torch.as_tensor(patch["image"]), prior]), "label": patch["label"]}
+
+    def _version_of(self, case: int, generator: np.random.Generator) -> int:
+        """The case itself, or one of its warped versions."""
+        versions = self._versions.get(case)
+        if not versions or generator.random() >= self.warped_probability:
+            return case
+        return versions[int(generator.integers(len(versions)))]
+
     def _case_of(self, number: int) -> int:
         """Case of the sample with this number: pass after pass through all cases, each in its own order."""
-        round_, place = divmod(number, len(self.dataset))
-        order = np.random.default_rng([self.seed, 1, round_]).permutation(len(self.dataset))
+        round_, place = divmod(number, self._originals)
+        order = np.random.default_rng([self.seed, 1, round_]).permutation(self._originals)
         return int(order[place])
 
     def _case(self, case: int) -> tuple[torch.Tensor, torch.Tensor]:

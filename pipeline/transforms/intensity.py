@@ -35,7 +35,7 @@ SCALE, SHIFT = 0.25, 0.1
 
 
 def intensity_augmentation(
-    augmentation: Augmentation, image_key: str = "image", label_key: str = "label"
+    augmentation: Augmentation, image_key: str = "image", label_key: str = "label", prior_key: str = "prior"
 ) -> Compose:
     """MONAI's own transforms, in the order in which a scanner would cause what they imitate.
 
@@ -48,9 +48,10 @@ def intensity_augmentation(
         augmentation: probabilities and strengths, of the plan.
         image_key: entry ``(C, *patch)`` whose intensities change.
         label_key: entry ``(1, *patch)`` that is mirrored with the image and otherwise left alone.
+        prior_key: entry ``(K, *patch)`` that is treated like the label; it need not be there.
 
     Returns:
-        A transform of dictionaries with these two entries; both come out as plain tensors, the image float32.
+        A transform of dictionaries with these entries; all come out as plain tensors, the image float32.
         ``set_random_state(seed)`` makes it repeatable.
 
     >>> import torch
@@ -59,11 +60,14 @@ def intensity_augmentation(
     >>> augment(patch)["image"].std() > 0
     tensor(True)
     """
-    keys = (image_key, label_key)
+    keys = (image_key, label_key, prior_key)
     transforms = [
         *_photometric(augmentation, image_key),
-        *(RandFlipd(keys, prob=0.5, spatial_axis=axis) for axis in augmentation.flip_axes),
-        ToTensord(keys, track_meta=False),
+        *(
+            RandFlipd(keys, prob=0.5, spatial_axis=axis, allow_missing_keys=True)
+            for axis in augmentation.flip_axes
+        ),
+        ToTensord(keys, track_meta=False, allow_missing_keys=True),
     ]
     return Compose(transforms)
 

@@ -25,7 +25,7 @@ def folder_of(path: Path) -> list[dict[str, Any]]:
 
 def test_located(tmp_path: Path) -> None:
     cases = folder_of(tmp_path)
-    several = located(cases, str(tmp_path))
+    several = located(cases, str(tmp_path), "")
     assert several == [
         {
             "image": [str(tmp_path / "a_0000.npy"), str(tmp_path / "a_0001.npy")],
@@ -33,14 +33,14 @@ def test_located(tmp_path: Path) -> None:
         }
     ]
     cases[0]["image"] = ["b.npy"]
-    assert located(cases, str(tmp_path))[0]["image"] == str(tmp_path / "b.npy")
+    assert located(cases, str(tmp_path), "")[0]["image"] == str(tmp_path / "b.npy")
     cases[0]["label"] = str(tmp_path / "b.npy")  # outside of the data set's folder
-    assert located(cases, str(tmp_path))[0]["label"] == str(tmp_path / "b.npy")
+    assert located(cases, str(tmp_path), "")[0]["label"] == str(tmp_path / "b.npy")
 
 
 def test_a_moved_data_set(tmp_path: Path) -> None:
     with pytest.raises(MissingFileError, match=r"a_0000\.npy.*case x.*dataset_dir"):
-        located(folder_of(tmp_path), str(tmp_path / "elsewhere"))
+        located(folder_of(tmp_path), str(tmp_path / "elsewhere"), "")
 
 
 class Reading(Transform):

@@ -1,0 +1,259 @@
+"""The :class:`~pipeline.segmenter.Segmenter` that joins a network and the atlases it was trained beside."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from atlases.multi_atlas_bundle import is_atlas_bundle
+from atlases.multi_atlas_segmenter import MultiAtlasSegmenter
+from pipeline.errors import MissingFileError, NotFittedError, OptionError, UnreadableFileError
+from pipeline.files import read_json, write_text
+from pipeline.inference.combination import Combination
+from pipeline.network_segmenter import NetworkSegmenter
+from pipeline.segmenter import Segmentation
+
+if TYPE_CHECKING:
+    from monai.data import MetaTensor
+
+    from atlases.atlas_network_training import JoinedOptions
+    from atlases.propagation import Propagation
+    from pipeline.case import Case, Dataset
+    from pipeline.plan import Plan
+
+__all__ = ["ATLASES", "COMBINATION", "AtlasNetworkSegmenter", "is_joined_bundle"]
+
+#: Where a run keeps its atlases, a folder of :class:`MultiAtlasSegmenter`.
+ATLASES = "prior"
+#: Written last, so that a run without it is not finished.
+COMBINATION = Path("configs") / "combination.json"
+
+
+def is_joined_bundle(folder: Path) -> bool:
+    """Whether a folder is a finished run of a network with its atlases."""
+    return (folder / COMBINATION).is_file() and is_atlas_bundle(folder / ATLASES)
+
+
+class AtlasNetworkSegmenter:
+    """Labels scans by atlases and a network together.
+
+    Atlases are registered to the scan once. Their fused votes enter the network as further channels, if it learnt with
+    them, and its probabilities are joined with theirs in the end by a
+    :class:`~pipeline.inference.combination.Combination`.
+
+    Args:
+        folder: of the run: where :meth:`fit` works. Not needed to :meth:`load`.
+        options: of training; see :class:`atlases.atlas_network_training.JoinedOptions`.
+        make_plan: plans the network; by default chosen from the data set by :func:`pipeline.planning.plan_for`.
+        device: of the network: ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
+    """
+
+    def __init__(
+        self,
+        folder: Path | None = None,
+        options: JoinedOptions | None = None,
+        make_plan: Callable[[Dataset], Plan] | None = None,
+        *,
+        device: str = "auto",
+    ) -> None:
+        self.folder = folder
+        self.options = options
+        self.make_plan = make_plan
+        self.device = device
+        self.combination = Combination()
+        self._network: NetworkSegmenter | None = None
+        self._atlases: MultiAtlasSegmenter | None = None
+
+    def fit(self, dataset: Dataset) -> Self:
+        """Train on the labelled cases, of which every fifth by name is kept back to learn the weight of the atlases.
+
+        Raises:
+            OptionError: no folder was given.
+            DatasetError: fewer than three cases have labels.
+        """
+        from atlases.atlas_network_training import held_out
+
+        return self.fit_split(dataset, *held_out(dataset))
+
+    def fit_split(self, dataset: Dataset, training: Sequence[Case], validation: Sequence[Case]) -> Self:
+        """Train on given cases; goes on where an interrupted call stopped.
+
+        Raises:
+            OptionError: no folder was given, or it holds a run with another plan or other cases.
+        """
+        from atlases.atlas_network_training import JoinedOptions, train_joined
+
+        if self.folder is None:
+            raise OptionError("give the folder to train in: AtlasNetworkSegmenter(folder=...)")
+        train_joined(
+            self.folder,
+            dataset,
+            training,
+            validation,
+            self.options or JoinedOptions(),
+            make_plan=self.make_plan,
+            device=self.device,
+        )
+        return self._open(self.folder)
+
+    @classmethod
+    def load(cls, directory: Path, *, device: str = "auto") -> Self:
+        """Open a run; reads plan, weights and atlases, runs nothing of the folder.
+
+        Raises:
+            MissingFileError: the folder is not a finished run.
+            UnreadableFileError: a file of it is damaged.
+            UnsafeModelError: plan or weights hold something that would run as code.
+        """
+        return cls(directory, device=device)._open(directory)
+
+    def _open(self, folder: Path) -> Self:
+        self.combination = read_combination(folder)
+        self._network = NetworkSegmenter.load(folder, device=self.device)
+        self._atlases = MultiAtlasSegmenter.load(folder / ATLASES)
+        return self
+
+    @property
+    def network(self) -> NetworkSegmenter:
+        """The network.
+
+        Raises:
+            NotFittedError: neither fitted nor loaded.
+        """
+        if self._network is None:
+            raise NotFittedError("this segmenter has no network yet: call fit(dataset) or load(folder)")
+        return self._network
+
+    @property
+    def atlases(self) -> MultiAtlasSegmenter:
+        """The atlases, whose executor, threads and work folder the caller may set.
+
+        Raises:
+            NotFittedError: neither fitted nor loaded.
+        """
+        if self._atlases is None:
+            raise NotFittedError("this segmenter has no atlases yet: call fit(dataset) or load(folder)")
+        return self._atlases
+
+    @property
+    def needs_atlases(self) -> bool:
+        """Whether the atlases have a say in the labels of a scan, or have only helped to train."""
+        return self.combination.needs_atlases or self.network.fitted_plan.prior_channels > 0
+
+    def segment(
+        self,
+        image: MetaTensor,
+        *,
+        tta: bool | None = None,
+        probabilities: bool = False,
+        mask: npt.NDArray[Any] | None = None,
+        progress: Callable[[float], None] | None = None,
+    ) -> Segmentation:
+        """Label a scan ``(C, *spatial)``.
+
+        Args:
+            image: the scan, affine in RAS+ mm.
+            tta: test-time augmentation of the network; ``None`` as its plan says.
+            probabilities: also return them, ``(K, *spatial)``.
+            mask: ``(*spatial)``, not 0 where the atlases are to be registered.
+            progress: called with the share that is done.
+
+        Raises:
+            NotFittedError: neither fitted nor loaded.
+            GeometryError: the scan has other channels than the training scans, or overlaps with no atlas.
+            AtlasegError: no atlas could be registered.
+        """
+        half = 0.5 if self.needs_atlases else 0.0
+
+        def first(done: int, total: int) -> None:
+            if progress is not None:
+                progress(half * done / total)
+
+        def second(share: float) -> None:
+            if progress is not None:
+                progress(half + (1 - half) * share)
+
+        found = self.atlases.propagate(image, mask=mask, progress=first) if self.needs_atlases else None
+        return self.finish(image, found, tta=tta, probabilities=probabilities, progress=second)
+
+    def finish(
+        self,
+        image: MetaTensor,
+        found: Propagation | None,
+        *,
+        tta: bool | None = None,
+        probabilities: bool = False,
+        corrected: bool = True,
+        progress: Callable[[float], None] | None = None,
+    ) -> Segmentation:
+        """The second half of :meth:`segment`, after the registrations.
+
+        Args:
+            image: the scan.
+            found: its atlases, as ``self.atlases.propagate(image)`` gives them; ``None`` where none are needed.
+            tta: as of :meth:`segment`.
+            probabilities: also return them.
+            corrected: the votes by the correction, if one was learnt; it must not be on an atlas' own scan.
+            progress: called with the share that is done.
+        """
+        from atlases.prior import prior_of
+
+        plan = self.network.fitted_plan
+        prior = prior_of(self.atlases, found, image) if found is not None and plan.prior_channels else None
+        joins = self.combination.needs_atlases and found is not None
+        result = self.network.segment(
+            image, prior=prior, tta=tta, probabilities=probabilities or joins, progress=progress
+        )
+        if not joins or found is None:
+            return result
+        votes: Any = self.atlases.fuse(found, probabilities=True, corrected=corrected).probabilities
+        chances = self.combination.apply(np.asarray(result.probabilities), np.asarray(votes))
+        labels = plan.labels.to_values(chances.argmax(axis=0))
+        return Segmentation(labels, result.affine, chances if probabilities else None)
+
+    def save(self, directory: Path) -> None:
+        """Copy the run (configs, weights and atlases, not the training state) into a folder.
+
+        Raises:
+            NotFittedError: there is nothing to save.
+        """
+        network, atlases = self.network, self.atlases
+        network.save(directory)
+        atlases.save(directory / ATLASES)
+        write_combination(directory, self.combination)
+
+
+def read_combination(folder: Path) -> Combination:
+    """How a run joins network and atlases.
+
+    Raises:
+        MissingFileError: the run is not finished, or no run of a joined method.
+        UnreadableFileError: the file is damaged.
+    """
+    path = folder / COMBINATION
+    if not path.is_file():
+        raise MissingFileError(
+            f"{folder}: not a finished run of a network with atlases (it has no {COMBINATION})"
+        )
+    content = read_json(path)
+    try:
+        return Combination(content["kind"], float(content["weight"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise UnreadableFileError(f"{path}: not a combination that atlaseg wrote ({error})") from error
+
+
+def write_combination(folder: Path, combination: Combination, about: dict[str, Any] | None = None) -> None:
+    """Write it, whole or not at all.
+
+    Args:
+        folder: of the run.
+        combination: to be written.
+        about: how it was found, plain values.
+    """
+    write_text(folder / COMBINATION, json.dumps({**asdict(combination), **(about or {})}, indent=1) + "\n")

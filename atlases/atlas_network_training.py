@@ -1,0 +1,299 @@
+"""Training of a network beside atlases: what is made from the training cases, in which order, and what is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from atlases.atlas_network_segmenter import ATLASES, write_combination
+from atlases.correction_learning import learns_by_itself
+from atlases.multi_atlas_bundle import is_atlas_bundle
+from atlases.multi_atlas_segmenter import MultiAtlasSegmenter
+from atlases.prior import FusedPrior, prior_of, write_priors
+from atlases.propagation import PropagationOptions
+from pipeline.bundle import MadeFiles, holds_another_run, render_bundle
+from pipeline.errors import DatasetError, NothingToLearnError, OptionError
+from pipeline.inference.combination import Combination, Kind, learn_weight
+from pipeline.volume import read_image, read_label_map
+
+if TYPE_CHECKING:
+    from atlases.anatomical_augmentation import WarpedCase
+    from atlases.atlas import AtlasSet
+    from pipeline.case import Case, Dataset
+    from pipeline.plan import Plan
+
+__all__ = ["DEFAULT_WEIGHT", "JoinedOptions", "Progress", "held_out", "train_joined"]
+
+#: Weight of the atlases where no case is held out to learn it from: network and atlases count alike.
+DEFAULT_WEIGHT = {"none": 0.0, "bayes": 0.3, "ensemble": 0.5}
+#: Called with what is being done, the number of finished parts, and of all.
+Progress = Callable[[str, int, int], object]
+
+
+@dataclass(frozen=True)
+class JoinedOptions:
+    """How a network and atlases are joined.
+
+    Args:
+        propagation: registration of the atlases.
+        fusion: name of the rule that fuses their labels.
+        prior: whether the fused votes are input of the network.
+        warped: how many training scans, warped onto each other, it trains with; ``None``: all pairs, but
+            at most 200.
+        correct: whether the fusion learns a correction, for its part in the combination; ``None``: with few atlases.
+        combine: how the probabilities of network and atlases are joined in the end.
+        weight: of the atlases there; ``None``: learnt from held-out cases, where there are any.
+    """
+
+    propagation: PropagationOptions = field(default_factory=PropagationOptions)
+    fusion: str = "joint"
+    prior: bool = True
+    warped: int | None = None
+    correct: bool | None = None
+    combine: Kind = "ensemble"
+    weight: float | None = None
+
+    #: Of all pairs of training scans, at most so many are made by themselves.
+    MOST_WARPED = 200
+
+    def __post_init__(self) -> None:
+        if self.warped is not None and self.warped < 0:
+            raise OptionError(f"warped scans: at least 0, found {self.warped}")
+        if self.weight is not None:
+            if self.combine == "none":
+                raise OptionError("a weight of the atlases says nothing where they are not combined")
+            Combination(self.combine, self.weight)
+
+    def warped_of(self, cases: int) -> int:
+        """How many scans are warped, for so many training cases."""
+        pairs = cases * (cases - 1)
+        return min(pairs, self.MOST_WARPED) if self.warped is None else self.warped
+
+    def corrects(self, cases: int) -> bool:
+        """Whether a correction is learnt from so many atlases."""
+        if self.correct is None:
+            return self.combine != "none" and learns_by_itself(self.fusion, cases)
+        return self.correct
+
+
+def held_out(dataset: Dataset) -> tuple[list[Case], list[Case]]:
+    """Labelled cases to train on, and every fifth by name (one of fewer) to be held out.
+
+    Raises:
+        DatasetError: fewer than three cases have labels.
+    """
+    labelled = list(dataset.labelled)
+    if len(labelled) < 3:
+        raise DatasetError(
+            f"{dataset.name}: {len(labelled)} labelled cases; one is held out and two are needed as atlases"
+        )
+    kept = labelled[4::5] or labelled[-1:]
+    return [case for case in labelled if case not in kept], kept
+
+
+def train_joined(
+    folder: Path,
+    dataset: Dataset,
+    training: Sequence[Case],
+    validation: Sequence[Case],
+    options: JoinedOptions,
+    *,
+    make_plan: Callable[[Dataset], Plan] | None = None,
+    atlases: AtlasSet | None = None,
+    device: str = "auto",
+    tracking: str = "none",
+    executor: Executor | None = None,
+    progress: Progress | None = None,
+) -> None:
+    """Train a network beside atlases in a run's folder; the same call after an interruption goes on.
+
+    Priors of training cases are leave-one-out, and so is the correction; a validation case that is also a training
+    case gets the prior without itself, and never takes part in learning the weight of the atlases.
+
+    Args:
+        folder: of the run.
+        dataset: that the cases come from.
+        training: cases to learn from, which become the atlases too.
+        validation: cases that training reports on.
+        options: what is joined, and how.
+        make_plan: plans the network for the training cases; by default :func:`pipeline.planning.plan_for`, with the
+            prior and warped scans that the options ask for.
+        atlases: the training cases as atlases, with masks and landmarks if they have any; by default made of the cases.
+        device: of the network.
+        tracking: ``mlflow`` or ``none``.
+        executor: runs one registration per task; ``None``: here, one after the other.
+        progress: told what is being done.
+
+    Raises:
+        OptionError: an option is not possible, or the folder holds another run.
+        AtlasegError: a file is not as it must be, or training stopped.
+    """
+    from pipeline.network_segmenter import dataset_folder, run_training
+
+    job = _Job(folder, dataset, list(training), list(validation), options, progress or _silent)
+    segmenter = job.atlases(atlases, executor)
+    made = job.made_files(segmenter)
+    plan = (make_plan or _planner(options))(dataset.subset([case.name for case in training]))
+    job.check(plan, made)
+    home = dataset_folder(job.training)
+    if holds_another_run(plan, folder, training, validation, home, made):
+        raise OptionError(f"{folder}: holds another run (its plan or its cases differ); give another folder")
+    render_bundle(plan, folder, training, validation, home, made)
+    run_training(folder, tracking, device)
+    combination, about = job.combination(segmenter, device)
+    write_combination(folder, combination, about)
+
+
+def _silent(*_: Any) -> None:
+    """Tell nobody."""
+
+
+def _planner(options: JoinedOptions) -> Callable[[Dataset], Plan]:
+    def plan(dataset: Dataset) -> Plan:
+        from pipeline.planning import plan_for
+
+        return plan_for(dataset, prior=options.prior, versions=options.warped_of(len(dataset.labelled)))
+
+    return plan
+
+
+@dataclass(frozen=True)
+class _Job:
+    folder: Path
+    dataset: Dataset
+    training: list[Case]
+    validation: list[Case]
+    options: JoinedOptions
+    progress: Progress
+
+    @property
+    def work(self) -> Path:
+        """Finished registrations, which priors, correction and warped scans share."""
+        return self.folder / ".registrations"
+
+    @property
+    def strangers(self) -> list[Case]:
+        """Validation cases from which nothing is learnt."""
+        names = {case.name for case in self.training}
+        return [case for case in self.validation if case.name not in names]
+
+    def _show(self, what: str) -> Callable[[int, int], None]:
+        def show(done: int, total: int) -> None:
+            self.progress(what, done, total)
+
+        return show
+
+    def atlases(self, atlases: AtlasSet | None, executor: Executor | None) -> MultiAtlasSegmenter:
+        """The training cases as atlases, in the run's folder."""
+        from atlases.atlas import AtlasSet
+
+        home = self.folder / ATLASES
+        if is_atlas_bundle(home):
+            return MultiAtlasSegmenter.load(home, executor=executor, work=self.work)
+        segmenter = MultiAtlasSegmenter(
+            fusion=self.options.fusion, options=self.options.propagation, executor=None, work=self.work
+        )
+        known = (
+            AtlasSet.from_dataset(self.dataset.subset([c.name for c in self.training]))
+            if atlases is None
+            else atlases
+        )
+        segmenter.fit_atlases(known)
+        segmenter.executor = executor
+        if self.options.corrects(len(self.training)):
+            try:
+                segmenter.learn_correction(self._show("Learning a correction"))
+            except NothingToLearnError:
+                if self.options.correct:
+                    raise
+        segmenter.executor = None  # copying needs no processes
+        segmenter.save(home)
+        segmenter.executor = executor
+        return segmenter
+
+    def made_files(self, segmenter: MultiAtlasSegmenter) -> MadeFiles:
+        """Priors and warped scans, in the run's folder."""
+        priors: dict[str, Path] = {}
+        if self.options.prior:
+            priors = write_priors(
+                self.training,
+                FusedPrior(segmenter),
+                self.folder / "priors",
+                labels=self.dataset.labels,
+                settings=segmenter.settings.as_dict(),
+                progress=self._show("Making priors"),
+                strangers=self.strangers,
+            )
+        return MadeFiles(self.folder, priors, self._warped(segmenter, priors))
+
+    def _warped(self, segmenter: MultiAtlasSegmenter, priors: dict[str, Path]) -> list[WarpedCase]:
+        from atlases.anatomical_augmentation import write_warped_cases
+
+        number = self.options.warped_of(len(self.training))
+        if not number:
+            return []
+        return write_warped_cases(
+            segmenter.atlases,
+            self.folder / "warped",
+            segmenter.settings.propagation,
+            priors=priors or None,
+            count=number,
+            executor=segmenter.executor,
+            work=self.work,
+            seed=segmenter.settings.propagation.seed,
+            progress=self._show("Warping training scans"),
+        )
+
+    def check(self, plan: Plan, made: MadeFiles) -> None:
+        """Refuse a plan that does not go with what was made.
+
+        Raises:
+            OptionError: see above.
+        """
+        if (plan.prior.source == "atlases") != self.options.prior:
+            raise OptionError(
+                f"the plan's prior is {plan.prior.source}, which is not what was asked for beside it; set "
+                f"prior.source={'atlases' if self.options.prior else 'none'}"
+            )
+        if plan.augmentation.anatomical_probability > 0 and not made.warped:
+            raise OptionError(
+                "the plan's augmentation.anatomical_probability is not 0, but no training scan is warped; set it to 0"
+            )
+
+    def combination(self, segmenter: MultiAtlasSegmenter, device: str) -> tuple[Combination, dict[str, Any]]:
+        """How network and atlases are joined, and how that was found."""
+        from pipeline.network_segmenter import NetworkSegmenter
+
+        kind, weight = self.options.combine, self.options.weight
+        if kind == "none" or weight is not None:
+            return Combination(kind, weight or 0.0), {"weight_from": "asked for"}
+        if not self.strangers:
+            return Combination(kind, DEFAULT_WEIGHT[kind]), {
+                "weight_from": "no case was held out to learn it from: the default"
+            }
+        network = NetworkSegmenter.load(self.folder, device=device)
+        found, scores = learn_weight(kind, self._examples(network, segmenter))
+        return found, {
+            "weight_from": f"{len(self.strangers)} held-out cases",
+            "dice_of_weights": {str(weight): round(score, 5) for weight, score in scores.items()},
+        }
+
+    def _examples(
+        self, network: Any, segmenter: MultiAtlasSegmenter
+    ) -> Iterator[tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]]:
+        for done, case in enumerate(self.strangers):
+            self.progress("Learning the weight of the atlases", done, len(self.strangers))
+            image = read_image(case.images)
+            found = segmenter.propagate(image)
+            prior = prior_of(segmenter, found, image) if self.options.prior else None
+            result = network.segment(image, prior=prior, probabilities=True)
+            votes: Any = segmenter.fuse(found, probabilities=True).probabilities
+            label: Any = case.label
+            truth = self.dataset.labels.to_indices(read_label_map(label))
+            yield np.asarray(result.probabilities), np.asarray(votes), truth

@@ -1,0 +1,143 @@
+"""Two opinions on one scan joined: what a network says, and what atlases say."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.errors import DatasetError, GeometryError, OptionError
+from pipeline.evaluation.overlap import confusion_of_indices, overlap_scores
+
+__all__ = ["KINDS", "WEIGHTS", "Combination", "Kind", "learn_weight"]
+
+Floats = npt.NDArray[np.floating[Any]]
+Kind = Literal["none", "bayes", "ensemble"]
+
+KINDS: tuple[Kind, ...] = ("none", "bayes", "ensemble")
+#: Weights of the atlases among which :func:`learn_weight` chooses.
+WEIGHTS: dict[Kind, tuple[float, ...]] = {
+    "none": (0.0,),
+    "bayes": (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0),
+    "ensemble": tuple(n / 10 for n in range(11)),
+}
+#: No atlas is so certain that a network could not say otherwise.
+_FLOOR = 1e-3
+_SLAB = 1 << 20
+
+
+@dataclass(frozen=True)
+class Combination:
+    """How the probabilities of a network and of atlases become one.
+
+    With ``w`` the weight, ``p`` the network's and ``q`` the atlases' probability of a label at a voxel:
+
+    - ``bayes``: proportional to ``p * max(q, 0.001) ** w``, the atlases being a prior. A network has learnt the labels'
+      frequencies too, so that their full weight (1) counts them twice.
+    - ``ensemble``: ``(1 - w) * p + w * q``, the atlases being a further member.
+    - ``none``: ``p``.
+
+    A weight of 0 gives the network's probabilities back, to the last bit.
+
+    Args:
+        kind: one of these.
+        weight: at least 0, and of an ensemble at most 1.
+
+    Raises:
+        OptionError: there is no such kind, or the weight is not possible.
+
+    >>> network, atlases = np.array([[0.6], [0.4]]), np.array([[0.2], [0.8]])
+    >>> Combination("ensemble", 0.5).apply(network, atlases).ravel().round(3).tolist()
+    [0.4, 0.6]
+    >>> Combination("bayes", 1.0).apply(network, atlases).ravel().round(3).tolist()
+    [0.273, 0.727]
+    """
+
+    kind: Kind = "none"
+    weight: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise OptionError(f"no combination {self.kind!r}; choose one of {', '.join(KINDS)}")
+        largest = np.inf if self.kind == "bayes" else 1.0
+        if not 0 <= self.weight <= largest or self.weight == np.inf:
+            raise OptionError(
+                f"the weight of the atlases must be at least 0{'' if largest > 1 else ' and at most 1'}, "
+                f"found {self.weight}"
+            )
+
+    @property
+    def needs_atlases(self) -> bool:
+        """Whether the atlases have any say."""
+        return self.kind != "none" and self.weight > 0
+
+    def apply(self, network: Floats, atlases: Floats) -> Floats:
+        """Probabilities ``(K, *spatial)`` float32 that sum to one over ``K``; the network's own where it alone decides.
+
+        Args:
+            network: its probabilities ``(K, *spatial)``.
+            atlases: theirs, of the same shape.
+
+        Raises:
+            GeometryError: the shapes differ.
+        """
+        if network.shape != atlases.shape:
+            raise GeometryError(f"network {network.shape} and atlases {atlases.shape} differ in shape")
+        if not self.needs_atlases:
+            return network
+        result = np.empty(network.shape, dtype=np.float32)
+        K = len(network)
+        flat, of_network, of_atlases = (a.reshape(K, -1) for a in (result, network, atlases))
+        for start in range(0, flat.shape[1], _SLAB):
+            part = np.s_[:, start : start + _SLAB]
+            flat[part] = self._joined(of_network[part].astype(np.float32), of_atlases[part])
+        return result
+
+    def _joined(self, p: npt.NDArray[np.float32], q: Floats) -> npt.NDArray[np.float32]:
+        if self.kind == "ensemble":
+            return np.asarray((1 - self.weight) * p + self.weight * q, dtype=np.float32)
+        joined = p * np.maximum(q, _FLOOR).astype(np.float32) ** np.float32(self.weight)
+        return np.asarray(joined / joined.sum(axis=0), dtype=np.float32)
+
+
+def learn_weight(
+    kind: Kind,
+    examples: Iterable[tuple[Floats, Floats, npt.NDArray[Any]]],
+    weights: Sequence[float] | None = None,
+) -> tuple[Combination, dict[float, float]]:
+    """The weight that labels held-out cases best, by mean Dice over structures and cases; the smallest of equals.
+
+    Args:
+        kind: of the combination.
+        examples: network's and atlases' probabilities ``(K, *spatial)`` and the true channel indices ``(*spatial)`` of
+            cases from which neither of the two has learnt.
+        weights: to choose from; by default those of :data:`WEIGHTS`.
+
+    Returns:
+        The combination, and the mean Dice of each weight.
+
+    Raises:
+        DatasetError: there is no example.
+        GeometryError: shapes differ.
+    """
+    tried = [Combination(kind, weight) for weight in (WEIGHTS[kind] if weights is None else weights)]
+    scores: list[list[float]] = [[] for _ in tried]
+    for network, atlases, truth in examples:
+        for combination, found in zip(tried, scores, strict=True):
+            labels = combination.apply(network, atlases).argmax(axis=0)
+            found.append(_mean_dice(labels, truth, len(network)))
+    if not scores[0]:
+        raise DatasetError("no held-out case to learn the weight of the atlases from; give a weight")
+    means = [float(np.mean(found)) for found in scores]
+    best = max(range(len(tried)), key=lambda n: (round(means[n], 6), -tried[n].weight))
+    return tried[best], {c.weight: mean for c, mean in zip(tried, means, strict=True)}
+
+
+def _mean_dice(labels: npt.NDArray[Any], truth: npt.NDArray[Any], K: int) -> float:
+    """Over the structures that the truth has."""
+    scores = overlap_scores(confusion_of_indices(labels, truth, K))
+    there = scores.reference_voxels[1:] > 0
+    return float(scores.dice[1:][there].mean()) if there.any() else 0.0

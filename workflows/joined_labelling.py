@@ -1,0 +1,65 @@
+"""The part of ``atlaseg segment`` for a network that was trained beside atlases."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from workflows.atlas_labelling import AtlasChoices, AtlasLabeller, mask_of
+
+if TYPE_CHECKING:
+    from monai.data import MetaTensor
+
+    from atlases.multi_atlas_segmenter import MultiAtlasSegmenter
+    from atlases.propagation import Propagation
+    from pipeline.segmenter import Segmentation
+
+__all__ = ["JoinedLabeller"]
+
+
+class JoinedLabeller(AtlasLabeller):
+    """Labels scans with a network and its atlases; a context manager, because it holds worker processes.
+
+    Args:
+        source: run of a joined method.
+        out: folder for the reports, and for finished registrations while the job is under way.
+        choices: of the user.
+        device: of the network: ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
+        tta: average over mirrored and shifted copies even where the plan does not.
+        probabilities: whether labels come with probabilities.
+
+    Raises:
+        AtlasegError: the run cannot be opened, or a choice is not possible.
+    """
+
+    def __init__(
+        self, source: Path, out: Path, choices: AtlasChoices, *, device: str, tta: bool, probabilities: bool
+    ) -> None:
+        from atlases.atlas_network_segmenter import AtlasNetworkSegmenter
+
+        self._joined = AtlasNetworkSegmenter.load(source, device=device)
+        self._tta = True if tta else None
+        super().__init__(source, out, choices, probabilities=probabilities)
+
+    def _open(self) -> MultiAtlasSegmenter:
+        return self._joined.atlases
+
+    def label(self, name: str, files: tuple[Path, ...], title: str) -> Segmentation:
+        """Labels of one scan; where the atlases have a say, also the report ``NAME_atlases.json`` and a line.
+
+        A scan that is itself one of the atlases, by its file, is labelled with the help of the others.
+
+        Raises:
+            AtlasegError: the scan cannot be read or registered.
+        """
+        if self._joined.needs_atlases:
+            return super().label(name, files, title)
+        from pipeline.volume import read_image
+
+        mask_of(self.choices.masks, name, files[0])  # refuses one that does not fit, as with atlases
+        return self._joined.finish(read_image(files), None, tta=self._tta, probabilities=self.probabilities)
+
+    def _result(self, image: MetaTensor, propagation: Propagation, *, corrected: bool) -> Segmentation:
+        return self._joined.finish(
+            image, propagation, tta=self._tta, probabilities=self.probabilities, corrected=corrected
+        )

@@ -1,0 +1,129 @@
+"""The part of ``atlaseg train`` for a network beside atlases."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from atlases.atlas_network_training import JoinedOptions, Progress
+    from pipeline.case import Dataset
+    from pipeline.plan import Plan
+    from workflows.methods import Method
+    from workflows.train import Train
+
+__all__ = ["train_joined_method"]
+
+#: Finished registrations; in the run's folder until it is finished.
+WORK = ".registrations"
+
+
+def train_joined_method(job: Train, method: Method, request: dict[str, Any]) -> None:
+    """Train a network beside atlases, or go on with it, or find that it is finished.
+
+    Args:
+        job: what was asked for.
+        method: of kind ``joined``.
+        request: what the run's ``request.json`` says or shall say.
+
+    Raises:
+        OptionError: an option is not possible.
+        AtlasegError: a file of the data set is not as it must be; nothing has been written then.
+    """
+    from atlases.atlas_network_segmenter import is_joined_bundle, read_combination
+
+    if is_joined_bundle(job.out):
+        print(f"{job.out}: already finished; nothing to do", file=sys.stderr)
+    else:
+        _train(job, method, request)
+        shutil.rmtree(job.out / WORK, ignore_errors=True)
+    found = read_combination(job.out)
+    if found.needs_atlases:
+        print(f"In the end the atlases are joined by {found.kind} with weight {found.weight:g}")
+    job.say_result()
+
+
+def _train(job: Train, method: Method, request: dict[str, Any]) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    from atlases.atlas import AtlasSet
+    from atlases.atlas_network_training import train_joined
+    from pipeline.files import write_text
+    from workflows.parallel import available_cores, worker_pool
+    from workflows.train import refuse_problems
+
+    options = _options(job)
+    options.propagation.steps()  # refuses what no engine has before files are read
+    refuse_problems(job.dataset)
+    with ThreadPoolExecutor() as executor:
+        everything = AtlasSet.read(job.dataset, executor=executor)
+    training, validation = job.split(everything.dataset)
+    atlases = everything.subset([case.name for case in training])
+    versions = options.warped_of(len(training))
+
+    def make_plan(dataset: Dataset) -> Plan:
+        return job.plan_for(dataset, prior=options.prior, versions=versions)
+
+    make_plan(atlases.dataset)  # refuses what cannot be met before hours of registration
+    write_text(job.out / "configs" / "request.json", json.dumps(request, indent=1) + "\n")
+    print(f"Training {method.name} in {job.out}", file=sys.stderr)
+    cores = available_cores()
+    with worker_pool(cores) as workers, _bars() as progress:
+        train_joined(
+            job.out,
+            everything.dataset,
+            training,
+            validation,
+            options,
+            make_plan=make_plan,
+            atlases=atlases,
+            device=job.device,
+            tracking=job.tracking,
+            executor=workers if cores > 1 else None,
+            progress=progress,
+        )
+
+
+def _options(job: Train) -> JoinedOptions:
+    from atlases.atlas_network_training import JoinedOptions
+    from atlases.propagation import PropagationOptions
+
+    given: dict[str, Any] = {
+        "transform": job.transform,
+        "engine": job.engine,
+        "keep": job.keep,
+        "seed": job.seed,
+    }
+    return JoinedOptions(
+        propagation=PropagationOptions(**{name: value for name, value in given.items() if value is not None}),
+        prior=job.prior == "yes",
+        warped=job.warped,
+        correct={"auto": None, "yes": True, "no": False}[job.correct],
+        combine=job.combine,
+        weight=job.weight,
+    )
+
+
+@contextmanager
+def _bars() -> Iterator[Progress]:
+    """One progress bar for each thing that is being done."""
+    from tqdm import tqdm
+
+    bars: dict[str, Any] = {}
+
+    def show(what: str, done: int, total: int) -> None:
+        if what not in bars:
+            for bar in bars.values():
+                bar.close()
+            bars[what] = tqdm(desc=what, total=total, disable=None)
+        bars[what].update(done - bars[what].n)
+
+    try:
+        yield show
+    finally:
+        for bar in bars.values():
+            bar.close()

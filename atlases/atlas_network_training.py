@@ -191,11 +191,15 @@ class _Job:
 
     def atlases(self, atlases: AtlasSet | None, executor: Executor | None) -> MultiAtlasSegmenter:
         """The training cases as atlases, in the run's folder."""
+        home = self.folder / ATLASES
+        if not is_atlas_bundle(home):
+            self._put_together(home, atlases, executor)
+        # the copies, also the first time: what is made of them is made of the same files when the job goes on
+        return MultiAtlasSegmenter.load(home, executor=executor, work=self.work)
+
+    def _put_together(self, home: Path, atlases: AtlasSet | None, executor: Executor | None) -> None:
         from atlases.atlas import AtlasSet
 
-        home = self.folder / ATLASES
-        if is_atlas_bundle(home):
-            return MultiAtlasSegmenter.load(home, executor=executor, work=self.work)
         segmenter = MultiAtlasSegmenter(
             fusion=self.options.fusion, options=self.options.propagation, executor=None, work=self.work
         )
@@ -214,8 +218,6 @@ class _Job:
                     raise
         segmenter.executor = None  # copying needs no processes
         segmenter.save(home)
-        segmenter.executor = executor
-        return segmenter
 
     def made_files(self, segmenter: MultiAtlasSegmenter) -> MadeFiles:
         """Priors and warped scans, in the run's folder."""

@@ -139,6 +139,12 @@ def shapes_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture
+def tiny() -> tuple[str, ...]:
+    """What ``--override`` takes for a network that trains in half a second."""
+    return TINY
+
+
 class Runs:
     """Trains tiny networks on the shapes."""
 

@@ -162,9 +162,10 @@ class AtlasLabeller:
             shutil.rmtree(self._work, ignore_errors=True)
 
     def _own_atlas(self, files: tuple[Path, ...]) -> str | None:
+        """Name of the atlas that is this very scan: the same file, or another with the same voxels (a run has copies)."""
         scan = {path.resolve() for path in files}
         for atlas in self._segmenter.atlases.atlases:
-            if scan & {path.resolve() for path in atlas.images}:
+            if scan & {path.resolve() for path in atlas.images} or _same_voxels(files[0], atlas.images[0]):
                 return atlas.name
         return None
 
@@ -203,6 +204,18 @@ class AtlasLabeller:
         unused = [{"name": name, "used": False, "reason": reason} for name, reason in others]
         corrected = self._segmenter.is_corrected and own is None
         return {**self._segmenter.settings.as_dict(), "corrected": corrected, "atlases": [*carried, *unused]}
+
+
+def _same_voxels(a: Path, b: Path) -> bool:
+    """Whether two images hold the same scan; voxels are read only where the headers agree."""
+    import numpy as np
+
+    from pipeline.volume import read_header, read_voxels
+
+    first, second = read_header(a), read_header(b)
+    if first.shape != second.shape or not np.allclose(first.affine, second.affine, atol=1e-3):
+        return False
+    return np.array_equal(read_voxels(a), read_voxels(b))
 
 
 def mask_of(masks: Path | None, name: str, scan: Path) -> npt.NDArray[np.bool_] | None:

@@ -70,6 +70,9 @@ def _learn(job: Train, method: Method, request: dict[str, Any]) -> None:
     write_text(configs / "request.json", json.dumps(request, indent=1) + "\n")
     segmenter.save(job.out)
     structures = len(dataset.labels) - 1
+    if segmenter.chosen:
+        chosen = ", ".join(f"{name}={value:g}" for name, value in segmenter.chosen.items())
+        print(f"Chosen by scans held out of the training: {chosen}")
     print(
         f"{method.name} knows {structures} structures from {len(names)} cases, in {job.out} "
         f"({time.monotonic() - begun:.0f} s)"

@@ -37,8 +37,19 @@ __all__ = ["ARRAYS", "SETTINGS", "ClassicalSettings", "is_classical_bundle", "re
 SETTINGS = Path("configs") / "classical.json"
 ARRAYS = Path("models") / "classical.npz"
 FORMAT = "atlaseg classical segmenter"
-VERSION = 1
-ENTRIES = ("format", "version", "method", "options", "labels", "channels", "masked", "own_prior", "cases")
+VERSION = 2
+ENTRIES = (
+    "format",
+    "version",
+    "method",
+    "options",
+    "labels",
+    "channels",
+    "masked",
+    "own_prior",
+    "cases",
+    "seed",
+)
 
 
 @dataclass(frozen=True)
@@ -53,6 +64,7 @@ class ClassicalSettings:
         masked: whether training scans had masks, so that scans need theirs.
         own_prior: whether the location prior is in the arrays; otherwise it comes from outside.
         cases: how many labelled scans it learnt from.
+        seed: that they were learnt with.
     """
 
     method: str
@@ -62,6 +74,7 @@ class ClassicalSettings:
     masked: bool
     own_prior: bool
     cases: int
+    seed: int = 0
 
 
 def is_classical_bundle(folder: Path) -> bool:
@@ -89,6 +102,7 @@ def write_bundle(folder: Path, settings: ClassicalSettings, arrays: Mapping[str,
         "masked": settings.masked,
         "own_prior": settings.own_prior,
         "cases": settings.cases,
+        "seed": settings.seed,
     }
     write_text(folder / SETTINGS, json.dumps(content, indent=1) + "\n")
 
@@ -129,6 +143,7 @@ def _settings(folder: Path) -> ClassicalSettings:
             masked=bool(content["masked"]),
             own_prior=bool(content["own_prior"]),
             cases=int(content["cases"]),
+            seed=int(content["seed"]),
         )
     except (OptionError, LabelError) as error:
         raise PlanError(f"{path}: {error}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -14,6 +15,7 @@ from pipeline.classical.scan import Classes, Scan
 from pipeline.errors import GeometryError, OptionError
 
 __all__ = [
+    "COMPONENTS",
     "GmmOptions",
     "Mixture",
     "fit_mixture",
@@ -29,6 +31,8 @@ Floats = npt.NDArray[np.float64]
 SMALLEST_VARIANCE = 1e-6
 #: Smallest prior probability of any class at any voxel, so that no voxel is impossible.
 SMALLEST_PRIOR = 1e-6
+#: Numbers of classes that training tries where nobody has said one.
+COMPONENTS = (8, 16)
 #: Samples that look for the first means.
 FIRST_MEANS = 20_000
 
@@ -164,7 +168,7 @@ def gaussian_mixture(
     mask: npt.NDArray[np.bool_] | None = None,
     prior: npt.NDArray[np.floating] | None = None,
     bias_order: int = 0,
-    zero: float = 0.0,
+    zero: float | Sequence[float] = 0.0,
     max_samples: int = 500_000,
     tolerance: float = 1e-6,
     max_iterations: int = 200,
@@ -180,7 +184,7 @@ def gaussian_mixture(
         mask: ``(x, y, z)``, where to work; elsewhere all probabilities are 0.
         prior: ``(K, x, y, z)``, in place of the classes' shares of the volume.
         bias_order: highest degree of the polynomials of a bias field; 0 is none, 2 to 4 are usual.
-        zero: intensity of no signal, which a bias field leaves as it is.
+        zero: intensity of no signal, which a bias field leaves as it is, of all channels or of each.
         max_samples: voxels that the mixture is fitted to, at most.
         tolerance: as in :func:`fit_mixture`.
         max_iterations: as there.
@@ -201,9 +205,10 @@ def gaussian_mixture(
         )
     if not 0 <= bias_order <= 8:
         raise OptionError(f"gmm: bias_order must lie between 0 and 8, found {bias_order}")
+    dark = np.asarray(zero, dtype=np.float64)
     drawn = chosen_voxels(inside, max_samples, seed)
     mixture = fit_mixture(
-        rows(voxels, drawn) - zero,
+        rows(voxels, drawn) - dark,
         components,
         prior=None if prior is None else rows(prior, drawn),
         basis=polynomial_basis(drawn, voxels.shape[1:], bias_order) if bias_order else None,
@@ -217,7 +222,7 @@ def gaussian_mixture(
         gain = None
         if mixture.bias is not None:
             gain = field_at(polynomial_basis(block, voxels.shape[1:], bias_order), mixture.bias)
-        found[:, block] = mixture.posteriors(rows(voxels, block) - zero, chances, gain)[0].T
+        found[:, block] = mixture.posteriors(rows(voxels, block) - dark, chances, gain)[0].T
     return found.reshape(components, *voxels.shape[1:]), mixture
 
 
@@ -226,8 +231,8 @@ class GmmOptions:
     """Gaussian mixture of the intensities (:func:`gaussian_mixture`).
 
     Args:
-        components: number of classes; ``None``: training chooses among :attr:`choices`, and without any it is the
-            first of them. With ``use_prior`` the prior's labels are the classes instead.
+        components: number of classes; ``None``: training chooses among :data:`COMPONENTS`, without any it is
+            the first of them. With ``use_prior`` the prior's labels are the classes instead.
         use_prior: let a scan's prior take the place of the classes' shares of the volume; each label is then one
             Gaussian, and needs no naming.
         bias_order: highest degree of the polynomials of a bias field; 0 is none.
@@ -237,24 +242,29 @@ class GmmOptions:
     """
 
     name: ClassVar[str] = "gmm"
-    choices: ClassVar[dict[str, tuple[int, ...]]] = {"components": (8, 16)}
 
     components: int | None = None
     use_prior: bool = False
     bias_order: int = 0
-    max_samples: int = 500_000
-    max_iterations: int = 200
+    max_samples: int = 50_000
+    max_iterations: int = 60
     seed: int = 0
+
+    def choices(self) -> dict[str, tuple[int, ...]]:
+        """What may be tried for each option that nobody has set."""
+        return {"components": COMPONENTS} if self.components is None and not self.use_prior else {}
 
     def classes(self, scan: Scan) -> Classes:
         """Probability of each class at each voxel of a scan."""
         prior = scan.prior if self.use_prior else None
+        components = COMPONENTS[0] if self.components is None else self.components
         posteriors, _ = gaussian_mixture(
             scan.voxels,
-            (self.components or self.choices["components"][0]) if prior is None else len(prior),
+            components if prior is None else len(prior),
             mask=scan.mask,
             prior=prior,
             bias_order=self.bias_order,
+            zero=scan.zero or 0.0,
             max_samples=self.max_samples,
             max_iterations=self.max_iterations,
             seed=self.seed,

@@ -13,7 +13,10 @@ from pipeline.classical.samples import blocks, check_classes, chosen_voxels
 from pipeline.classical.scan import Classes, Scan
 from pipeline.errors import DatasetError, GeometryError
 
-__all__ = ["KMeansOptions", "kmeans"]
+__all__ = ["CLUSTERS", "KMeansOptions", "kmeans"]
+
+#: Numbers of clusters that training tries where nobody has said one.
+CLUSTERS = (6, 12, 24)
 
 
 def kmeans(
@@ -72,7 +75,7 @@ class KMeansOptions:
     """k-means of the features of voxels (:func:`pipeline.classical.features.voxel_features`).
 
     Args:
-        clusters: how many.
+        clusters: how many; ``None``: training chooses among :data:`CLUSTERS`, without any it is the first of them.
         sigmas_mm: widths of the Gaussians through which intensities are seen.
         gradient: whether the length of the gradient is a feature.
         position_weight: how much the place in the box around the mask counts, where a feature of intensity that varies
@@ -84,7 +87,7 @@ class KMeansOptions:
 
     name: ClassVar[str] = "kmeans"
 
-    clusters: int = 6
+    clusters: int | None = None
     sigmas_mm: tuple[float, ...] = (0.0, 1.0)
     gradient: bool = False
     position_weight: float = 0.0
@@ -92,8 +95,13 @@ class KMeansOptions:
     restarts: int = 3
     seed: int = 0
 
+    def choices(self) -> dict[str, tuple[int, ...]]:
+        """What may be tried for each option that nobody has set."""
+        return {"clusters": CLUSTERS} if self.clusters is None else {}
+
     def classes(self, scan: Scan) -> Classes:
         """Each voxel wholly in one cluster."""
+        clusters = CLUSTERS[0] if self.clusters is None else self.clusters
         features = voxel_features(
             scan, sigmas_mm=self.sigmas_mm, gradient=self.gradient, position=self.position_weight > 0
         )
@@ -102,8 +110,8 @@ class KMeansOptions:
         if self.position_weight > 0:
             features[:, -3:] *= self.position_weight
         found, _ = kmeans(
-            features, self.clusters, max_samples=self.max_samples, restarts=self.restarts, seed=self.seed
+            features, clusters, max_samples=self.max_samples, restarts=self.restarts, seed=self.seed
         )
-        posteriors = np.zeros((self.clusters, *scan.shape), dtype=np.float32)
-        posteriors.reshape(self.clusters, -1)[found, np.flatnonzero(scan.mask)] = 1
+        posteriors = np.zeros((clusters, *scan.shape), dtype=np.float32)
+        posteriors.reshape(clusters, -1)[found, np.flatnonzero(scan.mask)] = 1
         return Classes(posteriors=posteriors)

@@ -118,7 +118,7 @@ def learn(
     Args:
         method: its name.
         options: of the method.
-        scans: training scans, each with its prior.
+        scans: training scans.
         labels: one for each, ``(x, y, z)`` channel indices.
         classes: ``K``, background included.
         location: is kept with what is learnt.

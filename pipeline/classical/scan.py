@@ -29,12 +29,14 @@ class Scan:
         mask: ``(x, y, z)`` bool, where to segment; everything outside is background.
         prior: ``(K, x, y, z)`` float32, probability of each label at each voxel before the scan is looked at,
             background first, summing to one over ``K``; or ``None``.
+        zero: ``(C,)``, where an intensity of 0 in the file lies on the common scale; none is 0 there.
     """
 
     voxels: npt.NDArray[np.float32]
     affine: npt.NDArray[np.float64]
     mask: npt.NDArray[np.bool_]
     prior: npt.NDArray[np.float32] | None = None
+    zero: tuple[float, ...] = ()
 
     @classmethod
     def of(cls, image: Any, affine: Any = None, *, mask: Any = None, prior: Any = None) -> Self:
@@ -61,8 +63,14 @@ class Scan:
             affine = getattr(image, "affine", None)
         voxels = _channels(image)
         inside = _mask(mask, voxels.shape[1:])
+        ranges = [_range(channel, inside, n) for n, channel in enumerate(voxels)]
+        scaled = [
+            ((channel - low) / (high - low)).astype(np.float32)
+            for channel, (low, high) in zip(voxels, ranges, strict=True)
+        ]
         return cls(
-            voxels=np.stack([_rescaled(channel, inside, n) for n, channel in enumerate(voxels)]),
+            voxels=np.stack(scaled),
+            zero=tuple(-low / (high - low) for low, high in ranges),
             affine=_affine(affine),
             mask=inside,
             prior=None if prior is None else _prior(prior, voxels.shape[1:]),
@@ -151,15 +159,13 @@ def _prior(prior: Any, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
     return chances
 
 
-def _rescaled(
-    channel: npt.NDArray[Any], inside: npt.NDArray[np.bool_], number: int
-) -> npt.NDArray[np.float32]:
-    """One channel with its percentiles at 0 and 1; where most voxels are equal, with its extremes there."""
+def _range(channel: npt.NDArray[Any], inside: npt.NDArray[np.bool_], number: int) -> tuple[float, float]:
+    """Percentiles of a channel; where most voxels are equal, its extremes."""
     values = channel[inside].astype(np.float64)
-    low, high = np.percentile(values, PERCENTILES)
+    low, high = (float(value) for value in np.percentile(values, PERCENTILES))
     if not high > low:
-        low, high = values.min(), values.max()
+        low, high = float(values.min()), float(values.max())
     if not high > low:
         what = "the scan" if number == 0 else f"channel {number} of the scan"
         raise DatasetError(f"{what} is constant (every voxel is {low:g}): there is nothing to tell apart")
-    return ((channel - low) / (high - low)).astype(np.float32)
+    return low, high

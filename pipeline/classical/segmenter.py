@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy.typing as npt
 
 from pipeline.classical.bundle import ClassicalSettings, read_bundle, write_bundle
+from pipeline.classical.choosing import choose_options
 from pipeline.classical.learning import Learnt, label_scan, learn
 from pipeline.classical.location_prior import LocationPrior
 from pipeline.classical.table import make_method
@@ -36,7 +37,8 @@ class ClassicalSegmenter:
     Args:
         folder: where :meth:`fit` writes a bundle, as :meth:`save` does; ``None``: nothing is written.
         method: name of the method.
-        options: of the method; those that are not given keep their defaults.
+        options: of the method; those that are not given keep their defaults, or are chosen by training
+            (:mod:`pipeline.classical.choosing`).
         prior: takes the place of the location prior, such as one made of registered atlases.
         seed: of everything random in learning.
 
@@ -55,7 +57,7 @@ class ClassicalSegmenter:
     ) -> None:
         self.folder = folder
         self.method = method
-        self.options = make_method(method, options)
+        self.options = self._chosen = make_method(method, options)
         self.prior = prior
         self.seed = seed
         self._settings: ClassicalSettings | None = None
@@ -73,14 +75,16 @@ class ClassicalSegmenter:
             MissingFileError: some cases have a mask and others have none.
             AtlasegError: a file cannot be read, or its grid is not the scan's.
         """
-        cases = TrainingScans(dataset, masks, prior=self.prior)
+        cases = TrainingScans(dataset, masks)
         number, masked = len(dataset.labels), bool(masks)
+        self._chosen = choose_options(
+            self.options, cases.scans, cases.labels, number, masked=masked, seed=self.seed
+        )
         location = None
         if self.prior is None:
             location = LocationPrior.learn(cases.scans, cases.labels, number, masked=masked)
-            cases.location = location
         self._learnt = learn(
-            self.method, self.options, cases.scans, cases.labels, number, location, seed=self.seed
+            self.method, self._chosen, cases.scans, cases.labels, number, location, seed=self.seed
         )
         self._settings = ClassicalSettings(
             method=self.method,
@@ -90,13 +94,25 @@ class ClassicalSegmenter:
             masked=masked,
             own_prior=location is not None,
             cases=len(cases.scans),
+            seed=self.seed,
         )
         if self.folder is not None:
             self.save(self.folder)
         return self
 
     def _spelled_out(self) -> dict[str, Any]:
-        return {field.name: getattr(self.options, field.name) for field in fields(self.options) if field.init}
+        return {field.name: getattr(self._chosen, field.name) for field in fields(self._chosen) if field.init}
+
+    @property
+    def chosen(self) -> dict[str, Any]:
+        """Options that nobody had set, as training chose them.
+
+        Raises:
+            NotFittedError: neither fitted nor loaded.
+        """
+        self._fitted()
+        spelled_out = self._spelled_out()
+        return {name: value for name, value in spelled_out.items() if value != getattr(self.options, name)}
 
     @classmethod
     def load(cls, directory: Path, *, prior: Prior | None = None) -> Self:
@@ -114,7 +130,7 @@ class ClassicalSegmenter:
         settings, arrays = read_bundle(directory)
         if prior is None and not settings.own_prior:
             raise OptionError(f"{directory}: was fitted with a prior from outside; give it (prior=)")
-        segmenter = cls(method=settings.method, options=settings.options, prior=prior)
+        segmenter = cls(method=settings.method, options=settings.options, prior=prior, seed=settings.seed)
         segmenter._settings = settings
         segmenter._learnt = Learnt.from_arrays(arrays, settings, str(directory))
         return segmenter
@@ -182,7 +198,7 @@ class ClassicalSegmenter:
         if settings.masked and mask is None:
             raise OptionError("the training scans had masks, so this scan needs its own: give it (--masks)")
         scan = scan_with_prior(image, mask, len(settings.labels), learnt.location, self.prior)
-        labels, chances = label_scan(self.method, self.options, scan, learnt)
+        labels, chances = label_scan(self.method, self._chosen, scan, learnt)
         return Segmentation(
             settings.labels.to_values(labels), scan.affine, chances if probabilities else None
         )

@@ -49,21 +49,14 @@ class TrainingScans:
     Args:
         dataset: cases without labels are left out.
         masks: file of each case's mask; ``None``: there are no masks.
-        prior: gives each scan its prior, before :attr:`location` would.
-
-    Attributes:
-        location: where given, each scan comes with this prior.
 
     Raises:
         DatasetError: no case is labelled.
         MissingFileError: some cases have a mask and others have none.
     """
 
-    def __init__(
-        self, dataset: Dataset, masks: Mapping[str, Path] | None = None, *, prior: Prior | None = None
-    ) -> None:
-        self.dataset, self.masks, self.prior = dataset, masks or {}, prior
-        self.location: LocationPrior | None = None
+    def __init__(self, dataset: Dataset, masks: Mapping[str, Path] | None = None) -> None:
+        self.dataset, self.masks = dataset, masks or {}
         self._cases = dataset.labelled
         if not self._cases:
             raise DatasetError(f"{dataset.name}: no case has a label map; there is nothing to learn from")
@@ -75,7 +68,7 @@ class TrainingScans:
 
     @property
     def scans(self) -> Sequence[Scan]:
-        """The scans, each with its prior where there is one."""
+        """The scans, without a prior: what is learnt from them is learnt without one."""
         return Lazily(lambda n: self._scan(self._cases[n]), len(self._cases))
 
     @property
@@ -89,7 +82,7 @@ class TrainingScans:
         image = read_image(case.images)
         mask = read_label_map(self.masks[case.name]) if self.masks else None
         try:
-            return scan_with_prior(image, mask, len(self.dataset.labels), self.location, self.prior)
+            return Scan.of(image, mask=mask)
         except (DatasetError, GeometryError) as error:
             raise type(error)(f"{case.images[0]}: {error}") from error
 

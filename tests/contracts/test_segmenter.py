@@ -15,6 +15,8 @@ import torch
 from monai.data import MetaTensor
 from scipy.spatial.transform import Rotation
 
+from atlases.atlas_network_segmenter import AtlasNetworkSegmenter
+from atlases.atlas_network_training import JoinedOptions
 from atlases.multi_atlas_segmenter import MultiAtlasSegmenter
 from atlases.propagation import PropagationOptions
 from atlases.registration.stage import Stage
@@ -23,6 +25,7 @@ from pipeline.classical.segmenter import ClassicalSegmenter
 from pipeline.classical.table import CLASSICAL_METHODS
 from pipeline.errors import NotFittedError
 from pipeline.network_segmenter import NetworkSegmenter
+from pipeline.plan import Plan
 from pipeline.plan_file import override_plan
 from pipeline.planning import plan_for
 from pipeline.segmenter import Segmentation, Segmenter
@@ -31,32 +34,53 @@ from pipeline.segmenter import Segmentation, Segmenter
 TABLE = LabelTable((0, 3, 200), ("background", "ellipsoid", "box"))
 
 
+TINY = (
+    "network.channels=[4,8]",
+    "network.strides=[[2,2,2]]",
+    "patch_size=[16,16,16]",
+    "training.iterations_per_epoch=2",
+    "training.precision=fp32",
+    "training.validate_every=1",
+)
+RIGID = PropagationOptions(
+    transform=(Stage("rigid", shrink=(1,), smoothing_mm=(0.0,), iterations=(30,), samples=500),)
+)
+
+
 def network(folder: Path, dataset: Dataset) -> Segmenter:
-    overrides = (
-        "network.channels=[4,8]",
-        "network.strides=[[2,2,2]]",
-        "patch_size=[16,16,16]",
-        "training.iterations_per_epoch=2",
-        "training.precision=fp32",
-        "training.validate_every=1",
-    )
-    plan = override_plan(plan_for(dataset, epochs=2, device="cpu"), overrides)
+    plan = override_plan(plan_for(dataset, epochs=2, device="cpu"), TINY)
     return NetworkSegmenter(folder, plan, device="cpu")
 
 
 def multi_atlas(folder: Path, dataset: Dataset) -> Segmenter:
-    quick = Stage("rigid", shrink=(1,), smoothing_mm=(0.0,), iterations=(30,), samples=500)
-    return MultiAtlasSegmenter(fusion="joint", options=PropagationOptions(transform=(quick,)))
+    return MultiAtlasSegmenter(fusion="joint", options=RIGID)
+
+
+def atlas_network(folder: Path, dataset: Dataset) -> Segmenter:
+    def plan(training: Dataset) -> Plan:
+        return override_plan(plan_for(training, epochs=2, device="cpu", prior=True, versions=2), TINY)
+
+    return AtlasNetworkSegmenter(folder, JoinedOptions(RIGID, warped=2, correct=False), plan, device="cpu")
+
+
+#: Little work for the methods that iterate.
+QUICK: dict[str, dict[str, Any]] = {
+    "kmeans": {"restarts": 1},
+    "gmm": {"components": 3, "max_samples": 5000, "max_iterations": 10},
+    "mrf": {"components": 3, "max_samples": 5000, "max_iterations": 10, "strength": 0.3, "contrast": 1.0},
+    "markov-chain": {"states": 3, "max_samples": 4096, "max_iterations": 5},
+}
 
 
 def classical(method: str, folder: Path, dataset: Dataset) -> Segmenter:
-    return ClassicalSegmenter(folder, method=method)
+    return ClassicalSegmenter(folder, method=method, options=QUICK.get(method))
 
 
 #: Makes an unfitted segmenter that may keep its files in a folder, for a data set to come.
 FACTORIES: dict[str, Callable[[Path, Dataset], Segmenter]] = {
     "network": network,
     "multi-atlas": multi_atlas,
+    "atlas-network": atlas_network,
     **{method: partial(classical, method) for method in CLASSICAL_METHODS},
 }
 

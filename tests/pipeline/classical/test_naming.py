@@ -96,3 +96,16 @@ def test_nothing_to_learn_from() -> None:
         Naming.learn(lambda _: example()[2], [], [], 2)
     with pytest.raises(DatasetError, match="neither regions nor classes"):
         Naming.learn(lambda _: Classes(), [example()[0]], [example()[1]], 2)
+
+
+def test_named_classes_keep_their_probabilities() -> None:
+    scan, _, _ = example()
+    mask = np.ones(SHAPE, dtype=bool)
+    mask[0] = False
+    masked = Scan.of(scan.voxels, mask=mask)
+    chances = np.stack([np.where(mask, 0.2, 0), np.where(mask, 0.8, 0)]).astype(np.float32)
+    naming = Naming(np.zeros((1, 3), np.float32), np.ones((1, 2), np.float32), np.ones(3, np.float32), 1)
+    prior = np.stack([np.full(SHAPE, 0.9), np.full(SHAPE, 0.1)]).astype(np.float32)
+    found = named_probabilities(masked, Classes(posteriors=chances, named=True), naming, prior)
+    np.testing.assert_array_equal(found[:, mask], chances[:, mask])
+    assert (found[0, ~mask] == 1).all()

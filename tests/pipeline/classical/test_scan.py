@@ -67,3 +67,13 @@ def test_refusals_are_one_line(
     with pytest.raises(error, match=message) as caught:
         Scan.of(image, **options)
     assert "\n" not in str(caught.value)
+
+
+def test_zero_of_the_file_is_known() -> None:
+    """A gain multiplies distances from it, wherever the common scale begins."""
+    image = np.stack([noise(), 5 * noise() + 1000])
+    dark = image.copy()
+    dark[:, 0, 0, 0] = 0
+    scan = Scan.of(dark)
+    np.testing.assert_allclose(scan.voxels[:, 0, 0, 0], scan.zero, rtol=1e-5)
+    assert min(scan.zero, key=abs) < -0.5

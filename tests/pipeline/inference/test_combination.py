@@ -1,0 +1,106 @@
+"""Network and atlases joined: known answers, the network back to the last bit, weights learnt from held-out cases."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from pipeline.errors import DatasetError, GeometryError, OptionError
+from pipeline.inference import combination as module
+from pipeline.inference.combination import KINDS, WEIGHTS, Combination, learn_weight
+
+
+def chances(seed: int, K: int = 3, shape: tuple[int, ...] = (5, 4, 3)) -> Any:
+    return np.random.default_rng(seed).dirichlet(np.ones(K), shape).transpose(3, 0, 1, 2)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_weight_zero_gives_the_network_back(kind: Any) -> None:
+    network = chances(0).astype(np.float16)
+    joined = Combination(kind, 0.0).apply(network, chances(1))
+    assert joined is network
+
+
+def test_an_ensemble_is_the_weighted_mean() -> None:
+    network, atlases = chances(0), chances(1)
+    joined = Combination("ensemble", 0.3).apply(network, atlases)
+    np.testing.assert_allclose(joined, 0.7 * network + 0.3 * atlases, atol=1e-6)
+    np.testing.assert_allclose(Combination("ensemble", 1.0).apply(network, atlases), atlases, atol=1e-6)
+
+
+def test_a_prior_is_bayes_rule() -> None:
+    network, atlases = chances(0), chances(1)
+    joined = Combination("bayes", 0.5).apply(network, atlases)
+    expected = network * np.sqrt(np.maximum(atlases, 1e-3))
+    np.testing.assert_allclose(joined, expected / expected.sum(axis=0), atol=1e-6)
+
+
+def test_slabs_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    network, atlases = chances(0), chances(1)
+    whole = Combination("bayes", 0.4).apply(network, atlases)
+    monkeypatch.setattr(module, "_SLAB", 7)
+    np.testing.assert_array_equal(Combination("bayes", 0.4).apply(network, atlases), whole)
+
+
+def test_certain_atlases_can_be_overruled() -> None:
+    network, atlases = np.array([[0.001], [0.999]]), np.array([[1.0], [0.0]])
+    assert Combination("bayes", 0.5).apply(network, atlases)[1, 0] > 0.5
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    arrays(np.float32, (3, 6), elements=st.floats(0.0625, 1, width=32)),
+    arrays(np.float32, (3, 6), elements=st.floats(0, 1, width=32)),
+    st.sampled_from([(kind, weight) for kind in KINDS for weight in WEIGHTS[kind]]),
+)
+def test_probabilities_stay_probabilities(network: Any, atlases: Any, way: Any) -> None:
+    network = network / network.sum(axis=0)
+    atlases = (atlases + 1e-3) / (atlases + 1e-3).sum(axis=0)
+    joined = Combination(*way).apply(network, atlases)
+    assert joined.min() >= 0
+    np.testing.assert_allclose(joined.sum(axis=0), 1, atol=1e-5)
+
+
+def examples(network_is_right: bool, cases: int = 3) -> Iterator[tuple[Any, Any, Any]]:
+    """One of the two knows the truth, the other guesses."""
+    for case in range(cases):
+        truth = np.random.default_rng(case).integers(0, 3, (6, 6, 6))
+        right = 0.9 * np.eye(3)[truth].transpose(3, 0, 1, 2) + 0.1 / 3
+        guess = chances(case + 10, 3, (6, 6, 6))
+        yield (right, guess, truth) if network_is_right else (guess, right, truth)
+
+
+@pytest.mark.parametrize("kind", ["bayes", "ensemble"])
+def test_the_weight_goes_to_who_is_right(kind: Any) -> None:
+    found, scores = learn_weight(kind, examples(network_is_right=True))
+    assert found == Combination(kind, 0.0)
+    assert scores[0.0] == pytest.approx(1)
+    found, scores = learn_weight(kind, examples(network_is_right=False))
+    assert found.weight >= 0.5
+    assert scores[found.weight] == max(scores.values())
+    assert set(scores) == set(WEIGHTS[kind])
+
+
+def test_equal_weights_give_the_smallest() -> None:
+    truth = np.zeros((4, 4, 4), dtype=int)
+    truth[:2] = 1
+    agreed = np.eye(2)[truth].transpose(3, 0, 1, 2)
+    assert learn_weight("ensemble", [(agreed, agreed, truth)])[0].weight == 0
+
+
+def test_what_is_refused() -> None:
+    with pytest.raises(OptionError, match="'vote'; choose one of none, bayes, ensemble"):
+        Combination("vote")  # type: ignore[arg-type]
+    for kind, weight in (("ensemble", 1.1), ("ensemble", -0.1), ("bayes", -1), ("bayes", float("nan"))):
+        with pytest.raises(OptionError, match="weight of the atlases"):
+            Combination(kind, weight)  # type: ignore[arg-type]
+    with pytest.raises(GeometryError, match="differ in shape"):
+        Combination("ensemble", 0.5).apply(chances(0), chances(0, 4))
+    with pytest.raises(DatasetError, match="no held-out case"):
+        learn_weight("ensemble", [])

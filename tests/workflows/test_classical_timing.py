@@ -1,0 +1,45 @@
+"""Time and memory of classical methods against size: each measurement in a process of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from workflows.classical_benchmark import ClassicalBenchmark
+from workflows.classical_timing import made_scan, time_method, time_methods
+
+
+def test_made_scans_have_one_shape_at_every_size() -> None:
+    small, large = made_scan(16, seed=1), made_scan(32, seed=1)
+    for scan, labels in (small, large):
+        np.testing.assert_allclose(np.array(scan.spacing) * scan.shape, 128)
+        assert set(np.unique(labels)) == {0, 1, 2}
+    shares = [np.bincount(labels.ravel()) / labels.size for _, labels in (small, large)]
+    np.testing.assert_allclose(*shares, atol=0.02)
+
+
+def test_a_method_is_timed() -> None:
+    timing = time_method("kmeans:clusters=3", 16)
+    assert (timing.method, timing.size) == ("kmeans:clusters=3", 16)
+    assert timing.seconds > 0
+    assert timing.peak_mb > 10
+
+
+def test_what_fails_is_one_line_and_the_rest_goes_on() -> None:
+    failed: list[str] = []
+    (timing,) = time_methods(["gmm:components=0", "kmeans:clusters=2"], [16], failed)
+    assert timing.method == "kmeans:clusters=2"
+    assert failed == ["gmm:components=0 16^3: gmm: at least 1 class is needed, found 0"]
+
+
+def test_the_command_writes_sizes(shapes_folder: Path, tmp_path: Path, capsys: Any) -> None:
+    job = ClassicalBenchmark(
+        shapes_folder, tmp_path, methods=("prior", "watershed"), first=4, last=1, sizes=(16,)
+    )
+    assert job.run() == 0
+    assert "watershed 16^3: " in capsys.readouterr().out
+    rows = (tmp_path / "sizes.csv").read_text().splitlines()
+    assert rows[0] == "method,size,seconds,peak_mb"
+    assert [row.split(",")[0] for row in rows[1:]] == ["watershed"]  # the prior is no method

@@ -1,0 +1,164 @@
+"""``atlaseg train --method atlas-unet``: what it leaves behind, how it goes on, what it refuses; labels by it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from atlases.atlas_network_segmenter import AtlasNetworkSegmenter
+from pipeline.errors import GeometryError, MissingFileError, OptionError, UnreadableFileError
+from pipeline.network_segmenter import NetworkSegmenter
+from pipeline.volume import read_image
+from workflows.cli import main
+
+
+def job(runs: Any, out: Path, **options: Any) -> Any:
+    return runs.job(out, **({"method": "atlas-unet", "transform": "rigid", "warped": 3} | options))
+
+
+@pytest.fixture(scope="module")
+def run(runs: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("joined") / "run"
+    assert job(runs, out).run() == 0
+    return out
+
+
+def cases(run: Path) -> Any:
+    return json.loads((run / "configs" / "cases.json").read_text())
+
+
+def test_what_it_leaves_behind(run: Path) -> None:
+    there = {path.name for path in run.iterdir()}
+    assert {"configs", "models", "prior", "priors", "warped"} <= there
+    assert ".registrations" not in there
+    content = cases(run)
+    assert [len(content[part]) for part in ("training", "validation", "warped")] == [4, 1, 3]
+    sources = {case["name"] for case in content["training"]}
+    for case in (*content["training"], *content["validation"], *content["warped"]):
+        prior = nib.load(run / case["prior"])
+        assert prior.shape == (24, 24, 24, 3)
+        np.testing.assert_allclose(np.asarray(prior.dataobj).sum(axis=-1), 1, atol=1e-3)
+    for case in content["warped"]:
+        assert case["source"] in sources
+        assert (run / case["label"]).is_file()
+    network = NetworkSegmenter.load(run)
+    assert network.fitted_plan.inputs == 4
+    metadata = json.loads((run / "configs" / "metadata.json").read_text())
+    assert metadata["network_data_format"]["inputs"]["image"]["num_channels"] == 4
+    assert "prior of background" in metadata["network_data_format"]["inputs"]["image"]["channel_def"].values()
+
+
+def test_the_weight_is_learnt_from_cases_that_were_held_out(run: Path) -> None:
+    found = json.loads((run / "configs" / "combination.json").read_text())
+    assert found["weight_from"] == "1 held-out cases"
+    assert found["dice_of_weights"][str(found["weight"])] == max(found["dice_of_weights"].values())
+
+
+def test_the_same_command_goes_on(run: Path, runs: Any, tmp_path: Path, capsys: Any) -> None:
+    capsys.readouterr()
+    assert job(runs, run).run() == 0
+    assert "already finished" in capsys.readouterr().err
+    # killed after training, before the weight was learnt
+    shutil.copytree(run, tmp_path / "run")
+    (tmp_path / "run" / "configs" / "combination.json").unlink()
+    with pytest.raises(MissingFileError, match="not a finished run"):
+        AtlasNetworkSegmenter.load(tmp_path / "run")
+    weights = (tmp_path / "run" / "models" / "model.pt").read_bytes()
+    assert job(runs, tmp_path / "run").run() == 0
+    assert (tmp_path / "run" / "models" / "model.pt").read_bytes() == weights
+    assert (tmp_path / "run" / "configs" / "combination.json").read_text() == (
+        run / "configs" / "combination.json"
+    ).read_text()
+    with pytest.raises(OptionError, match="another warped"):
+        job(runs, tmp_path / "run", warped=2).run()
+
+
+def test_labels_by_one_command(run: Path, shapes_folder: Path, tmp_path: Path) -> None:
+    assert main(["segment", str(run), "--validation", "--out", str(tmp_path), "--probabilities"]) == 0
+    name = cases(run)["validation"][0]["name"]
+    labels = nib.load(tmp_path / f"{name}.nii.gz")
+    chances = np.asarray(nib.load(tmp_path / f"{name}_probabilities.nii.gz").dataobj)
+    assert set(np.unique(labels.dataobj)) <= {0, 1, 2}
+    np.testing.assert_allclose(chances.sum(axis=-1), 1, atol=1e-3)
+    report = json.loads((tmp_path / f"{name}_atlases.json").read_text())
+    assert len(report["atlases"]) == 4
+    # as Python has it
+    image = read_image([shapes_folder / "imagesTr" / f"{name}.nii.gz"])
+    np.testing.assert_array_equal(
+        AtlasNetworkSegmenter.load(run).segment(image).label_map, np.asarray(labels.dataobj)
+    )
+    # a training scan is helped by the other atlases only
+    own = cases(run)["training"][0]
+    scan = shapes_folder / "imagesTr" / f"{own['name']}.nii.gz"
+    assert main(["segment", str(run), str(scan), "--out", str(tmp_path / "own")]) == 0
+    assert "it is the scan itself" in (tmp_path / "own" / f"{own['name']}_atlases.json").read_text()
+
+
+def test_the_network_does_without_its_prior(run: Path, shapes_folder: Path) -> None:
+    network = NetworkSegmenter.load(run)
+    image = read_image([next((shapes_folder / "imagesTr").glob("*.nii.gz"))])
+    told = AtlasNetworkSegmenter.load(run)
+    assert told.needs_atlases
+    assert network.segment(image).label_map.shape == image.shape[1:]
+    with pytest.raises(GeometryError, match="expected a prior"):
+        network.segment(image, prior=image)
+
+
+def test_atlases_that_only_help_to_train(runs: Any, shapes_folder: Path, tmp_path: Path) -> None:
+    assert job(runs, tmp_path / "run", prior="no", combine="none").run() == 0
+    assert not (tmp_path / "run" / "priors").exists()
+    assert len(cases(tmp_path / "run")["warped"]) == 3
+    segmenter = AtlasNetworkSegmenter.load(tmp_path / "run")
+    assert not segmenter.needs_atlases
+    assert main(["segment", str(tmp_path / "run"), "--validation", "--out", str(tmp_path / "labels")]) == 0
+    assert not list((tmp_path / "labels").glob("*_atlases.json"))
+    image = read_image([next((shapes_folder / "imagesTr").glob("*.nii.gz"))])
+    with pytest.raises(OptionError, match="learnt without a prior"):
+        segmenter.network.segment(image, prior=image)
+
+
+def test_nothing_joined_is_the_network_alone(shapes_folder: Path, tmp_path: Path, runs: Any) -> None:
+    assert job(runs, tmp_path / "run", prior="no", combine="ensemble", weight=0.0, warped=0).run() == 0
+    alone = runs.train(tmp_path / "alone")
+    image = read_image([next((shapes_folder / "imagesTr").glob("*.nii.gz"))])
+    joined = AtlasNetworkSegmenter.load(tmp_path / "run").segment(image, probabilities=True)
+    network = NetworkSegmenter.load(alone).segment(image, probabilities=True)
+    np.testing.assert_array_equal(joined.probabilities, network.probabilities)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"weight": 2.0}, "at most 1"),
+        ({"weight": 0.5, "combine": "none"}, "says nothing"),
+        ({"warped": -1}, "at least 0"),
+        ({"transform": "sideways"}, "sideways"),
+        ({"option": ("a=1",)}, "--option: for classical"),
+        (
+            {"method": "unet", "prior": "no", "transform": None},
+            "--prior, --warped: for networks with atlases only",
+        ),
+        ({"folds": 9}, "9"),
+    ],
+)
+def test_what_is_refused(runs: Any, tmp_path: Path, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        job(runs, tmp_path / "run", **options).run()
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_spoilt_combination_is_one_line(run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    (tmp_path / "run" / "configs" / "combination.json").write_text('{"kind": "vote", "weight": 1}')
+    with pytest.raises(UnreadableFileError, match="not a combination"):
+        AtlasNetworkSegmenter.load(tmp_path / "run")
+
+
+def test_two_models_are_not_mixed(run: Path, tiny_run: Path, tmp_path: Path) -> None:
+    assert main(["segment", str(run), str(tiny_run), str(tmp_path), "--out", str(tmp_path / "out")]) == 2

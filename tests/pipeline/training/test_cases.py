@@ -38,6 +38,22 @@ def test_located(tmp_path: Path) -> None:
     assert located(cases, str(tmp_path), "")[0]["label"] == str(tmp_path / "b.npy")
 
 
+def test_files_that_were_made_lie_in_the_run(tmp_path: Path) -> None:
+    for name in ("data", "run"):
+        (tmp_path / name).mkdir()
+        folder_of(tmp_path / name)
+    data, run = str(tmp_path / "data"), str(tmp_path / "run")
+    own = {"name": "x", "image": ["a.npy"], "label": "b.npy", "prior": "a_0000.npy"}
+    made = {**own, "name": "x-to-y", "source": "x"}
+    assert located([own, made], data, run) == [
+        {"image": f"{data}/a.npy", "label": f"{data}/b.npy", "prior": f"{run}/a_0000.npy"},
+        {"image": f"{run}/a.npy", "label": f"{run}/b.npy", "prior": f"{run}/a_0000.npy"},
+    ]
+    (tmp_path / "run" / "a_0000.npy").unlink()
+    with pytest.raises(MissingFileError, match="a_0000"):
+        located([own], data, run)
+
+
 def test_a_moved_data_set(tmp_path: Path) -> None:
     with pytest.raises(MissingFileError, match=r"a_0000\.npy.*case x.*dataset_dir"):
         located(folder_of(tmp_path), str(tmp_path / "elsewhere"), "")

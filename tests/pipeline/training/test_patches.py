@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections import Counter
 from collections.abc import Sequence
@@ -241,3 +242,49 @@ def test_foreground_voxels() -> None:
     assert len(np.unique(two, axis=0)) == CENTRES_PER_STRUCTURE
     assert (label[tuple(two.T)] == 2).all()
     assert foreground_voxels(np.zeros((3, 3, 3)), np.random.default_rng(0)) == []
+
+
+def with_prior(count: int = 4) -> list[dict[str, Any]]:
+    """Cases whose prior, two further channels, is the label and what it is not."""
+    data = noisy(count)
+    for case in data:
+        inside = (case["label"] > 0).float()
+        case["image"] = torch.cat([torch.as_tensor(case["image"]), inside, 1 - inside])
+    return data
+
+
+def test_a_prior_is_deformed_and_mirrored_but_has_no_intensities() -> None:
+    everything = {f.name: 1.0 for f in dataclasses.fields(Augmentation) if f.name.endswith("_probability")}
+    augment = intensity_augmentation(Augmentation(**everything, flip_axes=(0, 1, 2)))
+    batches = stream(with_prior(), prior_channels=2)
+    batches.intensity = augment
+    for batch in take(batches, 6):
+        prior = batch["image"][:, -2:]
+        assert batch["image"].shape[1] == 3
+        torch.testing.assert_close(prior.sum(dim=1), torch.ones_like(prior[:, 0]), atol=1e-4, rtol=0)
+        # the label is of the nearest voxel and the prior interpolated: they agree but for half a voxel
+        assert (((prior[:, :1] > 0.5) == (batch["label"] > 0)).float().mean()) > 0.9
+
+
+def test_a_prior_is_dropped_as_often_as_was_asked_for() -> None:
+    def dropped(share: float) -> float:
+        batches = take(stream(with_prior(), prior_channels=2, prior_dropout=share), 60)
+        return float(np.mean([not patch[-2:].any() for batch in batches for patch in batch["image"]]))
+
+    assert dropped(0.0) == 0
+    assert 0.3 < dropped(0.5) < 0.7
+    assert dropped(1.0) == 1
+
+
+def test_warped_versions_stand_in_for_their_case() -> None:
+    log: list[tuple[float, tuple[int, ...]]] = []
+    # items 3, 4 and 5 were made of the cases 0, 0 and 2
+    batches = stream(cases(6), Centres(log), sources=(0, 0, 2), warped_probability=0.5)
+    take(batches, 300)
+    seen = Counter(round(mean) for mean, _ in log)
+    passes = len(log) / 3
+    assert seen[0] + seen[3] + seen[4] == pytest.approx(passes, abs=1)
+    assert seen[2] + seen[5] == pytest.approx(passes, abs=1)
+    assert seen[1] == pytest.approx(passes, abs=1)
+    assert 0.4 < (seen[3] + seen[4]) / passes < 0.6
+    assert 0.3 < seen[3] / (seen[3] + seen[4]) < 0.7

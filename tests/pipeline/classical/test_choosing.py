@@ -33,15 +33,15 @@ def many(number: int, noise: float = 0.05) -> tuple[list[Scan], list[npt.NDArray
 
 @dataclass(frozen=True)
 class Steps:
-    """Classes by equal steps of intensity."""
+    """Classes by equal steps of intensity; the sign changes nothing."""
 
     steps: int | None = None
 
     def choices(self) -> dict[str, tuple[int, ...]]:
-        return {"steps": (1, 2, 3, 9)} if self.steps is None else {}
+        return {"steps": (1, 2, 3, -3)} if self.steps is None else {}
 
     def classes(self, scan: Scan) -> Classes:
-        steps = 1 if self.steps is None else self.steps
+        steps = 1 if self.steps is None else abs(self.steps)
         which = np.clip((scan.voxels[0] * steps).astype(int), 0, steps - 1)
         return Classes(posteriors=(which[None] == np.arange(steps)[:, None, None, None]).astype(np.float32))
 

@@ -100,4 +100,4 @@ def test_several_channels(build: Any, tmp_path: Path, method: str) -> None:
     assert set(np.unique(found)) <= set(dataset.labels.values)
     np.testing.assert_array_equal(ClassicalSegmenter.load(tmp_path / "run").segment(image).label_map, found)
     with pytest.raises(GeometryError, match="2 channel"):
-        segmenter.segment(MetaTensor(image[:1], affine=image.affine))
+        segmenter.segment(image[:1])

@@ -114,7 +114,7 @@ def fit_mixture(
     https://doi.org/10.1111/j.2517-6161.1977.tb01600.x. Covariances have no eigenvalue below a small floor, which is
     the likeliest covariance under that bound, so the likelihood never falls even where a class holds one value only.
     With ``basis``, a smooth gain multiplies the means (the idea of Wells et al., IEEE Transactions on Medical Imaging
-    15(4):429-442 (1996), https://doi.org/10.1109/42.511747, and of Van Leemput et al., IEEE TMI 18(10):885-896 (1999),
+    15(4):429-442 (1996), and of Van Leemput et al., IEEE TMI 18(10):885-896 (1999),
     https://doi.org/10.1109/42.811268, whose polynomials are used here, on intensities rather than on their
     logarithms); each M-step then takes classes and gain in turn, and covariances are diagonal.
 

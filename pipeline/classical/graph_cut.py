@@ -51,8 +51,7 @@ def alpha_expansion(energy: PottsEnergy, labels: Labels | None = None, *, max_cy
 def two_labels(energy: PottsEnergy) -> Labels:
     """The labelling of smallest energy where there are two labels: one minimum cut.
 
-    Greig, Porteous and Seheult, Journal of the Royal Statistical Society B 51(2):271-279 (1989),
-    https://doi.org/10.1111/j.2517-6161.1989.tb01764.x.
+    Greig, Porteous and Seheult, Journal of the Royal Statistical Society B 51(2):271-279 (1989).
     """
     return expand(energy, np.zeros(energy.costs.shape[1], dtype=np.int32), 1)[0]
 

@@ -85,7 +85,7 @@ class Chain:
 
         Baum, Petrie, Soules and Weiss, Annals of Mathematical Statistics 41(1):164-171 (1970),
         https://doi.org/10.1214/aoms/1177697196; scaled at every step as in Devijver, Pattern Recognition Letters
-        3(6):369-373 (1985), https://doi.org/10.1016/0167-8655(85)90024-2.
+        3(6):369-373 (1985).
 
         Args:
             initial: ``(K,)`` probability of each state where a piece begins.

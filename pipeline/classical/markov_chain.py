@@ -144,7 +144,7 @@ def markov_chain(
 
     The chain stands for what neighbours in space have in common, at the price of a line: work and memory grow with the
     number of voxels, and probabilities are exact. Salzenstein and Collet, IEEE Transactions on Pattern Analysis and
-    Machine Intelligence 28(11):1753-1767 (2006), https://doi.org/10.1109/TPAMI.2006.228; Benmiloud and Pieczynski,
+    Machine Intelligence 28(11):1753-1767 (2006); Benmiloud and Pieczynski,
     Traitement du Signal 12(5):433-454 (1995).
 
     Args:

@@ -153,8 +153,7 @@ class Naming:
         """Probability of each label by features alone, ``(n, K)``, by the votes of the nearest remembered regions.
 
         A vote counts by its voxels and falls off with distance as a Gaussian whose width is half the distance of the
-        farthest neighbour asked (an adaptive kernel: Breiman, Meisel and Purcell, Technometrics 19:135-144, 1977,
-        doi:10.1080/00401706.1977.10489521).
+        farthest neighbour asked (an adaptive kernel: Breiman, Meisel and Purcell, Technometrics 19:135-144, 1977).
 
         Args:
             features: ``(n, F)``, as :func:`class_features` gives them.

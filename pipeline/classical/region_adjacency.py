@@ -124,7 +124,7 @@ def merging_costs(graph: RegionAdjacency, criterion: Criterion = "ward") -> npt.
     - ``mean``: ``d``, the oldest criterion; blind to size.
     - ``ward``: ``d^2 a b / (a + b)``, by how much the squared error of the piecewise constant volume rises.
     - ``mumford-shah``: the same for each mm^2 of boundary that disappears, which prefers compact regions; Koepfler,
-      Lopez and Morel, SIAM Journal on Numerical Analysis 31(1):282-299 (1994), doi:10.1137/0731015
+      Lopez and Morel, SIAM Journal on Numerical Analysis 31(1):282-299 (1994)
 
     Raises:
         OptionError: there is no such criterion.

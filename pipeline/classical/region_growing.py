@@ -93,7 +93,7 @@ def grow_regions(
     Each label grows by itself, by :func:`pipeline.classical.connected_growth.grown_from`, so neither the order of
     seeds nor that of labels matters, unlike in Adams and Bischof, IEEE Transactions on Pattern Analysis and Machine
     Intelligence 16(6):641-647 (1994), doi:10.1109/34.295913; Mehnert and Jackway, Pattern Recognition Letters
-    18(10):1065-1071 (1997), doi:10.1016/S0167-8655(97)00131-1, discuss why it should not. Voxels that several labels
+    18(10):1065-1071 (1997), discuss why it should not. Voxels that several labels
     claim are flooded (:func:`pipeline.classical.watershed.watershed` of the gradient) from those that only one label
     claims, and from the seeds.
 

@@ -77,7 +77,7 @@ def split(
     blocks are first joined along x and y alone.
 
     Horowitz and Pavlidis, "Picture segmentation by a tree traversal algorithm", Journal of the ACM 23(2):368-388
-    (1976), doi:10.1145/321941.321956, with a test in place of a fixed tolerance, since a small block of pure noise
+    (1976), with a test in place of a fixed tolerance, since a small block of pure noise
     must be allowed to vary more than a large one.
 
     Args:

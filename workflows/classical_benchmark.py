@@ -75,7 +75,7 @@ class ClassicalBenchmark:
     last: int | None = None
     """Label the last so many cases by name, with --first."""
     sizes: tuple[int, ...] = ()
-    """Edges in voxels of cubes to time, such as 64 128 256."""
+    """Edges in voxels of cubes to time, such as 64 128 256; at most ten minutes of processor time each."""
     seed: int = 0
     """Of everything random."""
 

@@ -12,8 +12,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Timing", "time_method", "time_methods"]
 
-#: Edge in voxels of the scan that a method learns from.
+#: Edge in voxels of the two scans that a method learns from.
 TRAINING_SIZE = 48
+#: Processor seconds after which a measurement is given up.
+LIMIT_SECONDS = 600
 
 
 @dataclass(frozen=True)
@@ -25,21 +27,26 @@ class Timing:
         size: edge of the cube, in voxels.
         seconds: of processor time.
         peak_mb: highest resident memory of the process, in 10^6 bytes, libraries and the scan included.
+        chosen: options that the two training scans chose.
     """
 
     method: str
     size: int
     seconds: float
     peak_mb: float
+    chosen: str = ""
 
 
-def time_methods(texts: Sequence[str], sizes: Sequence[int], failed: list[str]) -> Iterator[Timing]:
+def time_methods(
+    texts: Sequence[str], sizes: Sequence[int], failed: list[str], limit: int = LIMIT_SECONDS
+) -> Iterator[Timing]:
     """Time each method on each size, in a process of its own, so that peaks of memory are its own, too.
 
     Args:
         texts: methods, with options or without.
         sizes: edges of cubes.
         failed: takes a line for each measurement that did not succeed.
+        limit: processor seconds for each, learning included, where the system can limit them (not on Windows).
     """
     import multiprocessing
     from concurrent.futures import ProcessPoolExecutor
@@ -50,29 +57,47 @@ def time_methods(texts: Sequence[str], sizes: Sequence[int], failed: list[str]) 
     context = multiprocessing.get_context("spawn")
     for text in texts:
         for size in sizes:
-            with ProcessPoolExecutor(1, mp_context=context) as executor:
+            with ProcessPoolExecutor(
+                1, mp_context=context, initializer=_limit_time, initargs=(limit,)
+            ) as executor:
                 try:
                     yield executor.submit(time_method, text, size).result()
-                except (AtlasegError, BrokenProcessPool, MemoryError) as error:
+                except BrokenProcessPool:
+                    failed.append(
+                        f"{text} {size}^3: ended early, by more than {limit} s of processor time or lack of memory"
+                    )
+                except (AtlasegError, MemoryError) as error:
                     failed.append(f"{text} {size}^3: {' '.join(str(error).split())}")
 
 
-def time_method(text: str, size: int) -> Timing:
-    """Teach a method by a small made scan, and let it label one of the size asked for."""
+def _limit_time(seconds: int) -> None:
+    """Let the system end this process after so many processor seconds."""
     import sys
-    from dataclasses import replace
+
+    if sys.platform != "win32":
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+
+
+def time_method(text: str, size: int) -> Timing:
+    """Teach a method by two small made scans, and let it label one of the size asked for."""
+    import sys
+    from dataclasses import fields, replace
 
     import psutil
 
+    from pipeline.classical.choosing import choose_options
     from pipeline.classical.learning import label_scan, learn
     from pipeline.classical.location_prior import LocationPrior
     from pipeline.classical.table import make_method, read_options
 
     name, *words = text.split(":")
-    options = make_method(name, read_options(name, words))
-    scan, labels = made_scan(TRAINING_SIZE, seed=1)
-    location = LocationPrior.learn([scan], [labels], 3)
-    learnt = learn(name, options, [replace(scan, prior=location.on(scan))], [labels], 3, location)
+    asked = make_method(name, read_options(name, words))
+    scans, labels = zip(*(made_scan(TRAINING_SIZE, seed) for seed in (1, 3)), strict=True)
+    options = choose_options(asked, scans, labels, 3)
+    location = LocationPrior.learn(scans, labels, 3)
+    learnt = learn(name, options, scans, labels, 3, location)
     target, _ = made_scan(size, seed=2)
     begun = time.process_time()
     label_scan(name, options, replace(target, prior=location.on(target)), learnt)
@@ -85,7 +110,9 @@ def time_method(text: str, size: int) -> Timing:
         # in kilobytes, but in bytes on macOS
         unit = 1 if sys.platform == "darwin" else 1024
         peak = float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * unit
-    return Timing(text, size, seconds, peak / 1e6)
+    names = [field.name for field in fields(options) if field.init]
+    chosen = {n: getattr(options, n) for n in names if getattr(options, n) != getattr(asked, n)}
+    return Timing(text, size, seconds, peak / 1e6, " ".join(f"{n}={v:g}" for n, v in chosen.items()))
 
 
 def made_scan(size: int, seed: int) -> tuple[Scan, Any]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from workflows.classical_benchmark import ClassicalBenchmark
 from workflows.classical_timing import made_scan, time_method, time_methods
@@ -34,6 +36,18 @@ def test_what_fails_is_one_line_and_the_rest_goes_on() -> None:
     assert failed == ["gmm:components=0 16^3: gmm: at least 1 class is needed, found 0"]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot limit processor time")
+def test_what_takes_too_long_is_given_up() -> None:
+    failed: list[str] = []
+    assert not list(time_methods(["kmeans:clusters=2"], [64], failed, limit=1))
+    (line,) = failed
+    assert line.startswith("kmeans:clusters=2 64^3: ended early, by more than 1 s")
+
+
+def test_what_training_chose_is_told() -> None:
+    assert time_method("kmeans:restarts=1:max_samples=1000", 16).chosen.startswith("clusters=")
+
+
 def test_the_command_writes_sizes(shapes_folder: Path, tmp_path: Path, capsys: Any) -> None:
     job = ClassicalBenchmark(
         shapes_folder, tmp_path, methods=("prior", "watershed"), first=4, last=1, sizes=(16,)
@@ -41,5 +55,5 @@ def test_the_command_writes_sizes(shapes_folder: Path, tmp_path: Path, capsys: A
     assert job.run() == 0
     assert "watershed 16^3: " in capsys.readouterr().out
     rows = (tmp_path / "sizes.csv").read_text().splitlines()
-    assert rows[0] == "method,size,seconds,peak_mb"
+    assert rows[0] == "method,size,seconds,peak_mb,chosen"
     assert [row.split(",")[0] for row in rows[1:]] == ["watershed"]  # the prior is no method

@@ -109,6 +109,7 @@ def train_joined(
     device: str = "auto",
     tracking: str = "none",
     executor: Executor | None = None,
+    work: Path | None = None,
     progress: Progress | None = None,
 ) -> None:
     """Train a network beside atlases in a run's folder; the same call after an interruption goes on.
@@ -128,6 +129,7 @@ def train_joined(
         device: of the network.
         tracking: ``mlflow`` or ``none``.
         executor: runs one registration per task; ``None``: here, one after the other.
+        work: folder for finished registrations; by default ``.registrations`` in the run's.
         progress: told what is being done.
 
     Raises:
@@ -136,7 +138,8 @@ def train_joined(
     """
     from pipeline.network_segmenter import dataset_folder, run_training
 
-    job = _Job(folder, dataset, list(training), list(validation), options, progress or _silent)
+    work = work or folder / ".registrations"
+    job = _Job(folder, work, dataset, list(training), list(validation), options, progress or _silent)
     segmenter = job.atlases(atlases, executor)
     made = job.made_files(segmenter)
     plan = (make_plan or _planner(options))(dataset.subset([case.name for case in training]))
@@ -166,16 +169,12 @@ def _planner(options: JoinedOptions) -> Callable[[Dataset], Plan]:
 @dataclass(frozen=True)
 class _Job:
     folder: Path
+    work: Path  # finished registrations, which priors, correction and warped scans share
     dataset: Dataset
     training: list[Case]
     validation: list[Case]
     options: JoinedOptions
     progress: Progress
-
-    @property
-    def work(self) -> Path:
-        """Finished registrations, which priors, correction and warped scans share."""
-        return self.folder / ".registrations"
 
     @property
     def strangers(self) -> list[Case]:

@@ -24,10 +24,10 @@ from atlases.registration.resampling import resample_image, resample_labels, see
 from atlases.registration.stage import Stage, stages_of
 from atlases.registration.threads import itk_threads
 from atlases.registration.transform import Transform
-from atlases.work_folder import Finished, WorkFolder, digest_of_file, key_of, library_versions
+from atlases.work_folder import Finished, WorkFolder, digest_of_arrays, key_of, library_versions
 from pipeline.case import LabelTable
 from pipeline.errors import AtlasegError, DatasetError, GeometryError
-from pipeline.volume import read_header
+from pipeline.volume import read_header, read_voxels
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
@@ -286,12 +286,18 @@ class _Pair:
         return finished if folder is None else folder.write(name, finished)
 
 
+def _digest(path: Path) -> str:
+    """Of voxels and grid, so that a copy with another header or number type is known again."""
+    grid = read_header(path).affine.astype(np.float32) + 0.0  # there are two zeros
+    return digest_of_arrays(read_voxels(path).astype(np.float32), grid)
+
+
 def _origin(task: Task) -> dict[str, Any]:
     """What a registration follows from besides its stages."""
-    files = (*task.atlas.images, task.atlas.label)
+    atlas = task.atlas
     return {
         "scan": task.scan.digest,
-        "atlas": [digest_of_file(path) for path in files],
+        "atlas": [*map(_digest, atlas.images), _digest(atlas.label)],
         "channel": task.steps.channel,
         "initial": task.steps.initial,
         "seed": task.steps.seed,

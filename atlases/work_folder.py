@@ -9,7 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -29,7 +31,7 @@ __all__ = ["Finished", "WorkFolder", "digest_of_arrays", "digest_of_file", "key_
 logger = logging.getLogger(__name__)
 
 #: Raised when what is computed from the same inputs changes, so that older files are not taken for it.
-FORMAT = 1
+FORMAT = 2
 #: Packages whose version changes what an engine finds.
 _PACKAGES = {
     "elastix": "itk-elastix",
@@ -113,6 +115,8 @@ class WorkFolder:
     def read(self, name: str, key: str) -> Finished | None:
         """A registration that was kept, or ``None``; a damaged one is reported in the log and counts as not there.
 
+        The time of the seal says when it was last read, where the folder may be written.
+
         Args:
             name: of the atlas and the step, such as ``mouse_3-linear``.
             key: of :func:`key_of`.
@@ -125,10 +129,13 @@ class WorkFolder:
             _check(seal, content, key)
             if digest_of_file(transform_file) != content["sha256"]:
                 raise UnreadableFileError(f"{transform_file}: not what was written")
-            return Finished(read_transform(transform_file), float(content["seconds"]), content["about"], key)
+            found = Finished(read_transform(transform_file), float(content["seconds"]), content["about"], key)
         except (AtlasegError, OSError) as error:
             logger.warning("%s; registering again", error)
             return None
+        with suppress(OSError):  # the folder may be somebody else's
+            os.utime(seal)  # says when it was last of use
+        return found
 
     def write(self, name: str, finished: Finished) -> Finished:
         """Keep a registration; returns it as it will be read, which is the same to the last bit.

@@ -162,7 +162,7 @@ class AtlasLabeller:
             shutil.rmtree(self._work, ignore_errors=True)
 
     def _own_atlas(self, files: tuple[Path, ...]) -> str | None:
-        """Name of the atlas that is this very scan: the same file, or another with the same voxels (a run has copies)."""
+        """Name of the atlas that is this scan: the same file, or the same voxels (a run has copies)."""
         scan = {path.resolve() for path in files}
         for atlas in self._segmenter.atlases.atlases:
             if scan & {path.resolve() for path in atlas.images} or _same_voxels(files[0], atlas.images[0]):

@@ -72,7 +72,7 @@ def _put_together(job: Train, method: Method, request: dict[str, Any]) -> None:
         write_text(configs / "cases.json", cases_text(training, validation, job.dataset))
         write_text(configs / "request.json", json.dumps(request, indent=1) + "\n")
         if _shall_correct(job, method, len(training)):
-            _correct(segmenter, job.out / WORK, by_itself=job.correct == "auto")
+            _correct(segmenter, job.work or job.out / WORK, by_itself=job.correct == "auto")
         segmenter.save(job.out)
     shutil.rmtree(job.out / WORK, ignore_errors=True)
     _say(job.out, method, segmenter.atlases, len(validation))

@@ -109,29 +109,28 @@ class Meter:
 
 
 class Registrations:
-    """Tells which registrations of a scan were there before it was labelled, and what they had cost.
+    """Tells which registrations were there before something was done, were used for it, and what they had cost.
 
     Args:
-        work: folder of finished registrations, or ``None``.
-        name: of the scan.
+        folder: of finished registrations, or ``None``.
     """
 
-    def __init__(self, work: Path | None, name: str) -> None:
-        self.folder = None if work is None else work / name
-        self._before = self._files()
+    def __init__(self, folder: Path | None) -> None:
+        self.folder = folder
+        self._before = self._last_used()
 
-    def _files(self) -> set[Path]:
-        return set() if self.folder is None else set(self.folder.glob("*.json"))
+    def _last_used(self) -> dict[Path, int]:
+        # reading one sets its time (atlases.work_folder)
+        files = () if self.folder is None else self.folder.glob("*.json")
+        return {file: file.stat().st_mtime_ns for file in files}
 
-    def reused_seconds(self, report: Path) -> float:
-        """Seconds of the registrations that were used and not run, by the report on the atlases of the scan."""
+    def reused_seconds(self) -> float:
+        """Seconds of the registrations that were used and not run."""
         from pipeline.files import read_json
 
-        if self.folder is None or not report.is_file():
-            return 0.0
-        used = sum(float(atlas.get("seconds", 0.0)) for atlas in read_json(report)["atlases"])
-        run = sum(float(read_json(file)["seconds"]) for file in self._files() - self._before)
-        return max(0.0, used - run)
+        now = self._last_used()
+        used = [file for file, time in self._before.items() if now.get(file, time) != time]
+        return sum(float(read_json(file)["seconds"]) for file in used)
 
 
 def _cpu_seconds() -> float:

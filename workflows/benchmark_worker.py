@@ -19,9 +19,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from workflows.benchmark_meter import Cost
-    from workflows.segment import Labeller, Segment
+    from workflows.segment import Labeller
 
 __all__ = ["Task", "record_of_case", "record_of_fit"]
+
+#: Registrations of training scans to each other, beside those of the test scans; no case is called so.
+TRAINING = ".training"
 
 Stage = Literal["fit", "segment"]
 
@@ -80,20 +83,29 @@ class Task:
     def _fit(self) -> None:
         from pipeline.errors import AtlasegError
         from workflows import train
-        from workflows.benchmark_meter import Meter
+        from workflows.benchmark_meter import Meter, Registrations
         from workflows.benchmark_training import WholeFold
 
-        own: dict[str, Any] = {"seed": self.seed, "device": self.device, "tracking": "none"}
+        work = None if self.registrations is None else self.registrations / TRAINING
+        own: dict[str, Any] = {
+            "seed": self.seed,
+            "device": self.device,
+            "tracking": "none",
+            "work": work,
+        }
         # an option that a kind of method does not have would be refused
         settings = {k: v for k, v in own.items() if k == "seed" or k in train.OPTIONS_OF[self.kind]}
         job = WholeFold(self.training, self.folder / "run", method=self.method, **{**settings, **self.train})
-        error = ""
+        error, registrations = "", Registrations(work)
         with Meter(self.clock, "") as meter:
             try:
                 job.run()
             except (AtlasegError, MemoryError) as problem:
                 error = _one_line(problem)
-        _write(record_of_fit(self.folder), meter.cost, error)
+        # what an earlier attempt had registered is in its seconds already
+        reused = registrations.reused_seconds() / self.workers
+        cost = meter.cost.plus(max(0.0, reused - meter.earlier.seconds))
+        _write(record_of_fit(self.folder), cost, error)
 
     def _segment(self) -> None:
         from pipeline.errors import AtlasegError
@@ -124,7 +136,7 @@ class Task:
                 error = ""
                 with Meter(self.clock, name) as meter:
                     try:
-                        reused = self._label(labeller, job, name, paths)
+                        reused = self._label(labeller, name, paths)
                     except (AtlasegError, RuntimeError, MemoryError) as problem:
                         # torch reports exhausted memory as RuntimeError; the other scans go on
                         error, reused = _one_line(problem), 0.0
@@ -133,20 +145,20 @@ class Task:
                 _write(record_of_case(self.folder, name), cost, error)
             labeller.finish()
 
-    def _label(self, labeller: Labeller, job: Segment, name: str, files: tuple[Path, ...]) -> float:
+    def _label(self, labeller: Labeller, name: str, files: tuple[Path, ...]) -> float:
         """Label one scan; returns the seconds of work that had been done for another method before."""
         import numpy as np
 
         from pipeline.volume import write_label_map, write_probabilities
         from workflows.benchmark_meter import Registrations
 
-        registrations = Registrations(self.registrations, name)
+        registrations = Registrations(None if self.registrations is None else self.registrations / name)
         result = labeller.label(name, files, name)
         write_label_map(self.folder / "labels" / f"{name}.nii.gz", result.label_map, files[0])
         if result.probabilities is not None:
             chances: Any = np.asarray(result.probabilities, dtype=np.float32)
             write_probabilities(self.folder / "probabilities" / f"{name}.nii.gz", chances, files[0])
-        return registrations.reused_seconds(job.out / f"{name}_atlases.json") / self.workers
+        return registrations.reused_seconds() / self.workers
 
 
 def record_of_fit(folder: Path) -> Path:

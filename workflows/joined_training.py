@@ -84,6 +84,7 @@ def _train(job: Train, method: Method, request: dict[str, Any]) -> None:
             device=job.device,
             tracking=job.tracking,
             executor=workers if cores > 1 else None,
+            work=job.work or job.out / WORK,
             progress=progress,
         )
 

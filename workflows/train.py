@@ -16,7 +16,7 @@ __all__ = ["Train"]
 
 #: Options that mean something to some kinds of method only.
 _NETWORK = ("epochs", "minutes", "plan", "override", "depth", "memory", "device", "tracking")
-_ATLAS = ("transform", "engine", "keep", "correct")
+_ATLAS = ("transform", "engine", "keep", "correct", "work")
 OPTIONS_OF = {
     "network": _NETWORK,
     "atlas": _ATLAS,
@@ -81,6 +81,9 @@ class Train:
     correct: Literal["auto", "yes", "no"] = "auto"
     """Atlases: also learn what fusion gets wrong every time, from each atlas labelled by the others; the best labels,
     for n (n - 1) registrations of n atlases. By default (auto) joint-fusion does so with 4 to 10 atlases."""
+    work: Path | None = None
+    """Atlases: folder for finished registrations of the atlases to each other, which is kept; by default in OUT, and
+    removed in the end."""
     prior: Literal["yes", "no"] = "yes"
     """Together: whether the network sees what the atlases say, as further channels."""
     warped: int | None = None
@@ -135,7 +138,7 @@ class Train:
 
     def _request(self) -> dict[str, Any]:
         """What was asked for, as far as it changes the result."""
-        request = {k: v for k, v in asdict(self).items() if k not in ("out", "tracking", "device")}
+        request = {k: v for k, v in asdict(self).items() if k not in ("out", "tracking", "device", "work")}
         request["dataset"] = str(self.dataset.resolve())
         request["plan"] = None if self.plan is None else _text(self.plan)
         request["override"] = list(self.override)

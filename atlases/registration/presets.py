@@ -82,7 +82,7 @@ _CHOICES: dict[str, dict[str, _Choice]] = {
     },
     "simpleitk": {
         "linear": _Choice("ncc", "mi", (200, 200, 100), 100_000, radius=4),
-        # time grows with voxels times control points: 5 minutes for a pair of hippocampi on elastix' grid, 20 s on this one;
+        # time grows with voxels times control points: a pair of hippocampi takes 5 minutes on elastix' grid, 20 s here;
         # nothing but the distance of the points keeps the warp smooth, and with 4000 voxels they follow the noise
         "bspline": _Choice("ncc", "mi", (30, 30, 15), 10_000, grid_factor=2.5),
         "deformable": _Choice("ssd", None, (100, 50, 30), most_voxels=DENSE_VOXELS),

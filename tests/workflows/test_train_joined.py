@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -15,6 +16,7 @@ from atlases.atlas_network_segmenter import AtlasNetworkSegmenter
 from pipeline.errors import GeometryError, MissingFileError, OptionError, UnreadableFileError
 from pipeline.network_segmenter import NetworkSegmenter
 from pipeline.volume import read_image
+from workflows.benchmark_meter import Registrations
 from workflows.cli import main
 
 
@@ -162,3 +164,24 @@ def test_a_spoilt_combination_is_one_line(run: Path, tmp_path: Path) -> None:
 
 def test_two_models_are_not_mixed(run: Path, tiny_run: Path, tmp_path: Path) -> None:
     assert main(["segment", str(run), str(tiny_run), str(tmp_path), "--out", str(tmp_path / "out")]) == 2
+
+
+def test_registrations_serve_everything_and_every_run(runs: Any, tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    assert job(runs, tmp_path / "first", work=work, correct="yes").run() == 0
+    kept = sorted(work.glob("*.json"))
+    # 4 training cases, each from the 3 others, and from all of them to the one of validation
+    assert len({path.name for path in kept}) == 4 * 3 + 4
+    reused = Registrations(work)
+    assert reused.reused_seconds() == 0
+    assert job(runs, tmp_path / "second", work=work, prior="no").run() == 0
+    assert sorted(work.glob("*.json")) == kept
+    assert reused.reused_seconds() == pytest.approx(
+        sum(json.loads(path.read_text())["seconds"] for path in kept)
+    )
+    # an atlas method alone has the same ones
+    atlases = runs.job(
+        tmp_path / "third", method="joint-fusion", transform="rigid", work=work, correct="yes", epochs=None
+    )
+    dataclasses.replace(atlases, override=(), tracking="mlflow", device="auto").run()
+    assert sorted(work.glob("*.json")) == kept

@@ -11,6 +11,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from pipeline.classical.kmeans import CLUSTERS
 from pipeline.classical.segmenter import ClassicalSegmenter
 from pipeline.errors import (
     AtlasegError,
@@ -119,8 +120,8 @@ def test_seeds_of_another_form(text: str) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"method": "kmeans", "epochs": 3}, "--epochs: for networks only, and method kmeans is none"),
-        ({"method": "kmeans", "keep": 3}, "--keep: for atlases only"),
+        ({"method": "kmeans", "epochs": 3}, "--epochs: for networks .*, and method kmeans is none"),
+        ({"method": "kmeans", "keep": 3}, "--keep: for atlases "),
         ({"method": "unet", "option": ("a=1",)}, "--option: for classical methods only"),
         ({"method": "majority", "option": ("a=1",)}, "--option: for classical methods only"),
         (
@@ -146,7 +147,7 @@ def test_train_refuses(shapes_folder: Path, tmp_path: Path, options: dict[str, A
         ({"method": "watershed", "seed": ("1,1,1",)}, "only region-growing goes without a run"),
         ({"seed": ("1,1,1",)}, "name the method"),
         ({"method": "region-growing"}, "needs --seed"),
-        ({"method": "region-growing", "seed": ("1,1,1",), "tta": True}, "--tta: for networks only"),
+        ({"method": "region-growing", "seed": ("1,1,1",), "tta": True}, "--tta: for networks "),
         ({"method": "region-growing", "seed": ("1,1,1",), "fusion": "joint"}, "--fusion: for atlases only"),
         ({"method": "region-growing", "seed": ("1,1,1",), "probabilities": True}, "have none"),
         ({"method": "region-growing", "seed": ("1,1,1",), "validation": True}, "--validation"),
@@ -162,7 +163,7 @@ def test_runs_are_not_mixed(run: Path, tmp_path: Path) -> None:
     shutil.copytree(run, tmp_path / "copy")
     with pytest.raises(OptionError, match="name one"):
         Segment((run, tmp_path / "copy"), tmp_path / "out").run()
-    with pytest.raises(OptionError, match="--workers: for atlases only"):
+    with pytest.raises(OptionError, match="--workers: for atlases "):
         Segment((run,), tmp_path / "out", validation=True, workers=2).run()
 
 
@@ -244,3 +245,19 @@ def test_benchmark(shapes_folder: Path, tmp_path: Path, capsys: Any) -> None:
         ClassicalBenchmark(shapes_folder, tmp_path, methods=("magic",)).run()
     with pytest.raises(OptionError, match="choose fewer"):
         ClassicalBenchmark(shapes_folder, tmp_path, methods=("prior",), first=4, last=4).run()
+
+
+@pytest.mark.slow
+def test_benchmark_beside_atlases(shapes_folder: Path, tmp_path: Path) -> None:
+    job = ClassicalBenchmark(shapes_folder, tmp_path, methods=("prior", "majority"), first=2, last=1)
+    assert job.run() == 0
+    rows = (tmp_path / "scores.csv").read_text().splitlines()
+    assert [row.split(",")[0] for row in rows] == ["method", "prior", "majority"]
+
+
+def test_training_tells_what_it_chose(shapes_folder: Path, tmp_path: Path, capsys: Any) -> None:
+    words = ("restarts=1", "max_samples=2000")
+    assert Train(shapes_folder, tmp_path / "run", method="kmeans", option=words).run() == 0
+    assert "Chosen by scans held out of the training: clusters=" in capsys.readouterr().out
+    settings = json.loads((tmp_path / "run" / "configs" / "classical.json").read_text())
+    assert settings["options"]["clusters"] in CLUSTERS

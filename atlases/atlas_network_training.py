@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +17,7 @@ from atlases.multi_atlas_bundle import is_atlas_bundle
 from atlases.multi_atlas_segmenter import MultiAtlasSegmenter
 from atlases.prior import FusedPrior, prior_of, write_priors
 from atlases.propagation import PropagationOptions
+from atlases.pseudo_labels import PseudoCase, write_pseudo_labels
 from pipeline.bundle import MadeFiles, holds_another_run, render_bundle
 from pipeline.errors import DatasetError, NothingToLearnError, OptionError
 from pipeline.inference.combination import Combination, Kind, learn_weight
@@ -108,6 +109,7 @@ def train_joined(
     atlases: AtlasSet | None = None,
     device: str = "auto",
     tracking: str = "none",
+    unlabelled: Mapping[str, tuple[Path, ...]] | None = None,
     executor: Executor | None = None,
     work: Path | None = None,
     progress: Progress | None = None,
@@ -128,6 +130,7 @@ def train_joined(
         atlases: the training cases as atlases, with masks and landmarks if they have any; by default made of the cases.
         device: of the network.
         tracking: ``mlflow`` or ``none``.
+        unlabelled: further scans, name -> files, which the atlases label for the network to learn from.
         executor: runs one registration per task; ``None``: here, one after the other.
         work: folder for finished registrations; by default ``.registrations`` in the run's.
         progress: told what is being done.
@@ -141,7 +144,7 @@ def train_joined(
     work = work or folder / ".registrations"
     job = _Job(folder, work, dataset, list(training), list(validation), options, progress or _silent)
     segmenter = job.atlases(atlases, executor)
-    made = job.made_files(segmenter)
+    made = job.made_files(segmenter, unlabelled or {})
     plan = (make_plan or _planner(options))(dataset.subset([case.name for case in training]))
     job.check(plan, made)
     home = dataset_folder(job.training)
@@ -218,7 +221,9 @@ class _Job:
         segmenter.executor = None  # copying needs no processes
         segmenter.save(home)
 
-    def made_files(self, segmenter: MultiAtlasSegmenter) -> MadeFiles:
+    def made_files(
+        self, segmenter: MultiAtlasSegmenter, unlabelled: Mapping[str, tuple[Path, ...]]
+    ) -> MadeFiles:
         """Priors and warped scans, in the run's folder."""
         priors: dict[str, Path] = {}
         if self.options.prior:
@@ -231,7 +236,16 @@ class _Job:
                 progress=self._show("Making priors"),
                 strangers=self.strangers,
             )
-        return MadeFiles(self.folder, priors, self._warped(segmenter, priors))
+        pseudo: list[PseudoCase] = []
+        if unlabelled:
+            pseudo = write_pseudo_labels(
+                segmenter,
+                unlabelled,
+                self.folder / "unlabelled",
+                with_prior=self.options.prior,
+                progress=self._show("Labelling scans without labels"),
+            )
+        return MadeFiles(self.folder, priors, self._warped(segmenter, priors), pseudo)
 
     def _warped(self, segmenter: MultiAtlasSegmenter, priors: dict[str, Path]) -> list[WarpedCase]:
         from atlases.anatomical_augmentation import write_warped_cases

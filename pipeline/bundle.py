@@ -67,6 +67,21 @@ class _Warped(Protocol):
     def source(self) -> str: ...
 
 
+class _Pseudo(Protocol):
+    """A scan with labels that atlases gave it, such as ``atlases.pseudo_labels.PseudoCase``."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def images(self) -> tuple[Path, ...]: ...
+    @property
+    def label(self) -> Path: ...
+    @property
+    def prior(self) -> Path | None: ...
+    @property
+    def certainty(self) -> float: ...
+
+
 @dataclass(frozen=True)
 class MadeFiles:
     """Files in a run's folder that were made from the training cases, to train with.
@@ -75,24 +90,32 @@ class MadeFiles:
         folder: of the run.
         priors: case name -> 4-D file of label probabilities.
         warped: training scans warped onto each other.
+        unlabelled: scans with labels that atlases gave them.
     """
 
     folder: Path
     priors: Mapping[str, Path] = field(default_factory=dict)
     warped: Sequence[_Warped] = ()
+    unlabelled: Sequence[_Pseudo] = ()
 
     def relative(self, path: Path) -> str:
         """Path of a file as ``cases.json`` has it."""
         return path.resolve().relative_to(self.folder.resolve()).as_posix()
 
-    def entry(self, warped: _Warped) -> dict[str, Any]:
+    def entry(self, case: _Warped | _Pseudo) -> dict[str, Any]:
+        """A case as ``cases.json`` has it."""
+        prior = {} if case.prior is None else {"prior": self.relative(case.prior)}
+        return {"name": case.name, "label": self.relative(case.label), **prior}
+
+    def warped_entry(self, case: _Warped) -> dict[str, Any]:
         """A warped case as ``cases.json`` has it."""
-        files = {
-            "image": [self.relative(path) for path in warped.images],
-            "label": self.relative(warped.label),
-        }
-        prior = {} if warped.prior is None else {"prior": self.relative(warped.prior)}
-        return {"name": warped.name, "source": warped.source, **files, **prior}
+        images = [self.relative(path) for path in case.images]
+        return {**self.entry(case), "source": case.source, "image": images}
+
+    def unlabelled_entry(self, case: _Pseudo) -> dict[str, Any]:
+        """A scan with labels by atlases as ``cases.json`` has it; the scan itself lies anywhere."""
+        images = [str(path) for path in case.images]
+        return {**self.entry(case), "certainty": case.certainty, "image": images}
 
 
 def template(name: str) -> str:
@@ -270,7 +293,9 @@ def cases_text(
         "validation": [_entry(case, dataset_dir, made) for case in validation],
     }
     if made is not None and made.warped:
-        cases["warped"] = [made.entry(warped) for warped in made.warped]
+        cases["warped"] = [made.warped_entry(case) for case in made.warped]
+    if made is not None and made.unlabelled:
+        cases["unlabelled"] = [made.unlabelled_entry(case) for case in made.unlabelled]
     return json.dumps(cases, indent=1) + "\n"
 
 

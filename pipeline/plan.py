@@ -127,6 +127,7 @@ class TrainingPlan:
         iterations_per_epoch: optimizer steps between two entries of the log.
         batch_size: patches per step.
         foreground_fraction: share of patches that are centred on a labelled voxel.
+        unlabelled_share: share of patches from scans whose labels are by atlases, where there are any.
         loss: ``dice``, ``dice-ce`` or ``dice-focal``.
         optimizer: ``adamw`` or ``sgd`` (Nesterov momentum 0.99).
         learning_rate: the highest of the schedule.
@@ -148,6 +149,7 @@ class TrainingPlan:
     iterations_per_epoch: int = 50
     batch_size: int = 2
     foreground_fraction: float = 0.5
+    unlabelled_share: float = 0.5
     loss: Literal["dice", "dice-ce", "dice-focal"] = "dice-ce"
     optimizer: Literal["adamw", "sgd"] = "adamw"
     learning_rate: float = 1e-3
@@ -274,6 +276,7 @@ def _check_values(plan: Plan) -> None:
         if f.name.endswith("_probability")
     } | {
         "training.foreground_fraction": training.foreground_fraction,
+        "training.unlabelled_share": training.unlabelled_share,
         "training.warmup": training.warmup,
         "prior.dropout": plan.prior.dropout,
     }

@@ -20,6 +20,7 @@ from atlases.prior import FusedPrior, write_priors
 from atlases.propagation import PropagationOptions
 from atlases.registration.stage import Stage
 from pipeline.datasets import read_dataset
+from pipeline.errors import OptionError
 from workflows import benchmark_cells
 from workflows.benchmark import Benchmark
 from workflows.benchmark_cells import Cell, Conditions
@@ -104,6 +105,17 @@ def test_no_method_is_told_where_test_labels_are(
         # nor can a path lead there: none that is handed on lies in the data set, and none is a link into it
         assert str(shapes_folder).encode() not in task
         assert not [path for path in shown if path.is_symlink()]
+
+
+def test_no_test_scan_among_those_without_labels(shapes_folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "more").mkdir()
+    scan = nib.load(shapes_folder / "imagesTr" / f"{SUSPECT}.nii.gz")
+    voxels = np.asarray(scan.dataobj).astype(np.float64)
+    nib.save(nib.Nifti1Image(voxels, scan.affine), tmp_path / "more" / "other_name.nii.gz")
+    methods = f"atlas-unet:unlabelled={tmp_path / 'more'}"
+    job = Benchmark(shapes_folder, methods=(methods,), folds=2, out=tmp_path / "out")
+    with pytest.raises(OptionError, match=f"other_name.*test case {SUSPECT}"):
+        job.run()
 
 
 #: One method of each kind, and all the ways in which atlases help a network.

@@ -233,7 +233,7 @@ class Benchmark:
 
     def _plan(self, dataset: Dataset, entries: list[Entry]) -> list[tuple[Entry, int | None, Any]]:
         """Method, number of labels and fold of each cell; the folds of a method lie together."""
-        from workflows.benchmark_folds import choose_training, make_folds
+        from workflows.benchmark_folds import choose_training, make_folds, refuse_test_scans
 
         names = [case.name for case in dataset.labelled]
         folds = make_folds(names, self.folds, self.seed, self.first, self.last)
@@ -241,6 +241,10 @@ class Benchmark:
         for labels in numbers:
             for fold in folds:
                 choose_training(fold, labels)
+        tested = {name for fold in folds for name in fold.test}
+        for entry in entries:
+            if (further := entry.train.get("unlabelled")) is not None:
+                refuse_test_scans(further, [case for case in dataset.labelled if case.name in tested])
         return [(entry, labels, fold) for labels in numbers for entry in entries for fold in folds]
 
     def _cell(self, dataset: Dataset, entry: Entry, labels: int | None, fold: Any) -> Cell:

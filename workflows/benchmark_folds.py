@@ -15,7 +15,15 @@ from pipeline.errors import OptionError
 if TYPE_CHECKING:
     from pipeline.case import Case, Dataset
 
-__all__ = ["BenchmarkFold", "TestScans", "choose_training", "make_folds", "show_scans", "show_training"]
+__all__ = [
+    "BenchmarkFold",
+    "TestScans",
+    "choose_training",
+    "make_folds",
+    "refuse_test_scans",
+    "show_scans",
+    "show_training",
+]
 
 
 @dataclass(frozen=True)
@@ -86,6 +94,36 @@ def choose_training(fold: BenchmarkFold, labels: int | None) -> tuple[str, ...]:
             f"--labels {labels}: fold {fold.number} has {len(fold.training)} training cases; choose 1 to that many"
         )
     return tuple(sorted(fold.training[:labels]))
+
+
+def refuse_test_scans(folder: Path, test: Sequence[Case]) -> None:
+    """Refuse further scans, to learn from without labels, among which are test scans, under whatever name.
+
+    Args:
+        folder: of the further scans.
+        test: all test cases.
+
+    Raises:
+        OptionError: a scan has the voxels of a test scan.
+        MissingFileError: there is no such folder.
+    """
+    import numpy as np
+
+    from atlases.work_folder import digest_of_arrays
+    from pipeline.errors import MissingFileError
+    from pipeline.volume import read_voxels
+
+    def digest(file: Path) -> str:
+        return digest_of_arrays(read_voxels(file).astype(np.float32))
+
+    if not folder.is_dir():
+        raise MissingFileError(f"unlabelled={folder}: no such folder")
+    tested = {digest(file): case.name for case in test for file in case.images}
+    for file in sorted(folder.glob("*.nii*")):
+        if (name := tested.get(digest(file))) is not None:
+            raise OptionError(
+                f"{file}: is the scan of test case {name}, of which nothing may be used; take it out of the folder"
+            )
 
 
 def show_training(folder: Path, dataset: Dataset, names: Sequence[str], masks: Path | None) -> Path:

@@ -54,6 +54,7 @@ def _train(job: Train, method: Method, request: dict[str, Any]) -> None:
     from atlases.atlas_network_training import train_joined
     from pipeline.files import write_text
     from workflows.parallel import available_cores, worker_pool
+    from workflows.segment import find_scans
     from workflows.train import refuse_problems
 
     options = _options(job)
@@ -68,6 +69,9 @@ def _train(job: Train, method: Method, request: dict[str, Any]) -> None:
     def make_plan(dataset: Dataset) -> Plan:
         return job.plan_for(dataset, prior=options.prior, versions=versions)
 
+    scans = {}
+    if job.unlabelled is not None:
+        scans = find_scans((job.unlabelled,), len(everything.dataset.channels))
     make_plan(atlases.dataset)  # refuses what cannot be met before hours of registration
     write_text(job.out / "configs" / "request.json", json.dumps(request, indent=1) + "\n")
     print(f"Training {method.name} in {job.out}", file=sys.stderr)
@@ -84,6 +88,7 @@ def _train(job: Train, method: Method, request: dict[str, Any]) -> None:
             device=job.device,
             tracking=job.tracking,
             executor=workers if cores > 1 else None,
+            unlabelled=scans,
             work=job.work or job.out / WORK,
             progress=progress,
         )

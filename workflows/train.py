@@ -20,7 +20,7 @@ _ATLAS = ("transform", "engine", "keep", "correct", "work")
 OPTIONS_OF = {
     "network": _NETWORK,
     "atlas": _ATLAS,
-    "joined": (*_NETWORK, *_ATLAS, "prior", "warped", "combine", "weight"),
+    "joined": (*_NETWORK, *_ATLAS, "prior", "warped", "combine", "weight", "unlabelled"),
     "classical": ("option",),
 }
 
@@ -92,6 +92,8 @@ class Train:
     """Together: how network and atlases are joined in the end."""
     weight: float | None = None
     """Together: of the atlases there; by default learnt from the cases kept for validation."""
+    unlabelled: Path | None = None
+    """Together: folder of further scans, without labels, which the atlases label for the network to learn from too."""
     option: tuple[str, ...] = ()
     """Classical: an option of the method, such as --option classes=4; may be repeated (docs/classical.md)."""
 
@@ -141,6 +143,7 @@ class Train:
         request = {k: v for k, v in asdict(self).items() if k not in ("out", "tracking", "device", "work")}
         request["dataset"] = str(self.dataset.resolve())
         request["plan"] = None if self.plan is None else _text(self.plan)
+        request["unlabelled"] = None if self.unlabelled is None else str(self.unlabelled.resolve())
         request["override"] = list(self.override)
         request["option"] = list(self.option) or None
         return request

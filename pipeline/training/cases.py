@@ -19,7 +19,8 @@ def located(cases: Sequence[Mapping[str, Any]], folder: str, run: str) -> list[d
 
     Args:
         cases: each ``{"name": ..., "image": [path, ...], "label": path}``, paths relative to ``folder``; a ``prior`` is
-            relative to ``run``, and so are all files of a case with a ``source``, which was made from that other case.
+            relative to ``run``, and so are the files of a case with a ``source``, which was made from that other case,
+            or a ``certainty``, whose labels are by atlases.
         folder: of the data set.
         run: folder of the run.
 
@@ -28,7 +29,7 @@ def located(cases: Sequence[Mapping[str, Any]], folder: str, run: str) -> list[d
     """
     result = []
     for case in cases:
-        home = run if "source" in case else folder
+        home = run if "source" in case or "certainty" in case else folder
         images = [str(Path(home, path)) for path in case["image"]]
         files = {"label": str(Path(home, case["label"]))}
         if "prior" in case:

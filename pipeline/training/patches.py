@@ -68,9 +68,12 @@ class PatchBatches:
         device: where patches are cut; ``cuda`` leaves the resampling to the GPU.
         rank: of this process among ``world_size`` that train together; each draws its own batches.
         world_size: number of these processes.
-        sources: where the last ``len(sources)`` items of ``dataset`` are warped versions of others: the index of each
-            one's original. They are not cases of their own.
+        sources: of the items of ``dataset`` that are warped versions of others and follow them: the index of each one's
+            original. They are not cases of their own.
         warped_probability: that a patch comes from a version of its case instead, where it has any.
+        certainties: of the last ``len(certainties)`` items, whose labels are not by a person: they are drawn in
+            proportion to it.
+        unlabelled_share: share of patches from these.
         prior_channels: how many of an image's last channels are a prior, whose values are not intensities.
         prior_dropout: share of patches whose prior is set to zero.
     """
@@ -94,6 +97,8 @@ class PatchBatches:
         world_size: int = 1,
         sources: Sequence[int] = (),
         warped_probability: float = 0.0,
+        certainties: Sequence[float] = (),
+        unlabelled_share: float = 0.0,
         prior_channels: int = 0,
         prior_dropout: float = 0.0,
     ) -> None:
@@ -112,7 +117,9 @@ class PatchBatches:
         self.prior_channels = prior_channels
         self.prior_dropout = prior_dropout
         self.warped_probability = warped_probability
-        self._originals = len(dataset) - len(sources)
+        self.unlabelled_share = unlabelled_share
+        self._certainties = np.asarray(certainties, dtype=float)
+        self._originals = len(dataset) - len(sources) - len(certainties)
         self._versions: dict[int, list[int]] = {}
         for number, source in enumerate(sources, start=self._originals):
             self._versions.setdefault(source, []).append(number)
@@ -189,7 +196,10 @@ class PatchBatches:
         return {"image": torch.cat([torch.as_tensor(patch["image"]), prior]), "label": patch["label"]}
 
     def _version_of(self, case: int, generator: np.random.Generator) -> int:
-        """The case itself, or one of its warped versions."""
+        """The case itself, one of its warped versions, or a scan that was labelled by atlases in its place."""
+        if len(self._certainties) and generator.random() < self.unlabelled_share:
+            chances = self._certainties / self._certainties.sum()
+            return len(self.dataset) - len(chances) + int(generator.choice(len(chances), p=chances))
         versions = self._versions.get(case)
         if not versions or generator.random() >= self.warped_probability:
             return case

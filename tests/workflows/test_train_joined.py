@@ -185,3 +185,25 @@ def test_registrations_serve_everything_and_every_run(runs: Any, tmp_path: Path)
     )
     dataclasses.replace(atlases, override=(), tracking="mlflow", device="auto").run()
     assert sorted(work.glob("*.json")) == kept
+
+
+def test_scans_without_labels_are_learnt_from(runs: Any, shapes_folder: Path, tmp_path: Path) -> None:
+    scan = nib.load(next((shapes_folder / "imagesTr").glob("*.nii.gz")))
+    noise = np.random.default_rng(0).normal(0, 1, scan.shape)
+    (tmp_path / "more").mkdir()
+    for number in range(2):
+        other = np.asarray(scan.dataobj) + (number + 1) * noise
+        nib.save(
+            nib.Nifti1Image(other.astype(np.float32), scan.affine), tmp_path / "more" / f"m{number}.nii.gz"
+        )
+    options = {"unlabelled": tmp_path / "more", "correct": "no", "warped": 1}
+    assert job(runs, tmp_path / "run", **options).run() == 0
+    found = cases(tmp_path / "run")["unlabelled"]
+    assert [case["name"] for case in found] == ["m0", "m1"]
+    for case in found:
+        assert 0 < case["certainty"] <= 1
+        assert (tmp_path / "run" / case["label"]).is_file()
+        assert (tmp_path / "run" / case["prior"]).is_file()
+        assert Path(case["image"][0]).is_file()
+    with pytest.raises(MissingFileError, match="elsewhere"):
+        job(runs, tmp_path / "other", unlabelled=tmp_path / "elsewhere").run()

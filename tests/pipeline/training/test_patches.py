@@ -288,3 +288,22 @@ def test_warped_versions_stand_in_for_their_case() -> None:
     assert seen[1] == pytest.approx(passes, abs=1)
     assert 0.4 < (seen[3] + seen[4]) / passes < 0.6
     assert 0.3 < seen[3] / (seen[3] + seen[4]) < 0.7
+
+
+def test_scans_labelled_by_atlases_are_drawn_by_their_certainty() -> None:
+    log: list[tuple[float, tuple[int, ...]]] = []
+    # three cases, a warped one, and three scans of which one is hopeless
+    batches = stream(
+        cases(7),
+        Centres(log),
+        sources=(0,),
+        warped_probability=0.5,
+        certainties=(0.9, 0.3, 0.0),
+        unlabelled_share=0.4,
+    )
+    take(batches, 500)
+    seen = Counter(round(mean) for mean, _ in log)
+    assert seen[6] == 0
+    assert 0.35 < (seen[4] + seen[5]) / len(log) < 0.45
+    assert 2.2 < seen[4] / seen[5] < 4
+    assert 0.4 < seen[3] / (seen[0] + seen[3]) < 0.6

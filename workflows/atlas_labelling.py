@@ -32,6 +32,8 @@ class AtlasChoices:
     fusion: str | None = None
     transform: str | None = None
     engine: str | None = None
+    linear: str | None = None
+    different_modality: bool = False
     keep: int | None = None
     masks: Path | None = None
     workers: int | None = None
@@ -92,8 +94,10 @@ class AtlasLabeller:
         from atlases.multi_atlas_bundle import is_atlas_bundle
         from atlases.multi_atlas_segmenter import MultiAtlasSegmenter
 
-        given = {name: getattr(self.choices, name) for name in ("transform", "engine", "keep")}
+        given = {name: getattr(self.choices, name) for name in ("transform", "engine", "linear", "keep")}
         said = {name: value for name, value in given.items() if value is not None}
+        if self.choices.different_modality:
+            said["same_modality"] = False
         if is_atlas_bundle(self.source):
             segmenter = MultiAtlasSegmenter.load(self.source)
             learnt = segmenter.is_corrected

@@ -57,6 +57,7 @@ def _put_together(job: Train, method: Method, request: dict[str, Any]) -> None:
     given: dict[str, Any] = {
         "transform": job.transform,
         "engine": job.engine,
+        "linear": job.linear,
         "keep": job.keep,
         "seed": job.seed,
     }

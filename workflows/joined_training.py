@@ -101,6 +101,7 @@ def _options(job: Train) -> JoinedOptions:
     given: dict[str, Any] = {
         "transform": job.transform,
         "engine": job.engine,
+        "linear": job.linear,
         "keep": job.keep,
         "seed": job.seed,
     }

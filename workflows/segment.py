@@ -20,7 +20,18 @@ if TYPE_CHECKING:
 
 __all__ = ["Segment"]
 
-ATLAS_OPTIONS = ("fusion", "transform", "engine", "keep", "masks", "workers", "threads", "work")
+ATLAS_OPTIONS = (
+    "fusion",
+    "transform",
+    "engine",
+    "linear",
+    "different_modality",
+    "keep",
+    "masks",
+    "workers",
+    "threads",
+    "work",
+)
 #: Options that mean something to some kinds of model only.
 OPTIONS_OF = {
     "network": ("tta", "device"),
@@ -66,6 +77,10 @@ class Segment:
     """Atlases: rigid, similarity, affine, bspline, syn or deformable (the default)."""
     engine: str | None = None
     """Atlases: torch, elastix, ants, simpleitk or greedy; by default the one that suits the transform."""
+    linear: Literal["auto", "rigid", "affine"] | None = None
+    """Atlases: where the bending begins; by default the better of several is found (auto)."""
+    different_modality: bool = False
+    """Atlases: they come from another kind of scan (CT for MRI, T2 for T1)."""
     keep: int | None = None
     """Atlases: how many to register in full to each scan, the most similar to it; by default all."""
     masks: Path | None = None

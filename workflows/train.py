@@ -16,7 +16,7 @@ __all__ = ["Train"]
 
 #: Options that mean something to some kinds of method only.
 _NETWORK = ("epochs", "minutes", "plan", "override", "depth", "memory", "device", "tracking")
-_ATLAS = ("transform", "engine", "keep", "correct", "work")
+_ATLAS = ("transform", "engine", "linear", "keep", "correct", "work")
 OPTIONS_OF = {
     "network": _NETWORK,
     "atlas": _ATLAS,
@@ -76,6 +76,8 @@ class Train:
     """Atlases: rigid, similarity, affine, bspline, syn or deformable (the default)."""
     engine: str | None = None
     """Atlases: torch, elastix, ants, simpleitk or greedy; by default the one that suits the transform."""
+    linear: Literal["auto", "rigid", "affine"] | None = None
+    """Atlases: where the bending begins; by default the better of several is found (auto)."""
     keep: int | None = None
     """Atlases: how many to register in full to each scan, the most similar to it; by default all."""
     correct: Literal["auto", "yes", "no"] = "auto"

@@ -298,3 +298,20 @@ def test_a_worker_that_dies_costs_one_scan(run: Path, scan: Path, tmp_path: Path
         with pytest.raises(RuntimeError):
             labeller.label("patient", (scan,), "first")
         assert labeller.label("patient", (scan,), "second").label_map.any()
+
+
+def test_choices_of_the_registration_are_noted(run: Path, scan: Path, tmp_path: Path) -> None:
+    words = [
+        "segment",
+        str(run),
+        str(scan),
+        "--out",
+        str(tmp_path),
+        "--linear",
+        "affine",
+        "--different-modality",
+    ]
+    assert main(words) == 0
+    noted = json.loads((tmp_path / f"{scan.name.removesuffix('.nii.gz')}_atlases.json").read_text())
+    assert noted["propagation"]["linear"] == "affine"
+    assert noted["propagation"]["same_modality"] is False

@@ -72,8 +72,12 @@ def _label_counts(
 ) -> npt.NDArray[np.float64]:
     """Voxels of each label in each part, ``(n, K)``; labels are those inside the mask."""
     if classes.posteriors is not None:
-        rows = [_sums(classes, (labels == k)[None].astype(np.float64), inside)[0] for k in range(number)]
-        return np.stack(rows, axis=1)
+        from scipy.sparse import csr_array
+
+        shares = classes.posteriors[:, inside].T.astype(np.float64)
+        ones, rows = np.ones(len(labels)), np.arange(len(labels) + 1)
+        one_hot = csr_array((ones, labels, rows), shape=(len(labels), number))
+        return np.asarray((one_hot.T @ shares).T)
     if classes.regions is None:
         raise DatasetError("the method found neither regions nor classes in the scan")
     regions = classes.regions[inside].astype(np.int64)

@@ -109,3 +109,14 @@ def test_named_classes_keep_their_probabilities() -> None:
     found = named_probabilities(masked, Classes(posteriors=chances, named=True), naming, prior)
     np.testing.assert_array_equal(found[:, mask], chances[:, mask])
     assert (found[0, ~mask] == 1).all()
+
+
+@pytest.mark.parametrize("form", ["regions", "posteriors"])
+def test_votes_are_voxels_of_each_label(form: str) -> None:
+    scan, labels, classes = example()
+    labels[0, 0] = 2
+    found = classes if form == "regions" else soft(classes)
+    votes = Naming.learn(lambda _: found, [scan], [labels], 4).votes
+    assert classes.regions is not None
+    expected = [[((classes.regions == n) & (labels == k)).sum() for k in range(4)] for n in range(1, 17)]
+    np.testing.assert_allclose(votes, expected, rtol=1e-6)

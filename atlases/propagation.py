@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import BrokenExecutor, Executor, Future, as_completed
+from concurrent.futures import BrokenExecutor, Executor, Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,7 @@ from atlases.registration.register import default_engine
 from atlases.registration.stage import METRICS, Stage, stages_of
 from atlases.registration.transform import Transform
 from atlases.selection import select
+from atlases.waiting import as_they_finish
 from atlases.work_folder import digest_of_arrays
 from pipeline.errors import AtlasegError, DatasetError, GeometryError, OptionError
 
@@ -294,7 +295,7 @@ def _run(tasks: Sequence[Task], executor: Executor | None, report: _Progress) ->
         # within: a pool whose worker died under an earlier call refuses already here
         for task in tasks:
             futures.append(executor.submit(carry, task))
-        for future in as_completed(futures):
+        for future in as_they_finish(executor, futures):
             future.result()
             report.step()
     except BrokenExecutor as error:

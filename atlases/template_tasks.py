@@ -6,7 +6,7 @@ Tasks know their atlas and transforms by files alone, and import no torch.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, as_completed
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -25,6 +25,7 @@ from atlases.registration.resampling import resample_image, resample_labels
 from atlases.registration.stage import Stage, stages_of
 from atlases.registration.transform import Transform
 from atlases.registration.transform_files import read_transform, write_transform
+from atlases.waiting import as_they_finish
 from pipeline.case import LabelTable
 from pipeline.files import replacing
 from pipeline.volume import read_header
@@ -64,7 +65,7 @@ def each(
         return results
     futures = [executor.submit(function, task) for task in tasks]
     try:
-        for future in as_completed(futures):
+        for future in as_they_finish(executor, list(futures)):
             future.result()
             if finished:
                 finished()

@@ -20,7 +20,7 @@ from atlases.propagation import PropagationOptions
 from atlases.pseudo_labels import PseudoCase, write_pseudo_labels
 from pipeline.bundle import MadeFiles, holds_another_run, render_bundle
 from pipeline.errors import DatasetError, NothingToLearnError, OptionError
-from pipeline.inference.combination import Combination, Kind, learn_weight
+from pipeline.inference.combination import DEFAULT_WEIGHT, Combination, Kind, learn_weight
 from pipeline.volume import read_image, read_label_map
 
 if TYPE_CHECKING:
@@ -29,10 +29,8 @@ if TYPE_CHECKING:
     from pipeline.case import Case, Dataset
     from pipeline.plan import Plan
 
-__all__ = ["DEFAULT_WEIGHT", "JoinedOptions", "Progress", "held_out", "train_joined"]
+__all__ = ["JoinedOptions", "Progress", "held_out", "train_joined"]
 
-#: Weight of the atlases where no case is held out to learn it from: network and atlases count alike.
-DEFAULT_WEIGHT = {"none": 0.0, "bayes": 0.3, "ensemble": 0.5}
 #: Called with what is being done, the number of finished parts, and of all.
 Progress = Callable[[str, int, int], object]
 

@@ -115,10 +115,11 @@ class Benchmark:
         plan: list[tuple[Entry, int | None, Any]],
         executor: Executor | None,
     ) -> int:
+        from workflows.benchmark_cells import with_twins
         from workflows.benchmark_tables import about_machine, print_tables, write_about, write_tables
 
         (self.out / "dataset.path").write_text(f"{self.dataset.resolve()}\n", encoding="utf-8")
-        cells = [self._cell(dataset, *parts) for parts in plan]
+        cells = with_twins([self._cell(dataset, *parts) for parts in plan])
         folders = [cell.folder.relative_to(self.out.resolve()).as_posix() for cell in cells]
         about = {**about, **about_machine(), "cells": folders}
         write_about(self.out, {**about, "finished": False})

@@ -10,11 +10,13 @@ import signal
 import subprocess
 import sys
 import threading
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import AtlasegError, DatasetError
+from workflows.benchmark_folds import link_or_copy
 from workflows.benchmark_meter import read_cost
 from workflows.benchmark_worker import Stage, Task, record_of_case, record_of_fit
 
@@ -22,7 +24,16 @@ if TYPE_CHECKING:
     from pipeline.case import Case, LabelTable
     from workflows.benchmark_methods import Entry
 
-__all__ = ["Cell", "Conditions", "Stopped", "forget_failures", "run_cell", "score_files", "sealed"]
+__all__ = [
+    "Cell",
+    "Conditions",
+    "Stopped",
+    "forget_failures",
+    "run_cell",
+    "score_files",
+    "sealed",
+    "with_twins",
+]
 
 FORMAT = 1
 
@@ -70,6 +81,7 @@ class Cell:
         view: data set with the training cases only.
         scans: files of the test scans, away from any label.
         masks: folder of masks of the test scans.
+        twin: folder of an earlier cell whose training is the very same.
     """
 
     folder: Path
@@ -81,6 +93,7 @@ class Cell:
     view: Path
     scans: dict[str, tuple[Path, ...]]
     masks: Path | None = None
+    twin: Path | None = None
 
     @property
     def title(self) -> str:
@@ -153,10 +166,34 @@ def forget_failures(cell: Cell) -> None:
 
 def _fit(cell: Cell, conditions: Conditions, stop: threading.Event | None) -> None:
     record = record_of_fit(cell.folder)
-    if not record.is_file():
+    if not record.is_file() and not _take_twin(cell):
         ended = _run_process(cell, conditions, "fit", stop)
         if not record.is_file():
             _record_death(record, _task(cell, conditions, "fit").clock, ended)
+
+
+def _take_twin(cell: Cell) -> bool:
+    """Take what an earlier cell has learnt in the very same way, at the same cost; whether there was such."""
+    if cell.twin is None:
+        return False
+    content = _read(record_of_fit(cell.twin))
+    if not content or content.get("error"):
+        return False
+    shutil.rmtree(cell.folder / "run", ignore_errors=True)
+    shutil.copytree(cell.twin / "run", cell.folder / "run", copy_function=link_or_copy)
+    _write(record_of_fit(cell.folder), content)
+    return True
+
+
+def with_twins(cells: Sequence[Cell]) -> list[Cell]:
+    """The cells, each with the first one before it that trains in the same way on the same cases."""
+    first: dict[str, Path] = {}
+    found = []
+    for cell in cells:
+        training = [cell.entry.method, sorted(cell.entry.train.items()), cell.labels, cell.fold]
+        twin = first.setdefault(repr(training), cell.folder)
+        found.append(cell if twin == cell.folder else replace(cell, twin=twin))
+    return found
 
 
 def _label(cell: Cell, conditions: Conditions, stop: threading.Event | None) -> None:

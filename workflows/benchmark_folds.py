@@ -19,6 +19,7 @@ __all__ = [
     "BenchmarkFold",
     "TestScans",
     "choose_training",
+    "link_or_copy",
     "make_folds",
     "refuse_test_scans",
     "show_scans",
@@ -146,7 +147,7 @@ def show_training(folder: Path, dataset: Dataset, names: Sequence[str], masks: P
     for case in dataset.subset(names).cases:
         _take_images(case, making / "images")
         if case.label is not None:
-            _take(case.label, making / "labels" / f"{case.name}{_suffix(case.label)}")
+            link_or_copy(case.label, making / "labels" / f"{case.name}{_suffix(case.label)}")
         _take_mask(masks, case.name, making / "masks")
     table = dict(zip(dataset.labels.names, dataset.labels.values, strict=True))
     write_text(making / "labels.json", json.dumps(table) + "\n")
@@ -198,7 +199,7 @@ def _image_files(case: Case, folder: Path) -> tuple[Path, ...]:
 
 def _take_images(case: Case, folder: Path) -> None:
     for source, target in zip(case.images, _image_files(case, folder), strict=True):
-        _take(source, target)
+        link_or_copy(source, target)
 
 
 def _take_mask(masks: Path | None, name: str, folder: Path) -> None:
@@ -208,10 +209,12 @@ def _take_mask(masks: Path | None, name: str, folder: Path) -> None:
         path for suffix in SUFFIXES if masks is not None and (path := masks / f"{name}{suffix}").is_file()
     ]
     for path in found[:1]:
-        _take(path, folder / path.name)
+        link_or_copy(path, folder / path.name)
 
 
-def _take(source: Path, target: Path) -> None:
+def link_or_copy(source: str | Path, target: str | Path) -> None:
+    """The same file under another name where the file system allows it, a copy elsewhere."""
+    source, target = Path(source), Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         os.link(source.resolve(), target)

@@ -23,6 +23,9 @@ _DECIDED = {
     "paths", "validation", "probabilities", "fusion", "masks", "workers", "threads", "work",
 }  # fmt: skip
 
+#: Options that both training and segmenting take, and that change nothing in training.
+_LATE = {"combine", "weight"}
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -184,7 +187,8 @@ def _entry(name: str, method: str, options: dict[str, Any], minutes: float | Non
     split: dict[str, dict[str, Any]] = {"train": {}, "segment": {}}
     free: list[str] = []
     for option, value in options.items():
-        stage = next((stage for stage in split if option in takes[stage] and option != "option"), None)
+        stages = ("segment", "train") if option in _LATE else ("train", "segment")
+        stage = next((stage for stage in stages if option in takes[stage] and option != "option"), None)
         if stage is not None:
             split[stage][option] = _typed(jobs[stage], option, value, name)
         elif "option" in takes["train"]:

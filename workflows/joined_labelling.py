@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from atlases.multi_atlas_segmenter import MultiAtlasSegmenter
     from atlases.propagation import Propagation
+    from pipeline.inference.combination import Combination, Kind
     from pipeline.segmenter import Segmentation
 
 __all__ = ["JoinedLabeller"]
@@ -27,17 +28,29 @@ class JoinedLabeller(AtlasLabeller):
         device: of the network: ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
         tta: average over mirrored and shifted copies even where the plan does not.
         probabilities: whether labels come with probabilities.
+        combine: how network and atlases are joined, ``None`` as the run has it.
+        weight: of the atlases there, ``None`` as the run has it, or the default of another way of joining.
 
     Raises:
         AtlasegError: the run cannot be opened, or a choice is not possible.
     """
 
     def __init__(
-        self, source: Path, out: Path, choices: AtlasChoices, *, device: str, tta: bool, probabilities: bool
+        self,
+        source: Path,
+        out: Path,
+        choices: AtlasChoices,
+        *,
+        device: str,
+        tta: bool,
+        probabilities: bool,
+        combine: Kind | None = None,
+        weight: float | None = None,
     ) -> None:
         from atlases.atlas_network_segmenter import AtlasNetworkSegmenter
 
         self._joined = AtlasNetworkSegmenter.load(source, device=device)
+        self._joined.combination = _chosen(self._joined.combination, combine, weight)
         self._tta = True if tta else None
         super().__init__(source, out, choices, probabilities=probabilities)
 
@@ -63,3 +76,13 @@ class JoinedLabeller(AtlasLabeller):
         return self._joined.finish(
             image, propagation, tta=self._tta, probabilities=self.probabilities, corrected=corrected
         )
+
+
+def _chosen(of_run: Combination, kind: Kind | None, weight: float | None) -> Combination:
+    """The combination that was asked for, filled up by the run's own."""
+    from pipeline.inference.combination import DEFAULT_WEIGHT, Combination
+
+    kind = kind or of_run.kind
+    if weight is None:
+        weight = of_run.weight if kind == of_run.kind else DEFAULT_WEIGHT[kind]
+    return Combination(kind, weight)

@@ -36,7 +36,7 @@ ATLAS_OPTIONS = (
 OPTIONS_OF = {
     "network": ("tta", "device"),
     "atlas": ATLAS_OPTIONS,
-    "joined": ("tta", "device", "masks", "workers", "threads", "work"),
+    "joined": ("tta", "device", "masks", "workers", "threads", "work", "combine", "weight"),
     "classical": ("masks",),
     "seeds": ("masks", "method", "seed", "option"),
 }
@@ -93,6 +93,10 @@ class Segment:
     work: Path | None = None
     """Atlases: folder for finished registrations, which is kept, for example to fuse them in another way; by default
     OUT/.registrations, which is removed once every scan is labelled."""
+    combine: Literal["ensemble", "bayes", "none"] | None = None
+    """Networks with atlases: how the two are joined in the end; by default as the run has it."""
+    weight: float | None = None
+    """Networks with atlases: of the atlases there; 0 takes the network alone."""
     method: str | None = None
     """Without RUN: region-growing."""
     seed: tuple[str, ...] = ()
@@ -176,6 +180,8 @@ class Segment:
                 device=self.device,
                 tta=self.tta,
                 probabilities=self.probabilities,
+                combine=self.combine,
+                weight=self.weight,
             )
         return AtlasLabeller(models.folders[0], self.out, choices, probabilities=self.probabilities)
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from pipeline.errors import DatasetError, GeometryError, OptionError
 from pipeline.evaluation.overlap import confusion_of_indices, overlap_scores
 
-__all__ = ["KINDS", "WEIGHTS", "Combination", "Kind", "learn_weight"]
+__all__ = ["DEFAULT_WEIGHT", "KINDS", "WEIGHTS", "Combination", "Kind", "learn_weight"]
 
 Floats = npt.NDArray[np.floating[Any]]
 Kind = Literal["none", "bayes", "ensemble"]
@@ -24,6 +24,8 @@ WEIGHTS: dict[Kind, tuple[float, ...]] = {
     "bayes": (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0),
     "ensemble": tuple(n / 10 for n in range(11)),
 }
+#: Where nothing is known that would tell: network and atlases count alike, or the atlases are a mild prior.
+DEFAULT_WEIGHT: dict[Kind, float] = {"none": 0.0, "bayes": 0.3, "ensemble": 0.5}
 #: No atlas is so certain that a network could not say otherwise.
 _FLOOR = 1e-3
 _SLAB = 1 << 20

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -47,8 +48,11 @@ class FakeProcesses:
         if stage == "fit":
             if (task.method, "") in self.dies:
                 return "its process was ended by SIGKILL"
+            (task.folder / "run").mkdir(exist_ok=True)
+            (task.folder / "run" / "learnt").touch()
             benchmark_cells._write(record_of_fit(task.folder), {**cost, "error": ""})
             return ""
+        assert (task.folder / "run" / "learnt").is_file()
         for name, files in task.scans.items():
             if record_of_case(task.folder, name).is_file():
                 continue
@@ -317,3 +321,23 @@ def test_a_network_learns_from_all_cases_of_the_fold(shapes_folder: Path, tmp_pa
     assert job.run() == 0
     cases = json.loads(next(tmp_path.glob("cells/*/*/*/run/configs/cases.json")).read_text())
     assert [case["name"] for case in cases["training"]] == ["shapes_000", "shapes_001"]
+
+
+def test_what_is_trained_in_the_same_way_is_trained_once(job: Callable[..., Benchmark], fakes: Any) -> None:
+    methods = "unet,unet:tta=true,atlas-unet:weight=0.2,atlas-unet,unet:epochs=3,atlas-unet:combine=none"
+    whole = job(methods=(methods,))
+    assert whole.run() == 0
+    fits = Counter(task.method for task in fakes.tasks if task.stage == "fit")
+    # two folds; the network with other epochs is another one
+    assert fits == {"unet": 2 * 2, "atlas-unet": 2}
+    by_options = {tuple(task.segment.items()) for task in fakes.tasks if task.stage == "segment"}
+    assert by_options == {(), (("tta", True),), (("weight", 0.2),), (("combine", "none"),)}
+    times = read(whole, "times")
+    fit = times[(times["stage"] == "fit") & times["method"].str.startswith("unet")]
+    assert list(fit["seconds"]) == [1.5] * 6
+
+
+def test_a_twin_that_failed_is_none(job: Callable[..., Benchmark], fakes: Any) -> None:
+    fakes.dies = {("unet", "")}
+    assert job(methods=("unet,unet:tta=true",)).run() == 1
+    assert [task.stage for task in fakes.tasks] == ["fit"] * 4

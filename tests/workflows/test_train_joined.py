@@ -102,6 +102,33 @@ def test_labels_by_one_command(run: Path, shapes_folder: Path, tmp_path: Path) -
     assert "it is the scan itself" in (tmp_path / "own" / f"{own['name']}_atlases.json").read_text()
 
 
+def test_another_way_of_joining_for_once(run: Path, tmp_path: Path) -> None:
+    chances = {}
+    for options in ((), ("--weight", "0"), ("--combine", "none"), ("--combine", "bayes"), ("--weight", "1")):
+        out = tmp_path / "-".join(("x", *options))
+        words = [
+            "segment",
+            str(run),
+            "--validation",
+            "--out",
+            str(out),
+            "--probabilities",
+            "--work",
+            str(tmp_path / "w"),
+        ]
+        assert main([*words, *options]) == 0
+        chances[options] = np.asarray(nib.load(next(out.glob("*_probabilities.nii.gz"))).dataobj)
+    network, atlases = chances["--weight", "0"], chances["--weight", "1"]
+    np.testing.assert_array_equal(network, chances["--combine", "none"])
+    weight = json.loads((run / "configs" / "combination.json").read_text())["weight"]
+    np.testing.assert_allclose(chances[()], (1 - weight) * network + weight * atlases, atol=1e-3)
+    floored = network * np.maximum(atlases, 1e-3) ** 0.3
+    np.testing.assert_allclose(
+        chances["--combine", "bayes"], floored / floored.sum(axis=-1, keepdims=True), atol=2e-3
+    )
+    assert main(["segment", str(run), "--validation", "--out", str(tmp_path / "no"), "--weight", "2"]) == 2
+
+
 def test_the_network_does_without_its_prior(run: Path, shapes_folder: Path) -> None:
     network = NetworkSegmenter.load(run)
     image = read_image([next((shapes_folder / "imagesTr").glob("*.nii.gz"))])

@@ -18,6 +18,7 @@ from pipeline.files import read_json, write_text
 from pipeline.inference.combination import Combination
 from pipeline.network_segmenter import NetworkSegmenter
 from pipeline.segmenter import Segmentation
+from pipeline.slice_borders import keep_slice_borders
 
 if TYPE_CHECKING:
     from monai.data import MetaTensor
@@ -199,7 +200,8 @@ class AtlasNetworkSegmenter:
             found: its atlases, as ``self.atlases.propagate(image)`` gives them; ``None`` where none are needed.
             tta: as of :meth:`segment`.
             probabilities: also return them.
-            corrected: the votes by the correction, if one was learnt; it must not be on an atlas' own scan.
+            corrected: by what was learnt from all atlases (correction and slice borders), which must not be on an
+                atlas' own scan.
             progress: called with the share that is done.
         """
         from atlases.prior import prior_of
@@ -210,12 +212,15 @@ class AtlasNetworkSegmenter:
         result = self.network.segment(
             image, prior=prior, tta=tta, probabilities=probabilities or joins, progress=progress
         )
-        if not joins or found is None:
-            return result
-        votes: Any = self.atlases.fuse(found, probabilities=True, corrected=corrected).probabilities
-        chances = self.combination.apply(np.asarray(result.probabilities), np.asarray(votes))
-        labels = plan.labels.to_values(chances.argmax(axis=0))
-        return Segmentation(labels, result.affine, chances if probabilities else None)
+        chances: Any = result.probabilities
+        labels = plan.labels.to_indices(result.label_map)
+        if joins and found is not None:
+            votes = self.atlases.fuse(found, probabilities=True, corrected=corrected, borders=False)
+            chances = self.combination.apply(np.asarray(chances), np.asarray(votes.probabilities))
+            labels = chances.argmax(axis=0)
+        if corrected and self.atlases.borders:
+            labels, chances = keep_slice_borders(self.atlases.borders, labels, result.affine, chances)
+        return Segmentation(plan.labels.to_values(labels), result.affine, chances if probabilities else None)
 
     def save(self, directory: Path) -> None:
         """Copy the run (configs, weights and atlases, not the training state) into a folder.

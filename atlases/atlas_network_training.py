@@ -46,6 +46,7 @@ class JoinedOptions:
         warped: how many training scans, warped onto each other, it trains with; ``None``: all pairs, but
             at most 200.
         correct: whether the fusion learns a correction, for its part in the combination; ``None``: with few atlases.
+        borders: whether borders that raters drew along a slice are drawn so (:mod:`pipeline.slice_borders`).
         combine: how the probabilities of network and atlases are joined in the end.
         weight: of the atlases there; ``None``: learnt from held-out cases, where there are any.
     """
@@ -55,6 +56,7 @@ class JoinedOptions:
     prior: bool = True
     warped: int | None = None
     correct: bool | None = None
+    borders: bool = True
     combine: Kind = "ensemble"
     weight: float | None = None
 
@@ -209,6 +211,8 @@ class _Job:
             else atlases
         )
         segmenter.fit_atlases(known)
+        if not self.options.borders:
+            segmenter.borders = ()
         segmenter.executor = executor
         if self.options.corrects(len(self.training)):
             try:
@@ -306,7 +310,7 @@ class _Job:
             found = segmenter.propagate(image)
             prior = prior_of(segmenter, found, image) if self.options.prior else None
             result = network.segment(image, prior=prior, probabilities=True)
-            votes: Any = segmenter.fuse(found, probabilities=True).probabilities
+            votes: Any = segmenter.fuse(found, probabilities=True, borders=False).probabilities
             label: Any = case.label
             truth = self.dataset.labels.to_indices(read_label_map(label))
             yield np.asarray(result.probabilities), np.asarray(votes), truth

@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from concurrent.futures import Executor
 from dataclasses import asdict, dataclass, fields
 from importlib.metadata import version
@@ -24,6 +25,7 @@ from atlases.fusion.table import FUSION_RULES, make_rule
 from atlases.propagation import PropagationOptions
 from pipeline.errors import MissingFileError, OptionError, PlanError, UnreadableFileError
 from pipeline.files import read_json, write_text
+from pipeline.slice_borders import SliceBorder, borders_from_plain, plain_borders
 
 __all__ = [
     "SETTINGS",
@@ -75,6 +77,7 @@ def write_bundle(
     settings: MultiAtlasSettings,
     atlases: AtlasSet,
     correction: Correction | None = None,
+    borders: Sequence[SliceBorder] = (),
     *,
     executor: Executor | None = None,
 ) -> None:
@@ -85,6 +88,7 @@ def write_bundle(
         settings: how to segment.
         atlases: are copied.
         correction: of the fused votes, if one was learnt.
+        borders: that raters drew along a slice.
         executor: copies them in parallel.
 
     Raises:
@@ -105,6 +109,7 @@ def write_bundle(
         "format": FORMAT,
         "version": VERSION,
         "corrected": correction is not None,
+        "slice_borders": plain_borders(borders),
         **settings.as_dict(),
     }
     write_text(folder / SETTINGS, json.dumps(content, indent=1) + "\n")
@@ -121,8 +126,10 @@ def _metadata(settings: MultiAtlasSettings, atlases: AtlasSet) -> dict[str, Any]
     )
 
 
-def read_bundle(folder: Path) -> tuple[MultiAtlasSettings, AtlasSet, Correction | None]:
-    """Settings, atlases and correction of a bundle folder, all checked; nothing in the folder is run.
+def read_bundle(
+    folder: Path,
+) -> tuple[MultiAtlasSettings, AtlasSet, Correction | None, tuple[SliceBorder, ...]]:
+    """Settings, atlases, correction and slice borders of a bundle folder, all checked; nothing in the folder is run.
 
     Raises:
         MissingFileError: the folder is not such a bundle, or lacks a file.
@@ -131,15 +138,19 @@ def read_bundle(folder: Path) -> tuple[MultiAtlasSettings, AtlasSet, Correction 
         OptionError: a setting's value is not possible, or its engine is not installed.
     """
     settings, atlases = read_settings(folder), AtlasSet.load(folder / "atlases")
-    if not read_json(folder / SETTINGS).get("corrected", False):
-        return settings, atlases, None
+    content = read_json(folder / SETTINGS)
+    borders = borders_from_plain(
+        content.get("slice_borders", []), len(atlases.labels), str(folder / SETTINGS)
+    )
+    if not content.get("corrected", False):
+        return settings, atlases, None, borders
     correction = Correction.load(folder / CORRECTION)
     if (correction.classes, correction.channels) != (len(atlases.labels), len(atlases.channels)):
         raise UnreadableFileError(
             f"{folder / CORRECTION}: learnt with {correction.classes} classes and {correction.channels} channel(s), "
             f"the atlases have {len(atlases.labels)} and {len(atlases.channels)}; put the run together again"
         )
-    return settings, atlases, correction
+    return settings, atlases, correction, borders
 
 
 def read_settings(folder: Path) -> MultiAtlasSettings:
@@ -156,7 +167,7 @@ def read_settings(folder: Path) -> MultiAtlasSettings:
         raise PlanError(
             f"{path}: version {content.get('version')!r}, this atlaseg reads {VERSION}; update it"
         )
-    known = ("format", "version", "corrected", "fusion", "fusion_options", "propagation")
+    known = ("format", "version", "corrected", "slice_borders", "fusion", "fusion_options", "propagation")
     if unknown := sorted(set(content) - set(known)):
         raise PlanError(f"{path}: {unknown[0]}: no such entry; known are {', '.join(known)}")
     fusion = content.get("fusion")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +19,8 @@ from atlases.multi_atlas_bundle import MultiAtlasSettings, read_bundle, write_bu
 from atlases.propagation import Propagation, PropagationOptions, propagate
 from pipeline.errors import GeometryError, NotFittedError
 from pipeline.segmenter import Segmentation
+from pipeline.slice_borders import SliceBorder, find_slice_borders, keep_slice_borders
+from pipeline.volume import read_header, read_label_map
 
 if TYPE_CHECKING:
     from monai.data import MetaTensor
@@ -70,6 +72,8 @@ class MultiAtlasSegmenter:
         self._atlases: AtlasSet | None = None
         self._source: Path | None = None
         self._correction: Correction | None = None
+        #: Borders that the atlases' raters drew along a slice; known once there are atlases.
+        self.borders: tuple[SliceBorder, ...] = ()
 
     def fit(self, dataset: Dataset) -> Self:
         """Check the labelled cases of a data set and take them as atlases; the others are left out.
@@ -86,6 +90,7 @@ class MultiAtlasSegmenter:
         self.settings.propagation.steps()  # what no engine can do is better known now than at the first scan
         atlases.check(executor=self.executor)
         self._atlases, self._source, self._correction = atlases, None, None
+        self.borders = find_slice_borders(_label_maps(atlases), len(atlases.labels))
         if self.folder is not None:
             self.save(self.folder)
             self._atlases, self._source = AtlasSet.load(self.folder / "atlases"), self.folder
@@ -138,10 +143,11 @@ class MultiAtlasSegmenter:
             MissingFileError, PlanError, DatasetError, UnreadableFileError, OptionError: as
                 :func:`atlases.multi_atlas_bundle.read_bundle`.
         """
-        settings, atlases, correction = read_bundle(directory)
+        settings, atlases, correction, borders = read_bundle(directory)
         segmenter = cls(fusion=settings.fusion, executor=executor, work=work, threads=threads)
         segmenter.settings, segmenter._atlases, segmenter._source = settings, atlases, directory
         segmenter._correction = correction
+        segmenter.borders = borders
         return segmenter
 
     def choose(self, *, fusion: str | None = None, **options: Any) -> Self:
@@ -177,7 +183,9 @@ class MultiAtlasSegmenter:
         atlases = self.atlases
         if self._source is not None and directory.resolve() == self._source.resolve():
             return
-        write_bundle(directory, self.settings, atlases, self._correction, executor=self.executor)
+        write_bundle(
+            directory, self.settings, atlases, self._correction, self.borders, executor=self.executor
+        )
 
     @property
     def atlases(self) -> AtlasSet:
@@ -244,14 +252,21 @@ class MultiAtlasSegmenter:
         )
 
     def fuse(
-        self, propagation: Propagation, *, probabilities: bool = False, corrected: bool = True
+        self,
+        propagation: Propagation,
+        *,
+        probabilities: bool = False,
+        corrected: bool = True,
+        borders: bool = True,
     ) -> Segmentation:
         """The second half of :meth:`segment`.
 
         Args:
             propagation: what :meth:`propagate` found.
             probabilities: also return them.
-            corrected: by the correction, if one was learnt; it must not be on an atlas' own scan.
+            corrected: by what was learnt from all atlases (correction and slice borders), which must not be on an
+                atlas' own scan.
+            borders: by the slice borders too.
         """
         correction = self._correction if corrected else None
         fused = self.settings.rule.fuse(
@@ -261,6 +276,8 @@ class MultiAtlasSegmenter:
         if correction is not None:
             chances = correction.apply(np.asarray(chances), propagation.target)
             labels = chances.argmax(axis=0)
+        if corrected and borders and self.borders:
+            labels, chances = keep_slice_borders(self.borders, labels, propagation.affine, chances)
         label_map = self.atlases.labels.to_values(labels)
         return Segmentation(label_map, propagation.affine, chances if probabilities else None)
 
@@ -297,3 +314,10 @@ class MultiAtlasSegmenter:
         return MetaTensor(
             torch.from_numpy(np.ascontiguousarray(chances, dtype=np.float32)), affine=image.affine.clone()
         )
+
+
+def _label_maps(atlases: AtlasSet) -> Iterator[tuple[npt.NDArray[Any], npt.NDArray[np.float64]]]:
+    """Channel indices and affine of each atlas."""
+    for atlas in atlases.atlases:
+        indices = atlases.labels.to_indices(read_label_map(atlas.label))
+        yield indices.astype(np.min_scalar_type(len(atlases.labels) - 1)), read_header(atlas.label).affine

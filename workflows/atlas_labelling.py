@@ -189,6 +189,8 @@ class AtlasLabeller:
             self._executor = None
 
     def _report(self, propagation: Propagation, own: str | None) -> dict[str, Any]:
+        from pipeline.slice_borders import plain_borders
+
         left_out = dict(propagation.left_out)
         chosen = {propagation.carried[n].name for n in propagation.chosen}
         carried = [
@@ -206,8 +208,11 @@ class AtlasLabeller:
         if own is not None:
             others.append((own, "it is the scan itself"))
         unused = [{"name": name, "used": False, "reason": reason} for name, reason in others]
-        corrected = self._segmenter.is_corrected and own is None
-        return {**self._segmenter.settings.as_dict(), "corrected": corrected, "atlases": [*carried, *unused]}
+        learnt = {
+            "corrected": self._segmenter.is_corrected and own is None,
+            "slice_borders": plain_borders(self._segmenter.borders if own is None else ()),
+        }
+        return {**self._segmenter.settings.as_dict(), **learnt, "atlases": [*carried, *unused]}
 
 
 def _same_voxels(a: Path, b: Path) -> bool:

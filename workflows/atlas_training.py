@@ -68,6 +68,8 @@ def _put_together(job: Train, method: Method, request: dict[str, Any]) -> None:
         training, validation = job.split(everything.dataset)
         segmenter = MultiAtlasSegmenter(fusion=str(method.fusion), options=options, executor=executor)
         segmenter.fit_atlases(everything.subset([case.name for case in training]))
+        if job.borders == "no":
+            segmenter.borders = ()
         print(f"Copying {len(training)} atlases to {job.out}", file=sys.stderr)
         configs = job.out / "configs"
         write_text(configs / "cases.json", cases_text(training, validation, job.dataset))

@@ -198,7 +198,7 @@ class Benchmark:
         file, path = self.out / "benchmark.json", self.out / "dataset.path"
         if not file.is_file():
             if self.out.is_dir() and any(
-                p.name not in (path.name, LOCK, "folds") for p in self.out.iterdir()
+                p.name not in (path.name, LOCK, "folds", "registrations") for p in self.out.iterdir()
             ):
                 raise OptionError(f"{self.out}: not empty and not a benchmark; choose another --out")
             return

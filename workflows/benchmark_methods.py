@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, make_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
 from pipeline.errors import OptionError, PlanError
 
@@ -215,7 +215,12 @@ def _typed(job: Any, option: str, value: Any, name: str) -> Any:
     kinds = get_args(hint) or (hint,)
     if Path in kinds:
         return Path(str(value)).resolve()
-    if isinstance(value, str) and tuple in (get_origin(hint), *map(get_origin, kinds)):
+    words = {word for kind in (hint, *kinds) if get_origin(kind) is Literal for word in get_args(kind)}
+    if isinstance(value, bool) and words >= {"yes", "no"}:
+        value = "yes" if value else "no"  # YAML reads the words so
+    if isinstance(value, str) and value in words:
+        pass
+    elif isinstance(value, str) and tuple in (get_origin(hint), *map(get_origin, kinds)):
         value = [part for part in value.split(";") if part]
     elif isinstance(value, str) and str not in kinds:
         value = yaml.safe_load(value)

@@ -109,6 +109,7 @@ def _options(job: Train) -> JoinedOptions:
         propagation=PropagationOptions(**{name: value for name, value in given.items() if value is not None}),
         prior=job.prior == "yes",
         warped=job.warped,
+        borders=job.borders == "yes",
         correct={"auto": None, "yes": True, "no": False}[job.correct],
         combine=job.combine,
         weight=job.weight,

@@ -16,7 +16,7 @@ __all__ = ["Train"]
 
 #: Options that mean something to some kinds of method only.
 _NETWORK = ("epochs", "minutes", "plan", "override", "depth", "memory", "device", "tracking")
-_ATLAS = ("transform", "engine", "linear", "keep", "correct", "work")
+_ATLAS = ("transform", "engine", "linear", "keep", "correct", "borders", "work")
 OPTIONS_OF = {
     "network": _NETWORK,
     "atlas": _ATLAS,
@@ -83,6 +83,8 @@ class Train:
     correct: Literal["auto", "yes", "no"] = "auto"
     """Atlases: also learn what fusion gets wrong every time, from each atlas labelled by the others; the best labels,
     for n (n - 1) registrations of n atlases. By default (auto) joint-fusion does so with 4 to 10 atlases."""
+    borders: Literal["yes", "no"] = "yes"
+    """Atlases: where the raters of all of them changed from one structure to the next along a slice, do so too."""
     work: Path | None = None
     """Atlases: folder for finished registrations of the atlases to each other, which is kept; by default in OUT, and
     removed in the end."""

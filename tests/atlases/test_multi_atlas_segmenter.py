@@ -7,10 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
+from scipy.ndimage import rotate
 
 from atlases.atlas import AtlasSet
 from atlases.multi_atlas_bundle import SETTINGS, is_atlas_bundle, read_bundle
@@ -31,6 +33,7 @@ from pipeline.errors import (
     PlanError,
     UnreadableFileError,
 )
+from pipeline.slice_borders import SliceBorder, find_slice_borders
 from pipeline.volume import read_image, read_label_map
 
 QUICK = PropagationOptions(
@@ -250,3 +253,37 @@ def test_mice_by_the_others(real_data: Path) -> None:
     truth = read_label_map(atlas.label)
     scores = [dice(found.label_map == value, truth == value) for value in atlases.labels.values[1:]]
     assert np.mean(scores) > 0.89
+
+
+def test_borders_that_all_raters_drew_along_a_slice(tmp_path: Path) -> None:
+    """Three tubes, cut in two at different slices; the cut shows in no image, and a turn of the atlases tilts it."""
+    x, y, z = np.indices((20, 24, 18))
+    inside = ((x - 10) ** 2 + (z - 9) ** 2 < 30) & (y > 2) & (y < 21)
+    images, labels = tmp_path / "data" / "images", tmp_path / "data" / "labels"
+    images.mkdir(parents=True)
+    labels.mkdir()
+    for number, cut in enumerate((11, 12, 13)):
+        noise = np.random.default_rng(number).normal(0, 5, inside.shape)
+        halves = np.where(inside, np.where(y >= cut, 1, 2), 0).astype(np.uint8)
+        nib.save(
+            nib.Nifti1Image((100.0 * inside + noise).astype(np.float32), np.eye(4)),
+            images / f"{number}.nii.gz",
+        )
+        nib.save(nib.Nifti1Image(halves, np.eye(4)), labels / f"{number}.nii.gz")
+    segmenter = MultiAtlasSegmenter(fusion="majority", options=QUICK).fit(read_dataset(tmp_path / "data"))
+    assert segmenter.borders == (SliceBorder(2, 1, 1),)
+    voxels = nib.load(images / "1.nii.gz").get_fdata()
+    turned = rotate(voxels, 12, axes=(0, 1), reshape=False, order=1)
+    tilted = MetaTensor(torch.from_numpy(turned.astype(np.float32))[None], affine=torch.eye(4))
+    found = segmenter.propagate(tilted)
+    flat = segmenter.fuse(found, probabilities=True)
+    raw = segmenter.fuse(found, probabilities=True, borders=False)
+    np.testing.assert_array_equal(flat.label_map > 0, raw.label_map > 0)
+    assert flat.probabilities is not None
+    np.testing.assert_array_equal(flat.probabilities.argmax(axis=0), flat.label_map)
+    for label_map, is_flat in ((flat.label_map, True), (raw.label_map, False)):
+        assert bool(find_slice_borders([(label_map, np.eye(4))] * 3, 3)) == is_flat
+    # a prior knows nothing of it, nor does an atlas' own scan
+    np.testing.assert_array_equal(segmenter.fuse(found, corrected=False).label_map, raw.label_map)
+    segmenter.save(tmp_path / "run")
+    assert MultiAtlasSegmenter.load(tmp_path / "run").borders == segmenter.borders

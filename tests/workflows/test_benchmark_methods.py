@@ -96,3 +96,14 @@ def test_slugs_differ_where_results_may() -> None:
         "unet-minutes-2", "unet"
     )
     assert "/" not in read_entries(["majority:engine=elastix,transform=rigid"])[0].slug()
+
+
+def test_yes_and_no_are_words(tmp_path: Path) -> None:
+    (one,) = read_entries(["atlas-unet:prior=no,borders=yes,correct=auto,combine=none,depth=context"])
+    assert one.train == {"prior": "no", "borders": "yes", "correct": "auto", "depth": "context"}
+    assert one.segment == {"combine": "none"}
+    (tmp_path / "methods.yaml").write_text("- atlas-unet: {prior: no, borders: yes, warped: 3}\n")
+    (other,) = read_entries([str(tmp_path / "methods.yaml")])
+    assert other.train == {"prior": "no", "borders": "yes", "warped": 3}
+    with pytest.raises(OptionError, match="option prior: expected one of yes, no"):
+        read_entries(["atlas-unet:prior=perhaps"])

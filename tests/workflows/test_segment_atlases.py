@@ -182,8 +182,8 @@ def test_bad_masks(
 @pytest.mark.parametrize(
     ("which", "options", "message"),
     [
-        ("run", {"tta": True}, "--tta: for networks only, and .* is none"),
-        ("run", {"device": "cpu"}, "--device: for networks only"),
+        ("run", {"tta": True}, "--tta: for networks.* only, and .* is none"),
+        ("run", {"device": "cpu"}, "--device: for networks.* only"),
         ("run", {"workers": 0}, "--workers must be at least 1"),
         ("run", {"threads": 0}, "--threads must be at least 1"),
         ("run", {"masks": Path("nowhere")}, "no such file or folder"),
@@ -191,8 +191,8 @@ def test_bad_masks(
         ("run", {"transform": "syn", "engine": "elastix"}, "elastix has no syn stage"),
         ("run", {"validation": True}, "name that run alone"),
         ("data", {"validation": True}, "keeps none back"),
-        ("network", {"fusion": "joint", "keep": 2}, "--fusion, --keep: for atlases only"),
-        ("network", {"workers": 2, "work": Path("w")}, "--workers, --work: for atlases only"),
+        ("network", {"fusion": "joint", "keep": 2}, "--fusion, --keep: for atlases.* only"),
+        ("network", {"workers": 2, "work": Path("w")}, "--workers, --work: for atlases.* only"),
     ],
 )
 def test_refuses_options(
@@ -236,10 +236,10 @@ def test_mixtures_and_missing_scans(
 def test_registrations_are_kept_where_named(run: Path, scan: Path, tmp_path: Path) -> None:
     work = tmp_path / "work"
     Segment((run, scan), tmp_path / "a", workers=1, work=work).run()
-    kept = {path: path.stat().st_mtime_ns for path in work.rglob("*") if path.is_file()}
+    kept = {path: path.stat().st_mtime_ns for path in work.rglob("*.h5")}
     assert kept
     Segment((run, scan), tmp_path / "b", workers=1, work=work, fusion="staple").run()
-    assert {path: path.stat().st_mtime_ns for path in work.rglob("*") if path.is_file()} == kept
+    assert {path: path.stat().st_mtime_ns for path in work.rglob("*.h5")} == kept
 
 
 @pytest.mark.slow
@@ -256,14 +256,14 @@ def test_killed_and_started_again(run: Path, scan: Path, tmp_path: Path) -> None
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
-    finished = {path.name: path.stat().st_mtime_ns for path in out.glob(".registrations/patient/*.json")}
+    finished = {path.name: path.stat().st_mtime_ns for path in out.glob(".registrations/patient/*.h5")}
     assert finished
     assert not (out / "second.nii.gz").exists()
     # a scan that fails keeps the registrations of the others
     broken = scan.with_name("third.nii.gz")
     broken.write_bytes(b"")
     assert main([*words, "--workers", "1"]) == 1
-    again = {path.name: path.stat().st_mtime_ns for path in out.glob(".registrations/patient/*.json")}
+    again = {path.name: path.stat().st_mtime_ns for path in out.glob(".registrations/patient/*.h5")}
     assert finished.items() <= again.items()
     broken.unlink()
     assert main([*words, "--workers", "1"]) == 0

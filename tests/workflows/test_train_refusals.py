@@ -63,7 +63,7 @@ def test_the_seed_of_a_plan_is_kept_unless_another_is_asked_for(
     plan = tmp_path / "plan.yaml"
     save_plan(override_plan(load_plan(tiny_run / "configs" / "plan.yaml"), ["training.seed=7"]), plan)
     job = runs.job(tmp_path / "run", plan=plan, epochs=None, seed=asked)
-    assert job._plan(read_dataset(runs.dataset)).training.seed == expected
+    assert job.plan_for(read_dataset(runs.dataset)).training.seed == expected
 
 
 @pytest.mark.parametrize("how", ["torch", "python"])

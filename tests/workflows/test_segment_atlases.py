@@ -256,14 +256,15 @@ def test_killed_and_started_again(run: Path, scan: Path, tmp_path: Path) -> None
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
-    finished = {path.name: path.stat().st_mtime_ns for path in out.glob(".registrations/patient/*.h5")}
+    seals = list(out.glob(".registrations/patient/*.json"))
+    finished = {seal.stem: seal.with_suffix(".h5").stat().st_mtime_ns for seal in seals}
     assert finished
     assert not (out / "second.nii.gz").exists()
     # a scan that fails keeps the registrations of the others
     broken = scan.with_name("third.nii.gz")
     broken.write_bytes(b"")
     assert main([*words, "--workers", "1"]) == 1
-    again = {path.name: path.stat().st_mtime_ns for path in out.glob(".registrations/patient/*.h5")}
+    again = {path.stem: path.stat().st_mtime_ns for path in out.glob(".registrations/patient/*.h5")}
     assert finished.items() <= again.items()
     broken.unlink()
     assert main([*words, "--workers", "1"]) == 0

@@ -82,10 +82,7 @@ def _limit_time(seconds: int) -> None:
 
 def time_method(text: str, size: int) -> Timing:
     """Teach a method by two small made scans, and let it label one of the size asked for."""
-    import sys
     from dataclasses import fields, replace
-
-    import psutil
 
     from pipeline.classical.choosing import choose_options
     from pipeline.classical.learning import label_scan, learn
@@ -102,17 +99,29 @@ def time_method(text: str, size: int) -> Timing:
     begun = time.process_time()
     label_scan(name, options, replace(target, prior=location.on(target)), learnt)
     seconds = time.process_time() - begun
-    if sys.platform == "win32":
-        peak = float(psutil.Process().memory_info().peak_wset)
-    else:
-        import resource
-
-        # in kilobytes, but in bytes on macOS
-        unit = 1 if sys.platform == "darwin" else 1024
-        peak = float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * unit
     names = [field.name for field in fields(options) if field.init]
     chosen = {n: getattr(options, n) for n in names if getattr(options, n) != getattr(asked, n)}
-    return Timing(text, size, seconds, peak / 1e6, " ".join(f"{n}={v:g}" for n, v in chosen.items()))
+    return Timing(text, size, seconds, _peak_mb(), " ".join(f"{n}={v:g}" for n, v in chosen.items()))
+
+
+def _peak_mb() -> float:
+    """Highest resident memory of this process; ``ru_maxrss`` of Linux would hold its parent's, too."""
+    import sys
+    from pathlib import Path
+
+    status = Path("/proc/self/status")
+    if status.is_file():
+        line = next(text for text in status.read_text().splitlines() if text.startswith("VmHWM:"))
+        return int(line.split()[1]) * 1024 / 1e6
+    if sys.platform == "win32":
+        import psutil
+
+        return float(psutil.Process().memory_info().peak_wset) / 1e6
+    import resource
+
+    return (
+        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
+    )
 
 
 def made_scan(size: int, seed: int) -> tuple[Scan, Any]:

@@ -30,9 +30,12 @@ def test_a_method_is_timed() -> None:
 
 
 def test_what_fails_is_one_line_and_the_rest_goes_on() -> None:
+    """And memory is that of the process alone, whatever its parent has held."""
+    held = np.ones(100_000_000)
     failed: list[str] = []
     (timing,) = time_methods(["gmm:components=0", "kmeans:clusters=2"], [16], failed)
     assert timing.method == "kmeans:clusters=2"
+    assert timing.peak_mb < held.nbytes / 1e6
     assert failed == ["gmm:components=0 16^3: gmm: at least 1 class is needed, found 0"]
 
 

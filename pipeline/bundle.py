@@ -52,8 +52,8 @@ CONFIGS: dict[str, tuple[str, ...]] = {
 }
 
 
-class _Warped(Protocol):
-    """A training scan warped onto another, such as ``atlases.anatomical_augmentation.WarpedCase``."""
+class _Made(Protocol):
+    """A case whose files were made in a run's folder."""
 
     @property
     def name(self) -> str: ...
@@ -63,21 +63,18 @@ class _Warped(Protocol):
     def label(self) -> Path: ...
     @property
     def prior(self) -> Path | None: ...
+
+
+class _Warped(_Made, Protocol):
+    """A training scan warped onto another, such as ``atlases.anatomical_augmentation.WarpedCase``."""
+
     @property
     def source(self) -> str: ...
 
 
-class _Pseudo(Protocol):
+class _Pseudo(_Made, Protocol):
     """A scan with labels that atlases gave it, such as ``atlases.pseudo_labels.PseudoCase``."""
 
-    @property
-    def name(self) -> str: ...
-    @property
-    def images(self) -> tuple[Path, ...]: ...
-    @property
-    def label(self) -> Path: ...
-    @property
-    def prior(self) -> Path | None: ...
     @property
     def certainty(self) -> float: ...
 
@@ -102,7 +99,7 @@ class MadeFiles:
         """Path of a file as ``cases.json`` has it."""
         return path.resolve().relative_to(self.folder.resolve()).as_posix()
 
-    def entry(self, case: _Warped | _Pseudo) -> dict[str, Any]:
+    def entry(self, case: _Made) -> dict[str, Any]:
         """A case as ``cases.json`` has it."""
         prior = {} if case.prior is None else {"prior": self.relative(case.prior)}
         return {"name": case.name, "label": self.relative(case.label), **prior}

@@ -54,7 +54,7 @@ def _train(job: Train, method: Method, request: dict[str, Any]) -> None:
     from atlases.atlas_network_training import train_joined
     from pipeline.files import write_text
     from workflows.parallel import available_cores, worker_pool
-    from workflows.segment import find_scans
+    from workflows.scan_files import find_scans
     from workflows.train import refuse_problems
 
     options = _options(job)

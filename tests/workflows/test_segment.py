@@ -17,7 +17,8 @@ from pipeline.errors import AtlasegError, DatasetError, MissingFileError, Option
 from pipeline.network_segmenter import NetworkSegmenter
 from pipeline.volume import read_image
 from workflows.cli import main
-from workflows.segment import Segment, find_scans
+from workflows.scan_files import find_scans
+from workflows.segment import Segment
 
 
 @pytest.fixture

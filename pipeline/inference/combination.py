@@ -52,9 +52,9 @@ class Combination:
         OptionError: there is no such kind, or the weight is not possible.
 
     >>> network, atlases = np.array([[0.6], [0.4]]), np.array([[0.2], [0.8]])
-    >>> Combination("ensemble", 0.5).apply(network, atlases).ravel().round(3).tolist()
+    >>> Combination("ensemble", 0.5).apply(network, atlases).ravel().astype(float).round(3).tolist()
     [0.4, 0.6]
-    >>> Combination("bayes", 1.0).apply(network, atlases).ravel().round(3).tolist()
+    >>> Combination("bayes", 1.0).apply(network, atlases).ravel().astype(float).round(3).tolist()
     [0.273, 0.727]
     """
 

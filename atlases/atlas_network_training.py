@@ -143,10 +143,10 @@ def train_joined(
 
     work = work or folder / ".registrations"
     job = _Job(folder, work, dataset, list(training), list(validation), options, progress or _silent)
+    plan = (make_plan or _planner(options))(dataset.subset([case.name for case in training]))
+    job.check(plan)  # before hours of registration
     segmenter = job.atlases(atlases, executor)
     made = job.made_files(segmenter, unlabelled or {})
-    plan = (make_plan or _planner(options))(dataset.subset([case.name for case in training]))
-    job.check(plan, made)
     home = dataset_folder(job.training)
     if holds_another_run(plan, folder, training, validation, home, made):
         raise OptionError(f"{folder}: holds another run (its plan or its cases differ); give another folder")
@@ -267,8 +267,8 @@ class _Job:
             progress=self._show("Warping training scans"),
         )
 
-    def check(self, plan: Plan, made: MadeFiles) -> None:
-        """Refuse a plan that does not go with what was made.
+    def check(self, plan: Plan) -> None:
+        """Refuse a plan that does not go with the options.
 
         Raises:
             OptionError: see above.
@@ -278,7 +278,7 @@ class _Job:
                 f"the plan's prior is {plan.prior.source}, which is not what was asked for beside it; set "
                 f"prior.source={'atlases' if self.options.prior else 'none'}"
             )
-        if plan.augmentation.anatomical_probability > 0 and not made.warped:
+        if plan.augmentation.anatomical_probability > 0 and not self.options.warped_of(len(self.training)):
             raise OptionError(
                 "the plan's augmentation.anatomical_probability is not 0, but no training scan is warped; set it to 0"
             )

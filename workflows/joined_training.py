@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from atlases.atlas_network_training import JoinedOptions, Progress
-    from pipeline.case import Dataset
-    from pipeline.plan import Plan
     from workflows.methods import Method
     from workflows.train import Train
 
@@ -66,13 +64,11 @@ def _train(job: Train, method: Method, request: dict[str, Any]) -> None:
     atlases = everything.subset([case.name for case in training])
     versions = options.warped_of(len(training))
 
-    def make_plan(dataset: Dataset) -> Plan:
-        return job.plan_for(dataset, prior=options.prior, versions=versions)
-
     scans = {}
     if job.unlabelled is not None:
         scans = find_scans((job.unlabelled,), len(everything.dataset.channels))
-    make_plan(atlases.dataset)  # refuses what cannot be met before hours of registration
+    # refuses what cannot be met before anything is written
+    plan = job.plan_for(atlases.dataset, prior=options.prior, versions=versions)
     write_text(job.out / "configs" / "request.json", json.dumps(request, indent=1) + "\n")
     print(f"Training {method.name} in {job.out}", file=sys.stderr)
     cores = available_cores()
@@ -83,7 +79,7 @@ def _train(job: Train, method: Method, request: dict[str, Any]) -> None:
             training,
             validation,
             options,
-            make_plan=make_plan,
+            make_plan=lambda _: plan,
             atlases=atlases,
             device=job.device,
             tracking=job.tracking,

@@ -60,7 +60,9 @@ def read_torch_file(path: Path) -> Any:
                 f"{path}: holds more than weights and could run code; not opened"
             ) from error
         raise UnreadableFileError(f"{path}: not a file of weights (is it truncated?)") from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # bytes that are no pickle make torch's reader fail in any way at all
         raise UnreadableFileError(f"{path}: not a file of weights (is it truncated?)") from error
 
 

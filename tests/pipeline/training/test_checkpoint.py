@@ -85,7 +85,14 @@ def test_truncated(tmp_path: Path, kept: float) -> None:
     one_line(error, path)
 
 
-@pytest.mark.parametrize("content", [b"hello", b"\x80\x02}q\x00.", os.urandom(3000)])
+def noise(first: int) -> bytes:
+    """Bytes that are no file of torch's; each first byte takes the reader another way (all 256 pickle opcodes)."""
+    return bytes([first]) + random.Random(first).randbytes(300)
+
+
+@pytest.mark.parametrize(
+    "content", [b"hello", b"\x80\x02}q\x00.", *(pytest.param(noise(n), id=f"noise{n}") for n in range(256))]
+)
 def test_something_else(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "model.pt"
     path.write_bytes(content)

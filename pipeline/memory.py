@@ -12,11 +12,11 @@ import multiprocessing
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
 from pipeline.networks.table import build_network
+from pipeline.peak_memory import peak_resident_bytes
 from pipeline.plan import Plan
 
 __all__ = ["MemoryEstimate", "estimate_training_memory", "measure_training_memory", "training_memory"]
@@ -173,18 +173,5 @@ def _peak_of_training(plan: Plan, device: str, steps: int, threads: int) -> int:
         loss(inferer(scan, network), truth).backward()
         optimizer.step()
     if device == "cpu":
-        return _peak_resident()
+        return peak_resident_bytes()
     return torch.cuda.max_memory_reserved()
-
-
-def _peak_resident() -> int:
-    """Largest resident memory of this process so far, in bytes."""
-    status = Path("/proc/self/status")
-    if status.is_file():  # ru_maxrss of Linux would keep the parent's peak across the start of the process
-        line = next(text for text in status.read_text().splitlines() if text.startswith("VmHWM:"))
-        return int(line.split()[1]) * 1024
-    import resource
-    import sys
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

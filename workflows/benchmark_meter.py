@@ -12,6 +12,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from pipeline.peak_memory import peak_resident_bytes
+
 __all__ = ["Cost", "Meter", "Registrations", "read_cost"]
 
 #: Seconds between two looks at memory, and between two notes on disk.
@@ -99,7 +101,7 @@ class Meter:
         return Cost(
             self.earlier.seconds + time.monotonic() - self._begun,
             self.earlier.cpu_seconds + _cpu_seconds() - self._cpu,
-            max(self.earlier.peak_mib, self._peak / 2**20, _own_peak_bytes() / 2**20),
+            max(self.earlier.peak_mib, self._peak / 2**20, peak_resident_bytes() / 2**20),
         )
 
     def _note(self) -> None:
@@ -169,12 +171,3 @@ def _forget_peak() -> None:
     """
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
-
-
-def _own_peak_bytes() -> int:
-    """Highest resident memory of this process; 0 where the system does not say."""
-    with suppress(OSError):
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
-    return 0

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pipeline.peak_memory import peak_resident_bytes
+
 if TYPE_CHECKING:
     from pipeline.classical.scan import Scan
 
@@ -101,26 +103,8 @@ def time_method(text: str, size: int) -> Timing:
     seconds = time.process_time() - begun
     names = [field.name for field in fields(options) if field.init]
     chosen = {n: getattr(options, n) for n in names if getattr(options, n) != getattr(asked, n)}
-    return Timing(text, size, seconds, _peak_mb(), " ".join(f"{n}={v:g}" for n, v in chosen.items()))
-
-
-def _peak_mb() -> float:
-    """Highest resident memory of this process; ``ru_maxrss`` of Linux would hold its parent's, too."""
-    import sys
-    from pathlib import Path
-
-    status = Path("/proc/self/status")
-    if status.is_file():
-        line = next(text for text in status.read_text().splitlines() if text.startswith("VmHWM:"))
-        return int(line.split()[1]) * 1024 / 1e6
-    if sys.platform == "win32":
-        import psutil
-
-        return float(psutil.Process().memory_info().peak_wset) / 1e6
-    import resource
-
-    return (
-        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
+    return Timing(
+        text, size, seconds, peak_resident_bytes() / 1e6, " ".join(f"{n}={v:g}" for n, v in chosen.items())
     )
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline.errors import DatasetError, OptionError
+from pipeline.peak_memory import peak_resident_bytes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -265,23 +266,7 @@ def _measure(job: FusionBenchmark, method: str, inputs: Path) -> FusionMeasureme
         2 * int(((labels == k) & (truth == k)).sum()) / int((labels == k).sum() + (truth == k).sum())
         for k in present
     ]
-    return FusionMeasurement(seconds, cpu_seconds, _peak_gb(), sum(scores) / len(scores))
-
-
-def _peak_gb() -> float:
-    """Largest resident memory so far, of this program alone.
-
-    ``getrusage`` is the second choice: on Linux it counts the parent's memory before the new program began too.
-    """
-    import resource
-
-    status = Path("/proc/self/status")
-    if status.is_file():
-        for line in status.read_text(encoding="ascii", errors="replace").splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024 / 1e9
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
+    return FusionMeasurement(seconds, cpu_seconds, peak_resident_bytes() / 1e9, sum(scores) / len(scores))
 
 
 _Fuse = Callable[[], Any]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline.errors import OptionError
+from pipeline.peak_memory import peak_resident_bytes
 
 if TYPE_CHECKING:
     import numpy as np
@@ -123,8 +124,6 @@ class InferenceBenchmark:
 
 def _measure(job: InferenceBenchmark, method: str) -> Measurement:
     """Label the scan with one method in this process."""
-    import resource
-
     import torch
 
     torch.set_num_threads(job.threads)
@@ -134,10 +133,7 @@ def _measure(job: InferenceBenchmark, method: str) -> Measurement:
     start, cpu_start = time.perf_counter(), time.process_time()
     labels = label(job, image, transform, network)
     seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu_start
-    # Linux counts in units of 1024 bytes, macOS in bytes
-    unit = 1 if sys.platform == "darwin" else 1024
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
-    return Measurement(seconds, cpu_seconds, peak, labels)
+    return Measurement(seconds, cpu_seconds, peak_resident_bytes() / 1e9, labels)
 
 
 def _preprocessed_scan(job: InferenceBenchmark) -> tuple[MetaTensor, Compose]:

@@ -42,9 +42,10 @@ class JoinedOptions:
     Args:
         propagation: registration of the atlases.
         fusion: name of the rule that fuses their labels.
+        atlases: how many training cases become atlases, spread evenly over the names; ``None``: all, but at most 20.
+            Each is registered to each training scan and, later, to each new one.
         prior: whether the fused votes are input of the network.
-        warped: how many training scans, warped onto each other, it trains with; ``None``: all pairs, but
-            at most 200.
+        warped: how many atlases, warped onto each other, it trains with; ``None``: all pairs, but at most 200.
         correct: whether the fusion learns a correction, for its part in the combination; ``None``: with few atlases.
         borders: whether borders that raters drew along a slice are drawn so (:mod:`pipeline.slice_borders`).
         combine: how the probabilities of network and atlases are joined in the end.
@@ -53,6 +54,7 @@ class JoinedOptions:
 
     propagation: PropagationOptions = field(default_factory=PropagationOptions)
     fusion: str = "joint"
+    atlases: int | None = None
     prior: bool = True
     warped: int | None = None
     correct: bool | None = None
@@ -60,10 +62,15 @@ class JoinedOptions:
     combine: Kind = "ensemble"
     weight: float | None = None
 
-    #: Of all pairs of training scans, at most so many are made by themselves.
+    #: Of many training cases, at most so many become atlases by themselves. More of them hardly help: P. Aljabar et
+    #: al., NeuroImage 46 (2009) 726-738, doi:10.1016/j.neuroimage.2009.02.018, fused 10 to 20 of 275.
+    MOST_ATLASES = 20
+    #: Of all pairs of atlases, at most so many are warped by themselves.
     MOST_WARPED = 200
 
     def __post_init__(self) -> None:
+        if self.atlases is not None and self.atlases < 2:
+            raise OptionError(f"atlases: at least 2, found {self.atlases}; they are registered to each other")
         if self.warped is not None and self.warped < 0:
             raise OptionError(f"warped scans: at least 0, found {self.warped}")
         if self.weight is not None:
@@ -71,15 +78,22 @@ class JoinedOptions:
                 raise OptionError("a weight of the atlases says nothing where they are not combined")
             Combination(self.combine, self.weight)
 
-    def warped_of(self, cases: int) -> int:
-        """How many scans are warped, for so many training cases."""
-        pairs = cases * (cases - 1)
+    def atlases_among(self, cases: Sequence[Case]) -> list[Case]:
+        """The training cases that become atlases, in their order."""
+        number = min(len(cases), self.MOST_ATLASES if self.atlases is None else self.atlases)
+        # the middle of each of so many equal parts: first and last, often of one scanner, have no more weight
+        return [cases[(2 * n + 1) * len(cases) // (2 * number)] for n in range(number)]
+
+    def warped_of(self, cases: Sequence[Case]) -> int:
+        """How many scans are warped, for these training cases."""
+        atlases = len(self.atlases_among(cases))
+        pairs = atlases * (atlases - 1)
         return min(pairs, self.MOST_WARPED) if self.warped is None else self.warped
 
-    def corrects(self, cases: int) -> bool:
+    def corrects(self, atlases: int) -> bool:
         """Whether a correction is learnt from so many atlases."""
         if self.correct is None:
-            return self.combine != "none" and learns_by_itself(self.fusion, cases)
+            return self.combine != "none" and learns_by_itself(self.fusion, atlases)
         return self.correct
 
 
@@ -122,12 +136,13 @@ def train_joined(
     Args:
         folder: of the run.
         dataset: that the cases come from.
-        training: cases to learn from, which become the atlases too.
+        training: cases to learn from; the atlases are among them.
         validation: cases that training reports on.
         options: what is joined, and how.
         make_plan: plans the network for the training cases; by default :func:`pipeline.planning.plan_for`, with the
             prior and warped scans that the options ask for.
-        atlases: the training cases as atlases, with masks and landmarks if they have any; by default made of the cases.
+        atlases: the training cases as atlases, with masks and landmarks if they have any, those that the options do
+            not choose included; by default made of the cases.
         device: of the network.
         tracking: ``mlflow`` or ``none``.
         unlabelled: further scans, name -> files, which the atlases label for the network to learn from.
@@ -164,7 +179,7 @@ def _planner(options: JoinedOptions) -> Callable[[Dataset], Plan]:
     def plan(dataset: Dataset) -> Plan:
         from pipeline.planning import plan_for
 
-        return plan_for(dataset, prior=options.prior, versions=options.warped_of(len(dataset.labelled)))
+        return plan_for(dataset, prior=options.prior, versions=options.warped_of(dataset.labelled))
 
     return plan
 
@@ -180,6 +195,11 @@ class _Job:
     progress: Progress
 
     @property
+    def members(self) -> list[Case]:
+        """Training cases that are atlases."""
+        return self.options.atlases_among(self.training)
+
+    @property
     def strangers(self) -> list[Case]:
         """Validation cases from which nothing is learnt."""
         names = {case.name for case in self.training}
@@ -192,7 +212,7 @@ class _Job:
         return show
 
     def atlases(self, atlases: AtlasSet | None, executor: Executor | None) -> MultiAtlasSegmenter:
-        """The training cases as atlases, in the run's folder."""
+        """The atlases, in the run's folder."""
         home = self.folder / ATLASES
         if not is_atlas_bundle(home):
             self._put_together(home, atlases, executor)
@@ -205,16 +225,15 @@ class _Job:
         segmenter = MultiAtlasSegmenter(
             fusion=self.options.fusion, options=self.options.propagation, executor=None, work=self.work
         )
+        names = [case.name for case in self.members]
         known = (
-            AtlasSet.from_dataset(self.dataset.subset([c.name for c in self.training]))
-            if atlases is None
-            else atlases
+            AtlasSet.from_dataset(self.dataset.subset(names)) if atlases is None else atlases.subset(names)
         )
         segmenter.fit_atlases(known)
         if not self.options.borders:
             segmenter.borders = ()
         segmenter.executor = executor
-        if self.options.corrects(len(self.training)):
+        if self.options.corrects(len(names)):
             try:
                 segmenter.learn_correction(self._show("Learning a correction"))
             except NothingToLearnError:
@@ -229,14 +248,15 @@ class _Job:
         """Priors and warped scans, in the run's folder."""
         priors: dict[str, Path] = {}
         if self.options.prior:
+            members = {case.name for case in self.members}
             priors = write_priors(
-                self.training,
+                self.members,
                 FusedPrior(segmenter),
                 self.folder / "priors",
                 labels=self.dataset.labels,
                 settings=segmenter.settings.as_dict(),
                 progress=self._show("Making priors"),
-                strangers=self.strangers,
+                strangers=[*(c for c in self.training if c.name not in members), *self.strangers],
             )
         pseudo: list[PseudoCase] = []
         if unlabelled:
@@ -252,7 +272,7 @@ class _Job:
     def _warped(self, segmenter: MultiAtlasSegmenter, priors: dict[str, Path]) -> list[WarpedCase]:
         from atlases.anatomical_augmentation import write_warped_cases
 
-        number = self.options.warped_of(len(self.training))
+        number = self.options.warped_of(self.training)
         if not number:
             return []
         return write_warped_cases(
@@ -278,7 +298,7 @@ class _Job:
                 f"the plan's prior is {plan.prior.source}, which is not what was asked for beside it; set "
                 f"prior.source={'atlases' if self.options.prior else 'none'}"
             )
-        if plan.augmentation.anatomical_probability > 0 and not self.options.warped_of(len(self.training)):
+        if plan.augmentation.anatomical_probability > 0 and not self.options.warped_of(self.training):
             raise OptionError(
                 "the plan's augmentation.anatomical_probability is not 0, but no training scan is warped; set it to 0"
             )

@@ -62,7 +62,7 @@ def _train(job: Train, method: Method, request: dict[str, Any]) -> None:
         everything = AtlasSet.read(job.dataset, executor=executor)
     training, validation = job.split(everything.dataset)
     atlases = everything.subset([case.name for case in training])
-    versions = options.warped_of(len(training))
+    versions = options.warped_of(training)
 
     scans = {}
     if job.unlabelled is not None:
@@ -103,6 +103,7 @@ def _options(job: Train) -> JoinedOptions:
     }
     return JoinedOptions(
         propagation=PropagationOptions(**{name: value for name, value in given.items() if value is not None}),
+        atlases=job.atlases,
         prior=job.prior == "yes",
         warped=job.warped,
         borders=job.borders == "yes",

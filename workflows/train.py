@@ -20,7 +20,7 @@ _ATLAS = ("transform", "engine", "linear", "keep", "correct", "borders", "work")
 OPTIONS_OF = {
     "network": _NETWORK,
     "atlas": _ATLAS,
-    "joined": (*_NETWORK, *_ATLAS, "prior", "warped", "combine", "weight", "unlabelled"),
+    "joined": (*_NETWORK, *_ATLAS, "atlases", "prior", "warped", "combine", "weight", "unlabelled"),
     "classical": ("option",),
 }
 
@@ -88,10 +88,12 @@ class Train:
     work: Path | None = None
     """Atlases: folder for finished registrations of the atlases to each other, which is kept; by default in OUT, and
     removed in the end."""
+    atlases: int | None = None
+    """Together: how many training cases become atlases; by default all, but at most 20 of many."""
     prior: Literal["yes", "no"] = "yes"
     """Together: whether the network sees what the atlases say, as further channels."""
     warped: int | None = None
-    """Together: how many training scans, warped onto each other, it trains with; by default all pairs (at most 200)."""
+    """Together: how many atlases, warped onto each other, it trains with; by default all pairs (at most 200)."""
     combine: Literal["ensemble", "bayes", "none"] = "ensemble"
     """Together: how network and atlases are joined in the end."""
     weight: float | None = None

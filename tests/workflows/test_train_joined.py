@@ -234,3 +234,18 @@ def test_scans_without_labels_are_learnt_from(runs: Any, shapes_folder: Path, tm
         assert Path(case["image"][0]).is_file()
     with pytest.raises(MissingFileError, match="elsewhere"):
         job(runs, tmp_path / "other", unlabelled=tmp_path / "elsewhere").run()
+
+
+def test_some_of_the_cases_are_atlases(runs: Any, shapes_folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    assert job(runs, out, atlases=3, warped=2).run() == 0
+    segmenter = AtlasNetworkSegmenter.load(out)
+    assert len(segmenter.atlases.atlases) == 3
+    content = cases(out)
+    assert len(content["training"]) == 4
+    (other,) = {case["name"] for case in content["training"]} - set(segmenter.atlases.atlases.names)
+    # a training case that is no atlas has the prior of all atlases, as a new scan has
+    image = read_image([shapes_folder / "imagesTr" / f"{other}.nii.gz"])
+    expected = segmenter.atlases.propagate_probabilities(image).numpy()
+    written = np.asarray(nib.load(out / "priors" / f"{other}.nii.gz").dataobj)
+    np.testing.assert_allclose(np.moveaxis(written, -1, 0), expected, atol=1e-3)

@@ -1,0 +1,40 @@
+"""Options of networks with atlases: how many cases become atlases, and what follows from it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from atlases.atlas_network_training import JoinedOptions
+from pipeline.case import Case
+from pipeline.errors import OptionError
+
+
+def cases(number: int) -> list[Case]:
+    return [Case(f"case_{n:03}", (Path(f"{n}.nii.gz"),), Path(f"label_{n}.nii.gz")) for n in range(number)]
+
+
+@pytest.mark.parametrize(
+    ("number", "asked", "found"), [(5, None, 5), (20, None, 20), (140, None, 20), (140, 35, 35), (4, 9, 4)]
+)
+def test_number_of_atlases(number: int, asked: int | None, found: int) -> None:
+    everything = cases(number)
+    chosen = JoinedOptions(atlases=asked).atlases_among(everything)
+    assert len({case.name for case in chosen}) == found
+    assert chosen == [case for case in everything if case in chosen]  # in their order
+    gaps = {everything.index(b) - everything.index(a) for a, b in zip(chosen, chosen[1:], strict=False)}
+    assert max(gaps) - min(gaps) <= 1  # evenly
+
+
+def test_warped_scans_are_pairs_of_atlases() -> None:
+    assert JoinedOptions().warped_of(cases(5)) == 20
+    assert JoinedOptions(atlases=3).warped_of(cases(5)) == 6
+    assert JoinedOptions().warped_of(cases(140)) == 200
+    assert JoinedOptions(warped=7).warped_of(cases(140)) == 7
+
+
+@pytest.mark.parametrize("number", [-1, 0, 1])
+def test_too_few_atlases(number: int) -> None:
+    with pytest.raises(OptionError, match="at least 2"):
+        JoinedOptions(atlases=number)

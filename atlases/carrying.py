@@ -13,7 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from atlases.atlas import Atlas
-from atlases.linear_start import FOCUS_MARGIN, LARGEST_STRETCH, linear_start, surroundings
+from atlases.linear_start import (
+    FOCUS_MARGIN,
+    LARGEST_STRETCH,
+    linear_start,
+    surroundings,
+    without_finest_level,
+)
 from atlases.registration.engine import RegistrationError
 from atlases.registration.frames import from_itk, to_itk
 from atlases.registration.intensity import rescale, rescale_itk
@@ -21,7 +27,7 @@ from atlases.registration.jacobian import JacobianStatistics, jacobian_statistic
 from atlases.registration.presets import complete
 from atlases.registration.register import register
 from atlases.registration.resampling import resample_image, resample_labels, seen
-from atlases.registration.stage import Stage, stages_of
+from atlases.registration.stage import Kind, Stage
 from atlases.registration.threads import itk_threads
 from atlases.registration.transform import Transform
 from atlases.work_folder import Finished, WorkFolder, digest_of_arrays, key_of, library_versions
@@ -196,10 +202,10 @@ class _Pair:
     def linear(self) -> Finished:
         """The linear step, by the rule or as its stages say."""
         rule, engine = self.steps.linear, self.steps.linear_engine
-        stages = stages_of("affine") if isinstance(rule, str) else rule
+        stages = self._coarse(engine, "rigid", "affine") if isinstance(rule, str) else rule
         described = {
             "rule": [rule, LARGEST_STRETCH, FOCUS_MARGIN] if isinstance(rule, str) else None,
-            "stages": self._filled(engine, stages),
+            "stages": self._described(engine, stages),
             "libraries": library_versions([engine]),
         }
         return self._once(
@@ -218,16 +224,23 @@ class _Pair:
         described = {
             "begin": None if linear is None else linear.key,
             "margin": margin,
-            "stages": self._filled(engine, stages),
+            "stages": self._described(engine, stages),
             "libraries": library_versions([engine]),
         }
         return self._once("full", described, partial(self._run, engine, stages, begin, inside))
 
-    def _filled(self, engine: str, stages: Sequence[Stage]) -> dict[str, Any]:
+    def _filled(self, engine: str, stages: Sequence[Stage]) -> tuple[Stage, ...]:
+        """Stages with all that the data decide."""
+        return complete(stages, self.fixed, self.moving, engine, same_modality=self.steps.same_modality)
+
+    def _described(self, engine: str, stages: Sequence[Stage]) -> dict[str, Any]:
         """Engine and stages with all that the data decide, so that other presets make another key."""
-        same = self.steps.same_modality
-        finished = complete(stages, self.fixed, self.moving, engine, same_modality=same)
-        return {"engine": engine, "stages": [asdict(stage) for stage in finished]}
+        return {"engine": engine, "stages": [asdict(stage) for stage in self._filled(engine, stages)]}
+
+    def _coarse(self, engine: str, *kinds: Kind) -> tuple[Stage, ...]:
+        """Linear stages that what bends goes on from."""
+        stages = self._filled(engine, [Stage(kind) for kind in kinds])
+        return tuple(without_finest_level(stage) for stage in stages)
 
     def _run(
         self,
@@ -260,9 +273,9 @@ class _Pair:
             self.fixed,
             self.moving,
             self.labels,
-            lambda kind, start: self._run(engine, (Stage(kind),), start)[0],
+            lambda kind, start: self._run(engine, self._coarse(engine, kind), start)[0],
             str(self.steps.linear),
-            focus=lambda start, mask: self._run(engine, (Stage("rigid"),), start, mask)[0],
+            focus=lambda start, mask: self._run(engine, self._coarse(engine, "rigid"), start, mask)[0],
         )
         return found.transform, {
             "engine": engine,

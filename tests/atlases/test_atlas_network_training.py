@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ def test_number_of_atlases(number: int, asked: int | None, found: int) -> None:
     chosen = JoinedOptions(atlases=asked).atlases_among(everything)
     assert len({case.name for case in chosen}) == found
     assert chosen == [case for case in everything if case in chosen]  # in their order
-    gaps = {everything.index(b) - everything.index(a) for a, b in zip(chosen, chosen[1:], strict=False)}
+    gaps = {everything.index(b) - everything.index(a) for a, b in pairwise(chosen)}
     assert max(gaps) - min(gaps) <= 1  # evenly
 
 

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from atlases.linear_start import LARGEST_STRETCH, linear_start, stretch
+from atlases.linear_start import LARGEST_STRETCH, linear_start, stretch, without_finest_level
 from atlases.registration.engine import RegistrationError
 from atlases.registration.frames import from_itk, to_itk
 from atlases.registration.resampling import resample_image, resample_labels
+from atlases.registration.stage import Stage
 from atlases.registration.transform import Transform
 
 AFFINE = np.diag([-1.0, 1.0, 1.5, 1.0])
@@ -123,3 +124,16 @@ def test_stretch_is_relative_to_the_rigid_mapping(factors, expected):
     )
     affine = Transform.compose([turn, scaled(*factors)])
     assert stretch(turn, affine) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    "stage",
+    [
+        Stage("rigid", shrink=(4, 2), smoothing_mm=(2.0, 1.0), iterations=(9, 9), samples=2048),
+        Stage("rigid", shrink=(1,), smoothing_mm=(0.0,), iterations=(9,), samples=0),
+        Stage("rigid"),
+    ],
+    ids=["samples", "one level", "nothing filled in"],
+)
+def test_nothing_is_left_out_where_it_saves_nothing(stage: Stage) -> None:
+    assert without_finest_level(stage) == stage

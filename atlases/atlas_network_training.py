@@ -45,7 +45,7 @@ class JoinedOptions:
         atlases: how many training cases become atlases, spread evenly over the names; ``None``: all, but at most 20.
             Each is registered to each training scan and, later, to each new one.
         prior: whether the fused votes are input of the network.
-        warped: how many atlases, warped onto each other, it trains with; ``None``: all pairs, but at most 200.
+        warped: how many atlases, warped onto each other, it trains with; ``n`` atlases make ``n (n - 1)`` pairs.
         correct: whether the fusion learns a correction, for its part in the combination; ``None``: with few atlases.
         borders: whether borders that raters drew along a slice are drawn so (:mod:`pipeline.slice_borders`).
         combine: how the probabilities of network and atlases are joined in the end.
@@ -55,8 +55,8 @@ class JoinedOptions:
     propagation: PropagationOptions = field(default_factory=PropagationOptions)
     fusion: str = "joint"
     atlases: int | None = None
-    prior: bool = True
-    warped: int | None = None
+    prior: bool = False
+    warped: int = 0
     correct: bool | None = None
     borders: bool = True
     combine: Kind = "ensemble"
@@ -65,13 +65,11 @@ class JoinedOptions:
     #: Of many training cases, at most so many become atlases by themselves. More of them hardly help: P. Aljabar et
     #: al., NeuroImage 46 (2009) 726-738, doi:10.1016/j.neuroimage.2009.02.018, fused 10 to 20 of 275.
     MOST_ATLASES = 20
-    #: Of all pairs of atlases, at most so many are warped by themselves.
-    MOST_WARPED = 200
 
     def __post_init__(self) -> None:
         if self.atlases is not None and self.atlases < 2:
             raise OptionError(f"atlases: at least 2, found {self.atlases}; they are registered to each other")
-        if self.warped is not None and self.warped < 0:
+        if self.warped < 0:
             raise OptionError(f"warped scans: at least 0, found {self.warped}")
         if self.weight is not None:
             if self.combine == "none":
@@ -83,12 +81,6 @@ class JoinedOptions:
         number = min(len(cases), self.MOST_ATLASES if self.atlases is None else self.atlases)
         # the middle of each of so many equal parts: first and last, often of one scanner, have no more weight
         return [cases[(2 * n + 1) * len(cases) // (2 * number)] for n in range(number)]
-
-    def warped_of(self, cases: Sequence[Case]) -> int:
-        """How many scans are warped, for these training cases."""
-        atlases = len(self.atlases_among(cases))
-        pairs = atlases * (atlases - 1)
-        return min(pairs, self.MOST_WARPED) if self.warped is None else self.warped
 
     def corrects(self, atlases: int) -> bool:
         """Whether a correction is learnt from so many atlases."""
@@ -179,7 +171,7 @@ def _planner(options: JoinedOptions) -> Callable[[Dataset], Plan]:
     def plan(dataset: Dataset) -> Plan:
         from pipeline.planning import plan_for
 
-        return plan_for(dataset, prior=options.prior, versions=options.warped_of(dataset.labelled))
+        return plan_for(dataset, prior=options.prior, versions=options.warped)
 
     return plan
 
@@ -272,15 +264,14 @@ class _Job:
     def _warped(self, segmenter: MultiAtlasSegmenter, priors: dict[str, Path]) -> list[WarpedCase]:
         from atlases.anatomical_augmentation import write_warped_cases
 
-        number = self.options.warped_of(self.training)
-        if not number:
+        if not self.options.warped:
             return []
         return write_warped_cases(
             segmenter.atlases,
             self.folder / "warped",
             segmenter.settings.propagation,
             priors=priors or None,
-            count=number,
+            count=self.options.warped,
             executor=segmenter.executor,
             work=self.work,
             seed=segmenter.settings.propagation.seed,
@@ -298,7 +289,7 @@ class _Job:
                 f"the plan's prior is {plan.prior.source}, which is not what was asked for beside it; set "
                 f"prior.source={'atlases' if self.options.prior else 'none'}"
             )
-        if plan.augmentation.anatomical_probability > 0 and not self.options.warped_of(self.training):
+        if plan.augmentation.anatomical_probability > 0 and not self.options.warped:
             raise OptionError(
                 "the plan's augmentation.anatomical_probability is not 0, but no training scan is warped; set it to 0"
             )

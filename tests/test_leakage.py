@@ -122,7 +122,7 @@ def test_no_test_scan_among_those_without_labels(shapes_folder: Path, tmp_path: 
 RUN = {
     "unet": {"epochs": 1},
     "joint-fusion": {"transform": "rigid"},
-    "atlas-unet": {"transform": "rigid", "epochs": 1, "warped": 2},
+    "atlas-unet": {"transform": "rigid", "epochs": 1, "prior": "yes", "warped": 2},
     "knn": {},
 }
 

@@ -62,13 +62,12 @@ def _train(job: Train, method: Method, request: dict[str, Any]) -> None:
         everything = AtlasSet.read(job.dataset, executor=executor)
     training, validation = job.split(everything.dataset)
     atlases = everything.subset([case.name for case in training])
-    versions = options.warped_of(training)
 
     scans = {}
     if job.unlabelled is not None:
         scans = find_scans((job.unlabelled,), len(everything.dataset.channels))
     # refuses what cannot be met before anything is written
-    plan = job.plan_for(atlases.dataset, prior=options.prior, versions=versions)
+    plan = job.plan_for(atlases.dataset, prior=options.prior, versions=options.warped)
     write_text(job.out / "configs" / "request.json", json.dumps(request, indent=1) + "\n")
     print(f"Training {method.name} in {job.out}", file=sys.stderr)
     cores = available_cores()

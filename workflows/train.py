@@ -90,10 +90,10 @@ class Train:
     removed in the end."""
     atlases: int | None = None
     """Together: how many training cases become atlases; by default all, but at most 20 of many."""
-    prior: Literal["yes", "no"] = "yes"
+    prior: Literal["yes", "no"] = "no"
     """Together: whether the network sees what the atlases say, as further channels."""
-    warped: int | None = None
-    """Together: how many atlases, warped onto each other, it trains with; by default all pairs (at most 200)."""
+    warped: int = 0
+    """Together: how many atlases, warped onto each other, the network trains with; n of them make n (n - 1) pairs."""
     combine: Literal["ensemble", "bayes", "none"] = "ensemble"
     """Together: how network and atlases are joined in the end."""
     weight: float | None = None

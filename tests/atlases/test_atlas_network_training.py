@@ -28,13 +28,6 @@ def test_number_of_atlases(number: int, asked: int | None, found: int) -> None:
     assert max(gaps) - min(gaps) <= 1  # evenly
 
 
-def test_warped_scans_are_pairs_of_atlases() -> None:
-    assert JoinedOptions().warped_of(cases(5)) == 20
-    assert JoinedOptions(atlases=3).warped_of(cases(5)) == 6
-    assert JoinedOptions().warped_of(cases(140)) == 200
-    assert JoinedOptions(warped=7).warped_of(cases(140)) == 7
-
-
 @pytest.mark.parametrize("number", [-1, 0, 1])
 def test_too_few_atlases(number: int) -> None:
     with pytest.raises(OptionError, match="at least 2"):

@@ -21,7 +21,7 @@ from workflows.cli import main
 
 
 def job(runs: Any, out: Path, **options: Any) -> Any:
-    return runs.job(out, **({"method": "atlas-unet", "transform": "rigid", "warped": 3} | options))
+    return runs.job(out, **({"method": "atlas-unet", "transform": "rigid", "prior": "yes", "warped": 3} | options))
 
 
 @pytest.fixture(scope="module")
@@ -170,7 +170,7 @@ def test_nothing_joined_is_the_network_alone(shapes_folder: Path, tmp_path: Path
         ({"transform": "sideways"}, "sideways"),
         ({"option": ("a=1",)}, "--option: for classical"),
         (
-            {"method": "unet", "prior": "no", "transform": None},
+            {"method": "unet", "prior": "yes", "transform": None},
             "--prior, --warped: for networks with atlases only",
         ),
         ({"folds": 9}, "9"),

@@ -72,6 +72,7 @@ class AtlasLabeller:
         self.source, self.out, self.choices, self.probabilities = source, out, choices, probabilities
         self._segmenter = self._open()
         self._executor: Executor | None = None
+        self._digests: dict[Path, str] = {}
         self._work = choices.work or out / WORK
 
     def __enter__(self) -> Self:
@@ -169,9 +170,33 @@ class AtlasLabeller:
         """Name of the atlas that is this scan: the same file, or the same voxels (a run has copies)."""
         scan = {path.resolve() for path in files}
         for atlas in self._segmenter.atlases.atlases:
-            if scan & {path.resolve() for path in atlas.images} or _same_voxels(files[0], atlas.images[0]):
+            if scan & {path.resolve() for path in atlas.images} or self._same_voxels(
+                files[0], atlas.images[0]
+            ):
                 return atlas.name
         return None
+
+    def _same_voxels(self, scan: Path, atlas: Path) -> bool:
+        """Whether two images hold the same scan; voxels are read only where the headers agree."""
+        import numpy as np
+
+        from pipeline.volume import read_header
+
+        first, second = read_header(scan), read_header(atlas)
+        if first.shape != second.shape or not np.allclose(first.affine, second.affine, atol=1e-3):
+            return False
+        return self._digest(scan) == self._digest(atlas)
+
+    def _digest(self, path: Path) -> str:
+        """Of the voxels of an image, each of which is read once: many atlases may be on one grid."""
+        import numpy as np
+
+        from atlases.work_folder import digest_of_arrays
+        from pipeline.volume import read_voxels
+
+        if path not in self._digests:
+            self._digests[path] = digest_of_arrays(read_voxels(path).astype(np.float32))
+        return self._digests[path]
 
     def _workers(self) -> Executor | None:
         """Worker processes, or none where one registration at a time is all there is."""
@@ -213,18 +238,6 @@ class AtlasLabeller:
             "slice_borders": plain_borders(self._segmenter.borders if own is None else ()),
         }
         return {**self._segmenter.settings.as_dict(), **learnt, "atlases": [*carried, *unused]}
-
-
-def _same_voxels(a: Path, b: Path) -> bool:
-    """Whether two images hold the same scan; voxels are read only where the headers agree."""
-    import numpy as np
-
-    from pipeline.volume import read_header, read_voxels
-
-    first, second = read_header(a), read_header(b)
-    if first.shape != second.shape or not np.allclose(first.affine, second.affine, atol=1e-3):
-        return False
-    return np.array_equal(read_voxels(a), read_voxels(b))
 
 
 def mask_of(masks: Path | None, name: str, scan: Path) -> npt.NDArray[np.bool_] | None:

@@ -60,7 +60,9 @@ def atlas_network(folder: Path, dataset: Dataset) -> Segmenter:
     def plan(training: Dataset) -> Plan:
         return override_plan(plan_for(training, epochs=2, device="cpu", prior=True, versions=2), TINY)
 
-    return AtlasNetworkSegmenter(folder, JoinedOptions(RIGID, prior=True, warped=2, correct=False), plan, device="cpu")
+    return AtlasNetworkSegmenter(
+        folder, JoinedOptions(RIGID, prior=True, warped=2, correct=False), plan, device="cpu"
+    )
 
 
 #: Little work for the methods that iterate.

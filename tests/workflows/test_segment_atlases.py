@@ -21,7 +21,7 @@ import pytest
 
 from atlases.multi_atlas_segmenter import MultiAtlasSegmenter
 from pipeline.errors import AtlasegError, DatasetError, MissingFileError, OptionError
-from pipeline.volume import read_image
+from pipeline.volume import read_image, read_voxels
 from workflows.atlas_labelling import AtlasChoices, AtlasLabeller
 from workflows.cli import main
 from workflows.parallel import available_cores, worker_pool
@@ -125,6 +125,30 @@ def test_a_scan_among_the_atlases_is_labelled_by_the_others(
     atlases = MultiAtlasSegmenter.load(_bundle(data, tmp_path))
     expected = atlases.segment_case_without("shapes_002").label_map
     np.testing.assert_array_equal(labels(tmp_path / "out" / "shapes_002.nii.gz"), expected)
+
+
+def test_atlases_on_one_grid_are_read_once(
+    shapes_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scans = []
+    for number in range(2):  # on the grid of the atlases; the second has the voxels of one of them
+        source = nib.load(shapes_folder / "imagesTr" / "shapes_002.nii.gz")
+        voxels = np.asarray(source.dataobj).astype(np.float32) + (1 - number)
+        scans.append(tmp_path / f"copy_{number}.nii.gz")
+        nib.save(nib.Nifti1Image(voxels, source.affine), scans[-1])
+    read: list[Path] = []
+
+    def reading(path: Path) -> np.ndarray:
+        read.append(path)
+        return read_voxels(path)
+
+    monkeypatch.setattr("pipeline.volume.read_voxels", reading)
+    assert Segment((shapes_folder, *scans), tmp_path / "out", **QUICK).run() == 0
+    said = capsys.readouterr().out
+    assert "copy_0: 5 of 5 atlases fused" in said
+    assert "copy_1: 4 of 5 atlases fused, left out shapes_002: it is the scan itself" in said
+    compared = [path for path in read if path.parent.name == "imagesTr"]
+    assert len(compared) == len(set(compared)) >= 3
 
 
 def _bundle(data: Path, tmp_path: Path) -> Path:

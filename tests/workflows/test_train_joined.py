@@ -21,7 +21,9 @@ from workflows.cli import main
 
 
 def job(runs: Any, out: Path, **options: Any) -> Any:
-    return runs.job(out, **({"method": "atlas-unet", "transform": "rigid", "prior": "yes", "warped": 3} | options))
+    return runs.job(
+        out, **({"method": "atlas-unet", "transform": "rigid", "prior": "yes", "warped": 3} | options)
+    )
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
 
 __all__ = ["ClassicalLabeller", "SeedLabeller", "read_seed"]
 
+#: Regions that fill more than this part of a scan are told of: no structure does, but air and bright scans do.
+MOST_OF_SCAN = 0.5
+
 
 class ClassicalLabeller:
     """Labels scans with a run of a classical method.
@@ -61,6 +64,16 @@ class ClassicalLabeller:
 
     def finish(self) -> None:
         """Nothing is kept from scan to scan."""
+
+
+def _leak(grown: int, reachable: int) -> str:
+    """What to say of a region that fills most of what it can reach."""
+    if grown <= MOST_OF_SCAN * reachable:
+        return ""
+    return (
+        f", {grown / reachable:.0%} of all: it has leaked into what surrounds it; try --option multiplier=1.5 (the default "
+        "is 2.5), or --option homogeneity=neighbourhood with a --option tolerance that suits"
+    )
 
 
 class SeedLabeller:
@@ -133,7 +146,9 @@ class SeedLabeller:
             place = to_voxels[:3, :3] @ point + to_voxels[:3, 3] if in_mm else np.asarray(point)
             points.setdefault(table.values.index(value), []).append(tuple(place.tolist()))
         labels = self.options.grow(scan, points)
-        print(f"{title}: {int((labels > 0).sum())} voxels", flush=True)
+        grown = int((labels > 0).sum())
+        reachable = int(labels.size if scan.mask is None else scan.mask.sum())
+        print(f"{title}: {grown} voxels{_leak(grown, reachable)}", flush=True)
         return Segmentation(table.to_values(labels), scan.affine)
 
     def finish(self) -> None:

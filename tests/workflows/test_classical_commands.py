@@ -104,6 +104,17 @@ def test_seeds_without_a_run(balls: Path, tmp_path: Path, in_mm: bool) -> None:
     assert set(np.unique(found[10:])) == {0, 7}
 
 
+@pytest.mark.parametrize(("seed", "told"), [("5,10,10", False), ("0,0,0", True)])
+def test_a_region_that_leaks_is_told_of(
+    balls: Path, tmp_path: Path, capsys: Any, seed: str, told: bool
+) -> None:
+    words = ["segment", "--method", "region-growing", "--seed", seed, "--option", "homogeneity=range"]
+    assert main([*words, str(balls), "--out", str(tmp_path / "out")]) == 0
+    share = (labels(tmp_path / "out" / "balls.nii.gz") > 0).mean()
+    assert (share > 0.5) == told
+    assert (f"{share:.0%} of all: it has leaked" in capsys.readouterr().out) == told
+
+
 def test_a_seed_outside_is_one_line(balls: Path, tmp_path: Path, capsys: Any) -> None:
     words = ["segment", "--method", "region-growing", "--seed", "5,10,20", str(balls)]
     assert main([*words, "--out", str(tmp_path / "out")]) == 1

@@ -71,8 +71,8 @@ def _leak(grown: int, reachable: int) -> str:
     if grown <= MOST_OF_SCAN * reachable:
         return ""
     return (
-        f", {grown / reachable:.0%} of all: it has leaked into what surrounds it; try --option multiplier=1.5 (the default "
-        "is 2.5), or --option homogeneity=neighbourhood with a --option tolerance that suits"
+        f", {grown / reachable:.0%} of all: it has leaked into what surrounds it; try --option multiplier=1.5 (the "
+        "default is 2.5), or --option homogeneity=neighbourhood with a --option tolerance that suits"
     )
 
 

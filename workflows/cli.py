@@ -5,8 +5,11 @@
 
 from __future__ import annotations
 
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -117,7 +120,8 @@ def _run(name: str, words: list[str]) -> int:
 
     job = _parse(name, words)
     try:
-        return int(job.run())
+        with _told_of_termination():
+            return int(job.run())
     except (AtlasegError, OSError) as error:
         # the system's own: no permission, no space, a file where a folder should be
         print(f"atlaseg {name}: {error}", file=sys.stderr)
@@ -125,6 +129,30 @@ def _run(name: str, words: list[str]) -> int:
     except KeyboardInterrupt:
         print(f"atlaseg {name}: interrupted", file=sys.stderr)
         return 130
+    except _TerminatedError:
+        print(f"atlaseg {name}: terminated", file=sys.stderr)
+        return 143
+
+
+class _TerminatedError(BaseException):
+    """SIGTERM came: from a person, or from a cluster whose time limit is over."""
+
+
+@contextmanager
+def _told_of_termination() -> Iterator[None]:
+    """Let SIGTERM end a command as an interruption from the keyboard does: workers stop, what is there is written."""
+
+    def terminate(*_: object) -> None:
+        raise _TerminatedError
+
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread hears signals
+        return
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _parse(name: str, words: list[str]) -> Any:

@@ -315,6 +315,20 @@ def test_killed_it_goes_on_to_the_same_tables(shapes_folder: Path, tmp_path: Pat
 
 
 @pytest.mark.slow
+def test_terminated_it_leaves_tables_of_what_is_there(shapes_folder: Path, tmp_path: Path) -> None:
+    process = subprocess.Popen(command(shapes_folder, tmp_path), stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and not list(tmp_path.glob("cells/*/*/*/cell.json")):
+        time.sleep(0.2)
+    process.terminate()
+    _, told = process.communicate()
+    assert process.returncode == 143
+    assert told.endswith("atlaseg benchmark: terminated\n")
+    finished = list(tmp_path.glob("cells/*/*/*/cell.json"))
+    scores = pd.read_csv(tmp_path / "scores.csv")
+    assert scores[["method", "fold"]].drop_duplicates().shape[0] == len(finished) < 4
+
+
+@pytest.mark.slow
 def test_a_network_learns_from_all_cases_of_the_fold(shapes_folder: Path, tmp_path: Path, runs: Any) -> None:
     unet = "unet:epochs=2,override=" + ";".join(runs.job(tmp_path).override)
     job = Benchmark(shapes_folder, (unet,), tmp_path, first=2, last=1, device="cpu")

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import os
+import signal
 import subprocess
 import sys
+import time
 import typing
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -129,6 +132,28 @@ def test_exit_codes(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtu
         run_job(monkeypatch, Job(ZeroDivisionError()))
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM")
+def test_termination_ends_a_job_in_order(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before, tidied = signal.getsignal(signal.SIGTERM), []
+
+    class Long:
+        def run(self) -> int:
+            try:
+                os.kill(os.getpid(), signal.SIGTERM)
+                time.sleep(60)
+            finally:
+                tidied.append(True)
+            return 0
+
+    monkeypatch.setattr(cli, "_parse", lambda _name, _words: Long())
+    assert main(["benchmark"]) == 143
+    assert capsys.readouterr().err == "atlaseg benchmark: terminated\n"
+    assert tidied == [True]
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
 def test_errors_of_a_real_job(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train", str(tmp_path / "none"), "--out", str(tmp_path / "run")]) == 2
     (line,) = capsys.readouterr().err.splitlines()
@@ -139,7 +164,10 @@ def test_errors_of_a_real_job(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 
 LIGHT = """
 import importlib
+import os
+import signal
 import sys
+import time
 from workflows import cli
 
 def imported(*names):

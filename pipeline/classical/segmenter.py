@@ -71,11 +71,13 @@ class ClassicalSegmenter:
             masks: file of each labelled case's mask, if they have masks; scans need theirs then, too.
 
         Raises:
-            DatasetError: no case is labelled, a label map is empty, or a scan is constant or not finite.
+            DatasetError: no case is labelled, a label map is empty, a structure has no voxel in any of them, or a scan
+                is constant or not finite.
             MissingFileError: some cases have a mask and others have none.
             AtlasegError: a file cannot be read, or its grid is not the scan's.
         """
         cases = TrainingScans(dataset, masks)
+        cases.refuse_missing_structures()
         number, masked = len(dataset.labels), bool(masks)
         self._chosen = choose_options(
             self.options, cases.scans, cases.labels, number, masked=masked, seed=self.seed

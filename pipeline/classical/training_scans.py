@@ -76,6 +76,23 @@ class TrainingScans:
         """Label maps as channel indices ``(x, y, z)``; the background outside a mask is counted by nobody."""
         return Lazily(lambda n: self._label(self._cases[n]), len(self._cases))
 
+    def refuse_missing_structures(self) -> None:
+        """See that there is something to learn of each structure.
+
+        Raises:
+            DatasetError: a label map is empty, or a structure has no voxel in any of them.
+        """
+        present: set[int] = set()
+        for label in self.labels:
+            present.update(np.unique(label).tolist())
+        table = self.dataset.labels
+        for index, (name, value) in enumerate(zip(table.names, table.values, strict=True)):
+            if index > 0 and index not in present:
+                raise DatasetError(
+                    f"{self.dataset.name}: {name} (label {value}) has no voxel in any of the {len(self._cases)} "
+                    "training scans: there is nothing to learn of it; label it in one of them, or name it no more"
+                )
+
     def _scan(self, case: Case) -> Scan:
         from pipeline.volume import read_image, read_label_map
 

@@ -19,8 +19,9 @@ from pipeline.case import Dataset
 from pipeline.classical import Scan
 from pipeline.classical.kmeans import CLUSTERS
 from pipeline.classical.segmenter import ClassicalSegmenter
+from pipeline.classical.table import CLASSICAL_METHODS
 from pipeline.datasets import read_dataset
-from pipeline.errors import GeometryError, OptionError
+from pipeline.errors import DatasetError, GeometryError, OptionError
 from pipeline.volume import read_image
 
 
@@ -101,3 +102,17 @@ def test_several_channels(build: Any, tmp_path: Path, method: str) -> None:
     np.testing.assert_array_equal(ClassicalSegmenter.load(tmp_path / "run").segment(image).label_map, found)
     with pytest.raises(GeometryError, match="2 channel"):
         segmenter.segment(image[:1])
+
+
+@pytest.mark.parametrize("method", CLASSICAL_METHODS)
+def test_a_structure_without_a_voxel_is_one_line(build: Any, tmp_path: Path, method: str) -> None:
+    folder = build.folders(3)
+    for label in (folder / "labels").iterdir():
+        build.volume(label, np.minimum(build.labels(), 1))
+    build.json("labels.json", {"background": 0, "heart": 1, "liver": 2})
+    with pytest.raises(
+        DatasetError, match=r"liver \(label 2\) has no voxel in any of the 3 training"
+    ) as raised:
+        ClassicalSegmenter(tmp_path / "run", method=method).fit(read_dataset(folder))
+    assert "\n" not in str(raised.value)
+    assert not (tmp_path / "run").exists()

@@ -15,6 +15,9 @@ import pytest
 
 # ITK inside ANTs reads it once in a process, whichever test uses ANTs first; on one thread same seed, same bits.
 os.environ.setdefault("ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", "1")
+# Processes of pytest-xdist share the cores; threads that are more than those wait for each other. torch reads it once.
+if (_processes := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))) > 1:
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // _processes)))
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 SHAPE = (6, 7, 8)

@@ -101,7 +101,6 @@ def main() -> None:
             key: str(job.out.resolve() / key)
             for key in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
         },
-        "nnUNet_n_proc_DA": "0",
         "nnUNet_def_n_proc": "1",
         "nnUNet_compile": "f",
         "BESIDE_MINUTES": str(job.minutes),
@@ -112,7 +111,9 @@ def main() -> None:
     def run(tool: str, *words: str | Path, done: Path) -> None:
         if not done.exists():
             print("+", tool, *words, flush=True)
-            subprocess.run([tools / tool, *map(str, words)], env=settings, check=True)
+            # training augments in its own process, and so on its one core; planning wants a number of threads there
+            workers = {"nnUNet_n_proc_DA": "0" if tool == "nnUNetv2_train" else "1"}
+            subprocess.run([tools / tool, *map(str, words)], env=settings | workers, check=True)
             done.parent.mkdir(parents=True, exist_ok=True)
             done.touch()
 

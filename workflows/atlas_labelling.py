@@ -195,7 +195,7 @@ class AtlasLabeller:
         from pipeline.volume import read_voxels
 
         if path not in self._digests:
-            self._digests[path] = digest_of_arrays(read_voxels(path).astype(np.float32))
+            self._digests[path] = digest_of_arrays(read_voxels(path).astype(np.float32) + 0.0)  # one zero
         return self._digests[path]
 
     def _workers(self) -> Executor | None:

@@ -266,7 +266,7 @@ class _Job:
 
         if not self.options.warped:
             return []
-        return write_warped_cases(
+        warped = write_warped_cases(
             segmenter.atlases,
             self.folder / "warped",
             segmenter.settings.propagation,
@@ -277,6 +277,11 @@ class _Job:
             seed=segmenter.settings.propagation.seed,
             progress=self._show("Warping training scans"),
         )
+        if not warped:
+            raise DatasetError(
+                f"{self.dataset.name}: no training scan could be warped onto another (see the log); set warped to 0"
+            )
+        return warped
 
     def check(self, plan: Plan) -> None:
         """Refuse a plan that does not go with the options.

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.errors import AtlasegError, DatasetError
 from workflows.benchmark_folds import link_or_copy
 from workflows.benchmark_meter import read_cost
+from workflows.benchmark_scores import score_files
 from workflows.benchmark_worker import Stage, Task, record_of_case, record_of_fit
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ __all__ = [
     "Stopped",
     "forget_failures",
     "run_cell",
-    "score_files",
     "sealed",
     "with_twins",
 ]
@@ -106,6 +106,11 @@ class Cell:
         """Written last; with it, the cell is finished."""
         return self.folder / "cell.json"
 
+    @property
+    def log(self) -> Path:
+        """What its processes print."""
+        return self.folder / "log.txt"
+
 
 def sealed(cell: Cell) -> dict[str, Any] | None:
     """Content of a finished cell, ``None`` for one that is not finished.
@@ -164,9 +169,15 @@ def forget_failures(cell: Cell) -> None:
             record.unlink()
 
 
+def _tell(cell: Cell, what: str) -> None:
+    """In a job without a terminal this is the only sign of life, for as long as a training takes."""
+    print(f"{cell.title}: {what}; follow it in {cell.log}", file=sys.stderr, flush=True)
+
+
 def _fit(cell: Cell, conditions: Conditions, stop: threading.Event | None) -> None:
     record = record_of_fit(cell.folder)
     if not record.is_file() and not _take_twin(cell):
+        _tell(cell, f"learns from {len(cell.training)} cases")
         ended = _run_process(cell, conditions, "fit", stop)
         if not record.is_file():
             _record_death(record, _task(cell, conditions, "fit").clock, ended)
@@ -203,6 +214,7 @@ def _label(cell: Cell, conditions: Conditions, stop: threading.Event | None) -> 
             _write(record_of_case(cell.folder, case.name), {"error": f"not fitted: {error}"})
         return
     while missing := [case for case in cell.test if not record_of_case(cell.folder, case.name).is_file()]:
+        _tell(cell, f"labels {len(missing)} scans")
         ended = _run_process(cell, conditions, "segment", stop)
         clock = _task(cell, conditions, "segment").clock
         left = [case.name for case in missing if not record_of_case(cell.folder, case.name).is_file()]
@@ -234,7 +246,6 @@ def _task(cell: Cell, conditions: Conditions, stage: Stage) -> Task:
 def _run_process(cell: Cell, conditions: Conditions, stage: Stage, stop: threading.Event | None) -> str:
     """Run a stage to its end; returns how it ended, in words."""
     cell.folder.mkdir(parents=True, exist_ok=True)
-    log = cell.folder / "log.txt"
     threads = str(conditions.workers)
     names = (
         "OMP_NUM_THREADS",
@@ -244,7 +255,7 @@ def _run_process(cell: Cell, conditions: Conditions, stage: Stage, stop: threadi
     )
     environment = {**os.environ, **dict.fromkeys(names, threads)}
     with (
-        log.open("ab") as output,
+        cell.log.open("ab") as output,
         subprocess.Popen(
             [sys.executable, "-m", "workflows.benchmark_worker"],
             stdin=subprocess.PIPE,
@@ -262,7 +273,7 @@ def _run_process(cell: Cell, conditions: Conditions, stage: Stage, stop: threadi
     if code < 0:
         name = signal.Signals(-code).name
         return f"its process was ended by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")
-    return "" if code == 0 else f"its process ended with code {code}: {_last_line(log)}"
+    return "" if code == 0 else f"its process ended with code {code}: {_last_line(cell.log)}"
 
 
 def _hand_over(process: subprocess.Popen[bytes], task: Task) -> None:
@@ -337,42 +348,6 @@ def _score(cell: Cell, conditions: Conditions) -> dict[str, Any]:
         "failures": failures,
         "confusion": None if confusion is None else confusion.tolist(),
     }
-
-
-def score_files(case: Case, found: Path | None, names: LabelTable, tolerance_mm: float) -> Any:
-    """Scores of one case: :class:`pipeline.evaluation.scores.CaseScores`.
-
-    Args:
-        case: with its label.
-        found: label map of a method, ``None`` where it failed: the worst scores.
-        names: label values and their names.
-        tolerance_mm: of the surface Dice.
-
-    Raises:
-        AtlasegError: a file is not readable, or the two are not on one grid.
-    """
-    import numpy as np
-
-    from pipeline.errors import GeometryError
-    from pipeline.evaluation.scores import CaseScores, compare_case, missing_prediction
-    from pipeline.volume import grid_difference, read_header, read_label_map
-
-    if case.label is None:
-        raise DatasetError(f"case {case.name} has no label map, so nothing can be compared with it")
-    header, truth = read_header(case.label), _as_3d(read_label_map(case.label))
-    if found is None:
-        scores = missing_prediction(truth, names, header.spacing, case=case.name)
-        return CaseScores(tuple(scores), np.zeros((len(names), len(names)), np.int64))
-    if difference := grid_difference(header, read_header(found)):
-        raise GeometryError(
-            f"{found}: not on the grid of {case.label} ({difference}); this is a fault of atlaseg"
-        )
-    labels = _as_3d(read_label_map(found))
-    return compare_case(labels, truth, names, header.spacing, tolerance_mm, case=case.name)
-
-
-def _as_3d(label_map: Any) -> Any:
-    return label_map.reshape(label_map.shape + (1,) * (3 - label_map.ndim))
 
 
 def _without_folders(text: str, out: Path) -> str:

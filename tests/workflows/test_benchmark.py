@@ -124,9 +124,12 @@ def test_whole_benchmark(job: Callable[..., Benchmark], capsys: pytest.CaptureFi
     assert about["structures"] == {"1": "ellipsoid", "2": "box"}
     assert str(whole.out.parent) not in (whole.out / "benchmark.json").read_text()
     assert (whole.out / "dataset.path").read_text().strip() == str(whole.dataset.resolve())
-    printed = capsys.readouterr().out
-    assert "joint-fusion" in printed
-    assert "all training cases" in printed
+    said = capsys.readouterr()
+    assert "joint-fusion" in said.out
+    assert "all training cases" in said.out
+    # signs of life of what takes long, one for each process
+    assert said.err.count("majority, 1 labels, fold 0: learns from 1 cases; follow it in") == 1
+    assert said.err.count("majority, fold 1: labels 2 scans; follow it in") == 1
 
 
 def test_interrupted_it_goes_on_to_the_same_tables(

@@ -277,6 +277,8 @@ def _plan(usable: Mapping[str, Sequence[str]], count: int | None, seed: int) -> 
     """Warps to make, of the sources that are usable for each target."""
     rng = np.random.default_rng(seed)
     pairs = sum(len(sources) for sources in usable.values())
+    if not pairs:
+        return  # one would wait for a usable pair for ever
     targets_of = {name: [t for t, sources in usable.items() if name in sources] for name in usable}
     order = _in_turn(usable, rng)
     for source, target in islice(order, pairs if count is None else min(pairs, count)):

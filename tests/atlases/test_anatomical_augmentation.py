@@ -15,27 +15,16 @@ import numpy as np
 import pytest
 
 import atlases.anatomical_augmentation as subject
-import atlases.carrying as carrying
 from atlases.anatomical_augmentation import unused_pairs, write_warped_cases
 from atlases.atlas import AtlasSet
-from atlases.multi_atlas_segmenter import MultiAtlasSegmenter
-from atlases.prior import FusedPrior, write_priors
 from atlases.propagation import PropagationOptions
 from atlases.registration.displacement import displacement_transform
-from atlases.registration.stage import Stage
 from atlases.registration.transform import Transform
 from pipeline.case import LabelTable
 from pipeline.errors import AtlasegError, DatasetError, GeometryError, OptionError
 from pipeline.volume import grid_difference, read_header, read_label_map, read_voxels
 
 OPTIONS = PropagationOptions()
-QUICK = PropagationOptions(
-    transform=(
-        Stage("rigid", shrink=(2,), smoothing_mm=(1.0,), iterations=(40,), samples=0),
-        Stage("bspline", shrink=(2,), smoothing_mm=(1.0,), iterations=(8,), samples=0),
-    ),
-    engine="elastix",
-)
 #: Balls of these radii are a, b, c, d.
 RADII = (5.0, 6.0, 7.0, 6.5)
 
@@ -386,54 +375,3 @@ def test_a_worker_needs_no_torch_and_writes_the_same(registered, three, tmp_path
         heavy = "[name for name in ('torch', 'monai') if name in __import__('sys').modules]"
         assert executor.submit(eval, heavy).result() == []
     assert contents(tmp_path / "here") == contents(tmp_path / "there")
-
-
-def test_nothing_is_registered_twice(balls, tmp_path, monkeypatch):
-    atlases, work = AtlasSet.read(balls(5, 6, 7)), tmp_path / "work"
-    runs: list[str] = []
-    register = carrying.register
-    monkeypatch.setattr(carrying, "register", lambda *a, **k: (runs.append("run"), register(*a, **k))[1])
-    segmenter = MultiAtlasSegmenter(fusion="majority", options=QUICK, work=work).fit_atlases(atlases)
-    cases = [atlas.case for atlas in atlases.atlases]
-    priors = write_priors(cases, FusedPrior(segmenter), tmp_path / "priors", labels=atlases.labels)
-    assert len(runs) == 12  # six pairs, two steps each
-    warped = write_warped_cases(atlases, tmp_path / "out", QUICK, priors=priors, work=work)
-    assert len(runs) == 12
-    assert len(warped) == 6
-    for case in warped:
-        label, image = read_label_map(case.label), read_voxels(case.images[0])
-        assert dice(label > 0, image > 50) > 0.9
-
-
-def test_labels_of_targets_have_no_part(balls, tmp_path):
-    """With other labels of c, all that is warped to c, and all that comes from others, is the same to the last byte."""
-    atlases = AtlasSet.read(balls(5, 6, 7))
-    options, made = replace(QUICK, seed=1), []
-    for name in ("before", "after"):
-        write_warped_cases(atlases, tmp_path / name, options)
-        made.append(contents(tmp_path / name))
-        label = atlases.atlases[2].label
-        other = np.roll(read_label_map(label)[::-1], 4, axis=1).astype(np.uint8)
-        nib.save(nib.Nifti1Image(other, np.eye(4)), label)
-    changed = {name for name in made[0] if made[0][name] != made[1][name]}
-    assert {name for name in made[0] if "-to-c" in name}.isdisjoint(changed)
-    assert {name for name in changed if "labels/" in name} == {"labels/c-to-a.nii.gz", "labels/c-to-b.nii.gz"}
-    assert all("/c-to-" in name for name in changed)
-
-
-@pytest.mark.slow
-@pytest.mark.real
-def test_hippocampi_are_warped_with_their_labels(real_data, tmp_path):
-    every = AtlasSet.read(real_data / "Task04_Hippocampus")
-    atlases = every.subset(every.names[:3])
-    cases = write_warped_cases(atlases, tmp_path, PropagationOptions(), count=9)
-    known = {atlas.name: atlas for atlas in atlases.atlases}
-    for case in cases:
-        source, target = known[case.source], known[case.target]
-        image, label = read_voxels(case.images[0]), read_label_map(case.label)
-        before, truth = read_label_map(source.label), read_label_map(target.label)
-        assert np.mean([dice(label == k, truth == k) for k in (1, 2)]) > 0.65
-        # intensities of the source, under labels of the source
-        original = source.channels()[0]
-        assert image[label > 0].mean() == pytest.approx(original[before > 0].mean(), rel=0.05)
-        assert original.min() <= image.min() <= image.max() <= original.max()

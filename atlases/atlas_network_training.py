@@ -18,6 +18,7 @@ from atlases.multi_atlas_segmenter import MultiAtlasSegmenter
 from atlases.prior import FusedPrior, prior_of, write_priors
 from atlases.propagation import PropagationOptions
 from atlases.pseudo_labels import PseudoCase, write_pseudo_labels
+from atlases.selection import spread
 from pipeline.bundle import MadeFiles, holds_another_run, render_bundle
 from pipeline.errors import DatasetError, NothingToLearnError, OptionError
 from pipeline.inference.combination import DEFAULT_WEIGHT, Combination, Kind, learn_weight
@@ -78,9 +79,7 @@ class JoinedOptions:
 
     def atlases_among(self, cases: Sequence[Case]) -> list[Case]:
         """The training cases that become atlases, in their order."""
-        number = min(len(cases), self.MOST_ATLASES if self.atlases is None else self.atlases)
-        # the middle of each of so many equal parts: first and last, often of one scanner, have no more weight
-        return [cases[(2 * n + 1) * len(cases) // (2 * number)] for n in range(number)]
+        return spread(cases, self.MOST_ATLASES if self.atlases is None else self.atlases)
 
     def corrects(self, atlases: int) -> bool:
         """Whether a correction is learnt from so many atlases."""

@@ -1,4 +1,4 @@
-"""A correction for a set of atlases: each of them is labelled by the others, and the errors are learnt from."""
+"""A correction for a set of atlases: they are labelled by each other, and the errors are learnt from."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from atlases.correction import Correction, Example
 from atlases.propagation import PropagationOptions, propagate
+from atlases.selection import spread
 from pipeline.errors import DatasetError
 from pipeline.volume import read_header, read_label_map
 
@@ -18,12 +19,14 @@ if TYPE_CHECKING:
     from atlases.atlas import AtlasSet
     from atlases.fusion.candidates import FusionRule
 
-__all__ = ["FEWEST_ATLASES", "learn_correction", "learns_by_itself"]
+__all__ = ["FEWEST_ATLASES", "MOST_SCANS", "learn_correction", "learns_by_itself"]
 
 #: A correction that was learnt from fewer scans knows them, not what they have in common.
 FEWEST_ATLASES = 4
-#: Where nobody has said whether to learn a correction, at most so many atlases are: 90 registrations.
-_MOST_BY_ITSELF = 10
+#: So many scans teach it; more atlases than these label them, too. What fusion gets wrong every time, ten show.
+MOST_SCANS = 10
+#: Where nobody has said whether to learn a correction, at most so many atlases are: 190 registrations.
+_MOST_BY_ITSELF = 20
 
 
 def learns_by_itself(fusion: str, atlases: int) -> bool:
@@ -41,9 +44,10 @@ def learn_correction(
     threads: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> Correction:
-    """Label each atlas' scan by the others, and learn what fusion gets wrong in the same way every time.
+    """Label scans of atlases by all other atlases, and learn what fusion gets wrong in the same way every time.
 
-    It takes ``n (n - 1)`` registrations for ``n`` atlases.
+    Of more than ten atlases, ten that are spread evenly over their order are labelled: it takes ``n (n - 1)``
+    registrations for ``n`` atlases up to ten, and ``10 (n - 1)`` for more.
 
     Args:
         atlases: four or more.
@@ -66,9 +70,10 @@ def learn_correction(
         )
 
     def examples() -> Iterator[Example]:
-        for done, atlas in enumerate(members):
+        taught = spread(members, MOST_SCANS)
+        for done, atlas in enumerate(taught):
             if progress is not None:
-                progress(done, len(members))
+                progress(done, len(taught))
             scan = atlas.channels(), read_header(atlas.images[0]).affine
             found = propagate(
                 atlases.without(atlas.name), scan, options, executor=executor, work=work, threads=threads

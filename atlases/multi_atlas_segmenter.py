@@ -100,7 +100,8 @@ class MultiAtlasSegmenter:
         """Learn from the atlases, each labelled by the others, what fusion gets wrong every time; returns itself.
 
         Scans are then labelled with the correction (:class:`atlases.correction.Correction`); priors are not, because
-        a correction has seen the labels of all atlases. It takes ``n (n - 1)`` registrations for ``n`` atlases.
+        a correction has seen the labels of all atlases. It takes ``n (n - 1)`` registrations for ``n`` atlases,
+        ``10 (n - 1)`` for more than ten.
 
         Args:
             progress: called with the number of atlases done and their total.

@@ -6,7 +6,7 @@ Aljabar et al., NeuroImage 46:726-738 (2009), doi:10.1016/j.neuroimage.2009.02.0
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,10 +18,26 @@ from pipeline.errors import GeometryError, LabelError, OptionError
 if TYPE_CHECKING:
     import SimpleITK as sitk
 
-__all__ = ["rank", "select", "similarities"]
+__all__ = ["rank", "select", "similarities", "spread"]
+
+Item = TypeVar("Item")
 
 #: Least that each metric can be; no number is small enough for a squared difference but the type's own.
 _WORST = {"ncc": -1.0, "lncc": -1.0, "mi": 1.0, "ssd": -float(np.finfo(np.float64).max)}
+
+
+def spread(items: Sequence[Item], most: int) -> list[Item]:
+    """At most so many of the items, evenly spread and in their order: the middle of each of so many equal parts.
+
+    First and last, which are often of one scanner, have no more weight than others.
+
+    >>> spread("abcdefgh", 2)
+    ['c', 'g']
+    >>> spread("abc", 5)
+    ['a', 'b', 'c']
+    """
+    number = min(len(items), most)
+    return [items[(2 * n + 1) * len(items) // (2 * number)] for n in range(number)]
 
 
 def rank(similarities: Sequence[float] | npt.NDArray[np.float64], k: int | None = None) -> list[int]:

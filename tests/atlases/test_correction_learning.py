@@ -53,6 +53,26 @@ def test_each_atlas_is_labelled_by_the_others(shapes, monkeypatch):
     assert learnt.classes == len(shapes.labels)
 
 
+def test_of_many_atlases_some_are_labelled_by_all_others(shapes, monkeypatch):
+    seen = []
+
+    def propagate(atlases, scan, options, **_):
+        seen.append(atlases.names)
+        return Found(atlases, scan[0].astype(np.float32))
+
+    monkeypatch.setattr(subject, "propagate", propagate)
+    monkeypatch.setattr(subject, "MOST_SCANS", 2)
+    subject.learn_correction(shapes, PropagationOptions(), make_rule("majority"))
+    first, second = (shapes.names[n] for n in (1, 3))
+    assert seen == [tuple(n for n in shapes.names if n != name) for name in (first, second)]
+
+
+@pytest.mark.parametrize(("atlases", "learns"), [(3, False), (4, True), (20, True), (21, False)])
+def test_by_itself_it_is_learnt_where_it_is_worth_it(atlases, learns):
+    assert subject.learns_by_itself("joint", atlases) is learns
+    assert not subject.learns_by_itself("majority", atlases)
+
+
 def test_few_atlases_are_refused_before_any_work(shapes):
     with pytest.raises(DatasetError, match="4 atlases or more, found 3"):
         subject.learn_correction(shapes.subset(shapes.names[:3]), PropagationOptions(), make_rule("majority"))

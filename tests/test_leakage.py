@@ -124,6 +124,7 @@ RUN = {
     "joint-fusion": {"transform": "rigid"},
     "atlas-unet": {"transform": "rigid", "epochs": 1, "prior": "yes", "warped": 2},
     "knn": {},
+    "atlas-gmm": {"transform": "rigid", "components": 3},
 }
 
 

@@ -150,14 +150,21 @@ class AtlasLabeller:
                     self._stop_workers()  # the next scan gets new ones
                 raise
         # a correction has seen the labels of every atlas, this scan's own among them
-        result = self._result(image, propagation, corrected=own is None)
+        result = self._result(image, propagation, mask, corrected=own is None)
         write_text(
             self.out / f"{name}_atlases.json", json.dumps(self._report(propagation, own), indent=1) + "\n"
         )
         print(f"{title}: {_summary(propagation, own)}", flush=True)
         return result
 
-    def _result(self, image: MetaTensor, propagation: Propagation, *, corrected: bool) -> Segmentation:  # noqa: ARG002
+    def _result(
+        self,
+        image: MetaTensor,  # noqa: ARG002
+        propagation: Propagation,
+        mask: npt.NDArray[np.bool_] | None,  # noqa: ARG002
+        *,
+        corrected: bool,
+    ) -> Segmentation:
         """Labels of a scan to which the atlases have been carried."""
         return self._segmenter.fuse(propagation, probabilities=self.probabilities, corrected=corrected)
 

@@ -12,10 +12,11 @@ if TYPE_CHECKING:
 
     from atlases.atlas import AtlasSet
     from atlases.multi_atlas_segmenter import MultiAtlasSegmenter
+    from atlases.propagation import PropagationOptions
     from workflows.methods import Method
     from workflows.train import Train
 
-__all__ = ["train_atlases"]
+__all__ = ["propagation_of", "train_atlases"]
 
 WORK = ".registrations"
 
@@ -50,18 +51,10 @@ def _put_together(job: Train, method: Method, request: dict[str, Any]) -> None:
 
     from atlases.atlas import AtlasSet
     from atlases.multi_atlas_segmenter import MultiAtlasSegmenter
-    from atlases.propagation import PropagationOptions
     from pipeline.bundle import cases_text
     from pipeline.files import write_text
 
-    given: dict[str, Any] = {
-        "transform": job.transform,
-        "engine": job.engine,
-        "linear": job.linear,
-        "keep": job.keep,
-        "seed": job.seed,
-    }
-    options = PropagationOptions(**{name: value for name, value in given.items() if value is not None})
+    options = propagation_of(job)
     options.steps()  # refuses what no engine has before files are read
     with ThreadPoolExecutor() as executor:
         everything = AtlasSet.read(job.dataset, executor=executor)
@@ -79,6 +72,24 @@ def _put_together(job: Train, method: Method, request: dict[str, Any]) -> None:
         segmenter.save(job.out)
     shutil.rmtree(job.out / WORK, ignore_errors=True)
     _say(job.out, method, segmenter.atlases, len(validation))
+
+
+def propagation_of(job: Train) -> PropagationOptions:
+    """How atlases are chosen and registered, as far as a job says so.
+
+    Raises:
+        OptionError: an option is not possible.
+    """
+    from atlases.propagation import PropagationOptions
+
+    given: dict[str, Any] = {
+        "transform": job.transform,
+        "engine": job.engine,
+        "linear": job.linear,
+        "keep": job.keep,
+        "seed": job.seed,
+    }
+    return PropagationOptions(**{name: value for name, value in given.items() if value is not None})
 
 
 def _shall_correct(job: Train, method: Method, atlases: int) -> bool:

@@ -233,11 +233,12 @@ def _typed(job: Any, option: str, value: Any, name: str) -> Any:
 
 def _refuse_impossible(method: Method, options: Mapping[str, Any]) -> None:
     """Refuse now what would otherwise be refused in every fold."""
-    if method.kind == "classical":
+    if method.kind in ("classical", "atlas-classical"):
         from pipeline.classical.table import make_method, read_options
 
-        make_method(method.name, read_options(method.name, options.get("option", ())))
-    elif method.kind in ("atlas", "joined") and options:
+        name = method.classical or method.name
+        make_method(name, read_options(name, options.get("option", ())))
+    if method.kind in ("atlas", "joined", "atlas-classical") and options:
         from atlases.propagation import PropagationOptions
 
         known = {field.name for field in fields(PropagationOptions)}

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from workflows.methods import Method
     from workflows.train import Train
 
-__all__ = ["masks_of", "train_classical"]
+__all__ = ["masks_of", "options_of", "train_classical"]
 
 
 def train_classical(job: Train, method: Method, request: dict[str, Any]) -> None:
@@ -44,17 +44,11 @@ def _learn(job: Train, method: Method, request: dict[str, Any]) -> None:
 
     from pipeline.bundle import cases_text
     from pipeline.classical.segmenter import ClassicalSegmenter
-    from pipeline.classical.table import kind_of, read_options
     from pipeline.datasets import read_dataset
-    from pipeline.errors import OptionError
     from pipeline.files import write_text
     from workflows.train import refuse_problems
 
-    if job.option and kind_of(method.name) == "seeded":
-        raise OptionError(
-            f"--option: {method.name} learns its own limits; options are for seeds that a person gives"
-        )
-    options = read_options(method.name, job.option)
+    options = options_of(method.name, job)
     segmenter = ClassicalSegmenter(method=method.name, options=options, seed=job.seed or 0)
     dataset = read_dataset(job.dataset)
     refuse_problems(job.dataset)
@@ -81,6 +75,22 @@ def _learn(job: Train, method: Method, request: dict[str, Any]) -> None:
         print(
             f"{len(validation)} labelled case(s) kept for: atlaseg segment {job.out} --validation --out LABELS"
         )
+
+
+def options_of(name: str, job: Train) -> dict[str, Any]:
+    """Options of a classical method, as a job says them.
+
+    Raises:
+        OptionError: the method has no such option, or takes none when it learns.
+    """
+    from pipeline.classical.table import kind_of, read_options
+    from pipeline.errors import OptionError
+
+    if job.option and kind_of(name) == "seeded":
+        raise OptionError(
+            f"--option: {name} learns its own limits; options are for seeds that a person gives"
+        )
+    return read_options(name, job.option)
 
 
 def masks_of(folder: Path, names: list[str]) -> dict[str, Path] | None:

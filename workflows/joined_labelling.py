@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from workflows.atlas_labelling import AtlasChoices, AtlasLabeller, mask_of
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     from monai.data import MetaTensor
 
     from atlases.multi_atlas_segmenter import MultiAtlasSegmenter
@@ -72,7 +74,14 @@ class JoinedLabeller(AtlasLabeller):
         mask_of(self.choices.masks, name, files[0])  # refuses one that does not fit, as with atlases
         return self._joined.finish(read_image(files), None, tta=self._tta, probabilities=self.probabilities)
 
-    def _result(self, image: MetaTensor, propagation: Propagation, *, corrected: bool) -> Segmentation:
+    def _result(
+        self,
+        image: MetaTensor,
+        propagation: Propagation,
+        mask: npt.NDArray[np.bool_] | None,  # noqa: ARG002
+        *,
+        corrected: bool,
+    ) -> Segmentation:
         return self._joined.finish(
             image, propagation, tta=self._tta, probabilities=self.probabilities, corrected=corrected
         )

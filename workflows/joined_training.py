@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from workflows.methods import Method
     from workflows.train import Train
 
-__all__ = ["train_joined_method"]
+__all__ = ["WORK", "progress_bars", "train_joined_method"]
 
 #: Finished registrations; in the run's folder until it is finished.
 WORK = ".registrations"
@@ -71,7 +71,7 @@ def _train(job: Train, method: Method, request: dict[str, Any]) -> None:
     write_text(job.out / "configs" / "request.json", json.dumps(request, indent=1) + "\n")
     print(f"Training {method.name} in {job.out}", file=sys.stderr)
     cores = available_cores()
-    with worker_pool(cores) as workers, _bars() as progress:
+    with worker_pool(cores) as workers, progress_bars() as progress:
         train_joined(
             job.out,
             everything.dataset,
@@ -91,17 +91,10 @@ def _train(job: Train, method: Method, request: dict[str, Any]) -> None:
 
 def _options(job: Train) -> JoinedOptions:
     from atlases.atlas_network_training import JoinedOptions
-    from atlases.propagation import PropagationOptions
+    from workflows.atlas_training import propagation_of
 
-    given: dict[str, Any] = {
-        "transform": job.transform,
-        "engine": job.engine,
-        "linear": job.linear,
-        "keep": job.keep,
-        "seed": job.seed,
-    }
     return JoinedOptions(
-        propagation=PropagationOptions(**{name: value for name, value in given.items() if value is not None}),
+        propagation=propagation_of(job),
         atlases=job.atlases,
         prior=job.prior == "yes",
         warped=job.warped,
@@ -113,7 +106,7 @@ def _options(job: Train) -> JoinedOptions:
 
 
 @contextmanager
-def _bars() -> Iterator[Progress]:
+def progress_bars() -> Iterator[Progress]:
     """One progress bar for each thing that is being done."""
     from tqdm import tqdm
 

@@ -10,6 +10,7 @@ __all__ = [
     "DEFAULT_METHOD",
     "FUSION_METHODS",
     "KINDS",
+    "Kind",
     "Method",
     "find_method",
     "methods",
@@ -18,12 +19,15 @@ __all__ = [
 
 DEFAULT_METHOD = "unet"
 
+Kind = Literal["network", "atlas", "joined", "classical", "atlas-classical"]
+
 #: Kinds of methods, and what several of a kind are called.
 KINDS = {
     "network": "networks",
     "atlas": "atlases",
     "joined": "networks with atlases",
     "classical": "classical methods",
+    "atlas-classical": "classical methods with atlases",
     "seeds": "--method region-growing",
 }
 
@@ -35,18 +39,21 @@ class Method:
     Args:
         name: as ``--method`` takes it.
         kind: ``network`` (trained), ``atlas`` (registration and label fusion; nothing is trained), ``joined`` (a
-            network beside atlases) or ``classical`` (clustering, regions, random fields; learns what structures look
-            like and where they lie).
+            network beside atlases), ``classical`` (clustering, regions, random fields; learns what structures look
+            like and where they lie) or ``atlas-classical`` (one that atlases tell where structures lie).
         summary: one line for a person who chooses.
         fusion: name of the fusion rule of an atlas method, a key of :data:`atlases.fusion.table.FUSION_RULES`.
         network: name of the network of a joined method, a key of :data:`pipeline.networks.table.NETWORKS`.
+        classical: name of the classical method that atlases help, a key of
+            :data:`pipeline.classical.table.CLASSICAL_METHODS`.
     """
 
     name: str
-    kind: Literal["network", "atlas", "joined", "classical"]
+    kind: Kind
     summary: str
     fusion: str | None = None
     network: str | None = None
+    classical: str | None = None
 
 
 _NETWORK_SUMMARIES: dict[str, str] = {
@@ -86,17 +93,29 @@ _CLASSICAL_METHODS: tuple[Method, ...] = (
     Method("markov-chain", "classical", "a hidden Markov chain along a space-filling curve"),
 )
 
+#: Classical methods that have a prior of where structures lie; ``knn`` has the place among its features instead.
+_WITH_PRIOR = tuple(method.name for method in _CLASSICAL_METHODS if method.name != "knn")
+
+
+def _told(classical: str) -> Method:
+    """A classical method that atlases tell where structures lie."""
+    summary = f"{classical}, told by registered atlases where structures lie"
+    return Method(f"atlas-{classical}", "atlas-classical", summary, classical=classical)
+
+
 #: Method by the name of its fusion rule.
 FUSION_METHODS: dict[str, Method] = {str(method.fusion): method for method in _ATLAS_METHODS}
 
 
 def methods() -> dict[str, Method]:
-    """All methods by name: networks, atlases, both together, classical ones."""
+    """All methods by name: networks, atlases, both together, classical ones, and those with atlases."""
     from pipeline.networks.table import NETWORKS
 
     networks = [Method(name, "network", _NETWORK_SUMMARIES[name]) for name in NETWORKS]
     joined = [_joined(name) for name in NETWORKS]
-    return {method.name: method for method in (*networks, *_ATLAS_METHODS, *joined, *_CLASSICAL_METHODS)}
+    told = [_told(name) for name in _WITH_PRIOR]
+    every = (*networks, *_ATLAS_METHODS, *joined, *_CLASSICAL_METHODS, *told)
+    return {method.name: method for method in every}
 
 
 def find_method(name: str) -> Method:
@@ -116,11 +135,12 @@ def find_method(name: str) -> Method:
     if name not in known:
         of_kind = {
             kind: ", ".join(method.name for method in known.values() if method.kind == kind)
-            for kind in ("network", "atlas", "joined", "classical")
+            for kind in ("network", "atlas", "joined", "classical", "atlas-classical")
         }
         raise OptionError(
             f"method {name!r} is not known; choose a network ({of_kind['network']}), an atlas method "
-            f"({of_kind['atlas']}), both together ({of_kind['joined']}) or a classical one ({of_kind['classical']})"
+            f"({of_kind['atlas']}), both together ({of_kind['joined']}), a classical one ({of_kind['classical']}) or "
+            f"one with atlases ({of_kind['atlas-classical']})"
         )
     return known[name]
 

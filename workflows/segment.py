@@ -8,14 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeAlias
 
+from workflows.methods import Kind
+
 if TYPE_CHECKING:
     from pipeline.segmenter import Segmentation
+    from workflows.atlas_classical_labelling import AtlasClassicalLabeller
     from workflows.atlas_labelling import AtlasLabeller
     from workflows.classical_labelling import ClassicalLabeller, SeedLabeller
     from workflows.joined_labelling import JoinedLabeller
 
     Labeller: TypeAlias = (
-        "NetworkLabeller | AtlasLabeller | JoinedLabeller | ClassicalLabeller | SeedLabeller"
+        "NetworkLabeller | AtlasLabeller | JoinedLabeller | ClassicalLabeller | AtlasClassicalLabeller"
+        " | SeedLabeller"
     )
 
 __all__ = ["Segment"]
@@ -38,6 +42,7 @@ OPTIONS_OF = {
     "atlas": ATLAS_OPTIONS,
     "joined": ("tta", "device", "masks", "workers", "threads", "work", "combine", "weight"),
     "classical": ("masks",),
+    "atlas-classical": ("masks", "workers", "threads", "work", "weight"),
     "seeds": ("masks", "method", "seed", "option"),
 }
 
@@ -96,7 +101,7 @@ class Segment:
     combine: Literal["ensemble", "bayes", "none"] | None = None
     """Networks with atlases: how the two are joined in the end; by default as the run has it."""
     weight: float | None = None
-    """Networks with atlases: of the atlases there; 0 takes the network alone."""
+    """Networks and classical methods with atlases: of the atlases there; 0 takes network or method alone."""
     method: str | None = None
     """Without RUN: region-growing."""
     seed: tuple[str, ...] = ()
@@ -184,6 +189,12 @@ class Segment:
                 combine=self.combine,
                 weight=self.weight,
             )
+        if models.kind == "atlas-classical":
+            from workflows.atlas_classical_labelling import AtlasClassicalLabeller
+
+            return AtlasClassicalLabeller(
+                models.folders[0], self.out, choices, probabilities=self.probabilities, weight=self.weight
+            )
         return AtlasLabeller(models.folders[0], self.out, choices, probabilities=self.probabilities)
 
     def _one(self, labeller: Labeller, name: str, files: tuple[Path, ...], title: str) -> None:
@@ -263,15 +274,43 @@ class Models:
     """What the paths of a command line are.
 
     Args:
-        kind: ``network`` runs, an ``atlas``, ``joined`` or ``classical`` run, a ``dataset`` (labelled scans),
-            or ``seeds`` without any model.
+        kind: ``network`` runs, an ``atlas``, ``joined``, ``classical`` or ``atlas-classical`` run, a ``dataset``
+            (labelled scans), or ``seeds`` without any model.
         folders: of the models; one, unless they are networks; none with seeds.
         rest: paths of the scans.
     """
 
-    kind: Literal["network", "atlas", "joined", "classical", "dataset", "seeds"]
+    kind: Kind | Literal["dataset", "seeds"]
     folders: tuple[Path, ...]
     rest: tuple[Path, ...]
+
+
+#: What a run of each kind is, in messages.
+_SAID: dict[Kind, str] = {
+    "network": "is a network",
+    "atlas": "holds atlases",
+    "joined": "is a network with atlases",
+    "classical": "holds a classical method",
+    "atlas-classical": "holds a classical method with atlases",
+}
+
+
+def kind_of_run(folder: Path) -> Kind | None:
+    """What kind of method wrote a folder; ``None`` for other folders and for files."""
+    from atlases.atlas_classical_segmenter import is_atlas_classical_bundle
+    from atlases.atlas_network_segmenter import ATLASES
+    from atlases.multi_atlas_bundle import is_atlas_bundle
+    from pipeline.classical.bundle import is_classical_bundle
+
+    if is_atlas_classical_bundle(folder):
+        return "atlas-classical"
+    if is_classical_bundle(folder):
+        return "classical"
+    if is_atlas_bundle(folder / ATLASES):
+        return "joined"
+    if (folder / "configs" / "plan.yaml").is_file():
+        return "network"
+    return "atlas" if is_atlas_bundle(folder) else None
 
 
 def find_models(paths: tuple[Path, ...]) -> Models:
@@ -280,42 +319,19 @@ def find_models(paths: tuple[Path, ...]) -> Models:
     Raises:
         OptionError: there is no model among the paths, or several that do not go together.
     """
-    from atlases.atlas_network_segmenter import ATLASES
-    from atlases.multi_atlas_bundle import is_atlas_bundle
-    from pipeline.classical.bundle import is_classical_bundle
     from pipeline.errors import OptionError
     from workflows.atlas_labelling import is_dataset
 
-    joined = tuple(path for path in paths if is_atlas_bundle(path / ATLASES))
-    networks = tuple(
-        path for path in paths if (path / "configs" / "plan.yaml").is_file() and path not in joined
-    )
-    atlases = tuple(path for path in paths if is_atlas_bundle(path))
-    classical = tuple(path for path in paths if is_classical_bundle(path))
-    if networks and atlases:
-        raise OptionError(
-            f"{networks[0]} is a network and {atlases[0]} holds atlases: they cannot be joined, name one of them"
-        )
-    if len(atlases) > 1:
-        raise OptionError(f"{atlases[0]} and {atlases[1]} both hold atlases: name one of them")
-    if joined and (others := (*joined[1:], *networks, *atlases)):
-        raise OptionError(
-            f"{joined[0]} is a network with atlases, which is not joined with {others[0]}: name one"
-        )
-    others = (*joined, *networks, *atlases, *classical[1:])
-    if classical and others:
-        raise OptionError(
-            f"{classical[0]} holds a classical method, which is not joined with {others[0]}: name one"
-        )
-    kinds: dict[Any, tuple[Path, ...]] = {
-        "joined": joined,
-        "network": networks,
-        "atlas": atlases,
-        "classical": classical,
-    }
-    for kind, folders in kinds.items():
-        if folders:
-            return Models(kind, folders, tuple(path for path in paths if path not in folders))
+    runs = [(path, kind) for path in paths if (kind := kind_of_run(path)) is not None]
+    if runs:
+        path, kind = runs[0]
+        for other, of_another in runs[1:]:
+            if not kind == of_another == "network":
+                raise OptionError(
+                    f"{path} {_SAID[kind]} and {other} {_SAID[of_another]}: they cannot be joined, name one of them"
+                )
+        folders = tuple(path for path, _ in runs)
+        return Models(kind, folders, tuple(path for path in paths if path not in folders))
     if paths and is_dataset(paths[0]):
         return Models("dataset", paths[:1], paths[1:])
     raise OptionError(

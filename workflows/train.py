@@ -22,6 +22,7 @@ OPTIONS_OF = {
     "atlas": _ATLAS,
     "joined": (*_NETWORK, *_ATLAS, "atlases", "prior", "warped", "combine", "weight", "unlabelled"),
     "classical": ("option",),
+    "atlas-classical": (*_ATLAS, "atlases", "weight", "option"),
 }
 
 
@@ -47,7 +48,8 @@ class Train:
     """Network: unet (the default), attention-unet, fcn, dynunet or segresnet (not with --plan). Atlases:
     joint-fusion (the best), majority, global-weighted, local-weighted, staple or generative. Both together: atlas-unet,
     or atlas- before another network. Classical:
-    region-growing, watershed, split-merge, region-graph, kmeans, knn, gmm, mrf or markov-chain."""
+    region-growing, watershed, split-merge, region-graph, kmeans, knn, gmm, mrf or markov-chain; told by atlases where
+    structures lie: atlas-mrf, or atlas- before another but knn."""
     fold: int = 0
     """Which fold is kept for validation, from 0."""
     folds: int = 5
@@ -98,7 +100,8 @@ class Train:
     combine: Literal["ensemble", "bayes", "none"] = "ensemble"
     """Together: how network and atlases are joined in the end."""
     weight: float | None = None
-    """Together: of the atlases there; by default learnt from the cases kept for validation."""
+    """Together: of the atlases there; by default learnt, beside a network from the cases kept for validation, beside a
+    classical method from training cases."""
     unlabelled: Path | None = None
     """Together: folder of further scans, without labels, which the atlases label for the network to learn from too."""
     option: tuple[str, ...] = ()
@@ -129,6 +132,10 @@ class Train:
             from workflows.classical_training import train_classical
 
             train_classical(self, method, request)
+        elif method.kind == "atlas-classical":
+            from workflows.atlas_classical_training import train_atlas_classical
+
+            train_atlas_classical(self, method, request)
         else:
             self._train_network(request, begun=begun)
         return 0

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from pipeline.classical.location_prior import LocationPrior
 from pipeline.classical.naming import Naming, named_probabilities
+from pipeline.evaluation.overlap import mean_dice
 
 if TYPE_CHECKING:
     from pipeline.classical.scan import Scan
@@ -114,13 +115,18 @@ class _Trial:
     def dice(self, options: Any) -> float:
         """Mean over the scans held out, before anything is smoothed."""
         return float(
-            np.mean([self._dice(chances.argmax(axis=0), truth) for _, truth, chances in self._label(options)])
+            np.mean(
+                [
+                    mean_dice(chances.argmax(axis=0), truth, self.classes)
+                    for _, truth, chances in self._label(options)
+                ]
+            )
         )
 
     def best_smoothing(self, candidates: Sequence[Any]) -> Any:
         """Those options, which differ in smoothing only, that label best; the first of equals."""
         scores = [
-            [self._dice(options.smooth(chances, scan), truth) for options in candidates]
+            [mean_dice(options.smooth(chances, scan), truth, self.classes) for options in candidates]
             for scan, truth, chances in self._label(candidates[0])
         ]
         return candidates[int(np.mean(scores, axis=0).argmax())]
@@ -138,11 +144,3 @@ class _Trial:
             prior = self.location.on(self.scans[n])
             scan = replace(self.scans[n], prior=prior)
             yield scan, self.labels[n], named_probabilities(scan, options.classes(scan), naming, prior)
-
-    def _dice(self, found: npt.NDArray[np.integer], truth: npt.NDArray[np.integer]) -> float:
-        """Mean Dice over the structures that the scan has."""
-        from pipeline.evaluation.overlap import confusion_of_indices, overlap_scores
-
-        counts = confusion_of_indices(found, truth, self.classes)
-        present = counts.sum(axis=1)[1:] > 0
-        return float(overlap_scores(counts).dice[1:][present].mean())

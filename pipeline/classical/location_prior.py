@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.classical.scan import Scan
-from pipeline.errors import DatasetError
+from pipeline.errors import DatasetError, GeometryError, OptionError
 
-__all__ = ["LocationPrior", "box_coordinates"]
+__all__ = ["LocationPrior", "box_coordinates", "pooled"]
 
 #: Cells of the lattice along each axis, at most; as many as the scans have voxels if those are fewer.
 LARGEST_LATTICE = 48
@@ -122,6 +122,37 @@ class LocationPrior:
         chances[:, ~scan.mask] = 0
         chances[0, ~scan.mask] = 1
         return chances
+
+
+def pooled(
+    location: npt.NDArray[np.float32], votes: npt.NDArray[np.floating], weight: float
+) -> npt.NDArray[np.float32]:
+    """Two priors in one, each with its share of the evidence: ``location ** (1 - weight) * votes ** weight``.
+
+    This is the logarithmic opinion pool; Genest and Zidek, Statistical Science 1:114-135 (1986),
+    doi:10.1214/ss/1177013825.
+
+    Args:
+        location: probabilities ``(K, x, y, z)``, as :meth:`LocationPrior.on` gives them.
+        votes: of atlases that were registered to the scan, of the same shape.
+        weight: of the votes, 0 to 1; with 0 the location's own probabilities are returned.
+
+    Raises:
+        OptionError: the weight is not between 0 and 1.
+        GeometryError: the shapes differ.
+
+    >>> pooled(np.float32([[0.5], [0.5]]), np.float32([[0.1], [0.9]]), 0.5).round(2).ravel().tolist()
+    [0.25, 0.75]
+    """
+    if not 0 <= weight <= 1:
+        raise OptionError(f"the weight of the atlases must be at least 0 and at most 1, found {weight}")
+    if location.shape != votes.shape:
+        raise GeometryError(f"the votes have shape {votes.shape}, expected {location.shape}")
+    if weight == 0:
+        return location
+    chances: npt.NDArray[np.float32] = np.maximum(votes, FLOOR).astype(np.float32) ** np.float32(weight)
+    chances *= location ** np.float32(1 - weight)
+    return np.asarray(chances / chances.sum(axis=0), dtype=np.float32)
 
 
 def _lattice_shape(scan: Scan, *, masked: bool) -> tuple[int, ...]:

@@ -106,15 +106,27 @@ class ClassicalSegmenter:
         return {field.name: getattr(self._chosen, field.name) for field in fields(self._chosen) if field.init}
 
     @property
+    def settled_options(self) -> dict[str, Any]:
+        """All options with their values, those that training chose among them.
+
+        Raises:
+            NotFittedError: neither fitted nor loaded.
+        """
+        self._fitted()
+        return self._spelled_out()
+
+    @property
     def chosen(self) -> dict[str, Any]:
         """Options that nobody had set, as training chose them.
 
         Raises:
             NotFittedError: neither fitted nor loaded.
         """
-        self._fitted()
-        spelled_out = self._spelled_out()
-        return {name: value for name, value in spelled_out.items() if value != getattr(self.options, name)}
+        return {
+            name: value
+            for name, value in self.settled_options.items()
+            if value != getattr(self.options, name)
+        }
 
     @classmethod
     def load(cls, directory: Path, *, prior: Prior | None = None) -> Self:
@@ -177,6 +189,8 @@ class ClassicalSegmenter:
         *,
         probabilities: bool = False,
         mask: npt.NDArray[Any] | None = None,
+        votes: npt.NDArray[Any] | None = None,
+        weight: float = 1.0,
     ) -> Segmentation:
         """Label a scan ``(C, *spatial)``.
 
@@ -184,12 +198,15 @@ class ClassicalSegmenter:
             image: the scan, affine in RAS+ mm.
             probabilities: also return them, ``(K, *spatial)`` float32.
             mask: ``(*spatial)``, not 0 where to segment; outside is background. Needed where training scans had masks.
+            votes: probabilities ``(K, *spatial)`` that atlases give this scan, which the location prior is pooled with
+                (:func:`pipeline.classical.location_prior.pooled`).
+            weight: of the votes, 0 (as if there were none) to 1 (instead of the location prior).
 
         Raises:
             NotFittedError: neither fitted nor loaded.
             GeometryError: the scan has other channels than the training scans, or the mask another shape.
             DatasetError: the scan is constant or not finite, or the mask is empty.
-            OptionError: the mask is missing.
+            OptionError: the mask is missing, votes come beside a prior from outside, or the weight is not possible.
         """
         settings, learnt = self._fitted()
         if image.ndim != 4 or image.shape[0] != len(settings.channels):
@@ -199,7 +216,11 @@ class ClassicalSegmenter:
             )
         if settings.masked and mask is None:
             raise OptionError("the training scans had masks, so this scan needs its own: give it (--masks)")
-        scan = scan_with_prior(image, mask, len(settings.labels), learnt.location, self.prior)
+        if votes is not None and self.prior is not None:
+            raise OptionError(
+                "this segmenter has a prior from outside; votes of atlases have no place beside it"
+            )
+        scan = scan_with_prior(image, mask, len(settings.labels), learnt.location, self.prior, votes, weight)
         labels, chances = label_scan(self.method, self._chosen, scan, learnt)
         return Segmentation(
             settings.labels.to_values(labels), scan.affine, chances if probabilities else None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.classical.location_prior import LocationPrior
+from pipeline.classical.location_prior import LocationPrior, pooled
 from pipeline.classical.scan import Scan
 from pipeline.errors import AtlasegError, DatasetError, GeometryError, MissingFileError
 
@@ -120,17 +120,36 @@ class TrainingScans:
 
 
 def scan_with_prior(
-    image: Any, mask: Any, classes: int, location: LocationPrior | None, prior: Prior | None
+    image: Any,
+    mask: Any,
+    classes: int,
+    location: LocationPrior | None,
+    prior: Prior | None,
+    votes: npt.NDArray[np.floating] | None = None,
+    weight: float = 1.0,
 ) -> Scan:
     """A checked scan with the prior that is known for it: one from outside, or else the location's, or none.
 
+    Args:
+        image: the scan ``(C, x, y, z)``.
+        mask: of the scan, or ``None``.
+        classes: ``K``.
+        location: where structures lie.
+        prior: takes its place.
+        votes: of atlases for this scan, ``(K, x, y, z)``, to be pooled with the location's.
+        weight: of the votes.
+
     Raises:
         GeometryError: the prior has another number of labels or another grid.
+        OptionError: the weight is not possible.
         AtlasegError: as :meth:`Scan.of`.
     """
     scan = Scan.of(image, mask=mask)
     if prior is None:
-        return scan if location is None else replace(scan, prior=location.on(scan))
+        if location is None:
+            return scan
+        chances = location.on(scan)
+        return replace(scan, prior=chances if votes is None else pooled(chances, votes, weight))
     chances = np.asarray(prior.probabilities(image).numpy(), dtype=np.float32)
     if chances.shape != (classes, *scan.shape):
         raise GeometryError(f"the prior has shape {chances.shape}, expected {(classes, *scan.shape)}")

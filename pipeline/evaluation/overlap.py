@@ -16,7 +16,7 @@ import numpy.typing as npt
 from pipeline.case import LabelTable
 from pipeline.errors import GeometryError
 
-__all__ = ["Overlap", "confusion_matrix", "overlap_scores"]
+__all__ = ["Overlap", "confusion_matrix", "confusion_of_indices", "mean_dice", "overlap_scores"]
 
 _SLAB_VOXELS = 1 << 18
 
@@ -136,6 +136,23 @@ def overlap_scores(confusion: npt.NDArray[np.int64]) -> Overlap:
         reference_voxels=reference,
         prediction_voxels=prediction,
     )
+
+
+def mean_dice(found: npt.NDArray[Any], truth: npt.NDArray[Any], K: int) -> float:
+    """Mean Dice over the structures that the truth has; 0 where it has none.
+
+    Args:
+        found: channel indices ``(*spatial)``.
+        truth: those of the reference, of the same shape.
+        K: number of labels, background included.
+
+    >>> truth = np.array([0, 1, 1, 0])
+    >>> round(mean_dice(np.array([0, 1, 0, 2]), truth, 3), 3)  # of label 1 alone; 2 is not in the truth
+    0.667
+    """
+    scores = overlap_scores(confusion_of_indices(found, truth, K))
+    there = scores.reference_voxels[1:] > 0
+    return float(scores.dice[1:][there].mean()) if there.any() else 0.0
 
 
 def _ratio(

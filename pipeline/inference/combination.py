@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import DatasetError, GeometryError, OptionError
-from pipeline.evaluation.overlap import confusion_of_indices, overlap_scores
+from pipeline.evaluation.overlap import mean_dice
 
 __all__ = ["DEFAULT_WEIGHT", "KINDS", "WEIGHTS", "Combination", "Kind", "learn_weight"]
 
@@ -130,16 +130,9 @@ def learn_weight(
     for network, atlases, truth in examples:
         for combination, found in zip(tried, scores, strict=True):
             labels = combination.apply(network, atlases).argmax(axis=0)
-            found.append(_mean_dice(labels, truth, len(network)))
+            found.append(mean_dice(labels, truth, len(network)))
     if not scores[0]:
         raise DatasetError("no held-out case to learn the weight of the atlases from; give a weight")
     means = [float(np.mean(found)) for found in scores]
     best = max(range(len(tried)), key=lambda n: (round(means[n], 6), -tried[n].weight))
     return tried[best], {c.weight: mean for c, mean in zip(tried, means, strict=True)}
-
-
-def _mean_dice(labels: npt.NDArray[Any], truth: npt.NDArray[Any], K: int) -> float:
-    """Over the structures that the truth has."""
-    scores = overlap_scores(confusion_of_indices(labels, truth, K))
-    there = scores.reference_voxels[1:] > 0
-    return float(scores.dice[1:][there].mean()) if there.any() else 0.0

@@ -15,6 +15,7 @@ import torch
 from monai.data import MetaTensor
 from scipy.spatial.transform import Rotation
 
+from atlases.atlas_classical_segmenter import AtlasClassicalSegmenter
 from atlases.atlas_network_segmenter import AtlasNetworkSegmenter
 from atlases.atlas_network_training import JoinedOptions
 from atlases.multi_atlas_segmenter import MultiAtlasSegmenter
@@ -78,11 +79,18 @@ def classical(method: str, folder: Path, dataset: Dataset) -> Segmenter:
     return ClassicalSegmenter(folder, method=method, options=QUICK.get(method))
 
 
+def atlas_classical(folder: Path, dataset: Dataset) -> Segmenter:
+    return AtlasClassicalSegmenter(
+        folder, method="mrf", options=QUICK["mrf"], propagation=RIGID, correct=False
+    )
+
+
 #: Makes an unfitted segmenter that may keep its files in a folder, for a data set to come.
 FACTORIES: dict[str, Callable[[Path, Dataset], Segmenter]] = {
     "network": network,
     "multi-atlas": multi_atlas,
     "atlas-network": atlas_network,
+    "atlas-classical": atlas_classical,
     **{method: partial(classical, method) for method in CLASSICAL_METHODS},
 }
 

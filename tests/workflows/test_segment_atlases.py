@@ -244,7 +244,7 @@ def test_mixtures_and_missing_scans(
     for paths, error, message in (
         ((tiny_run, run, scan), OptionError, "cannot be joined"),
         ((run, tiny_run, scan), OptionError, "cannot be joined"),
-        ((run, other, scan), OptionError, "both hold atlases"),
+        ((run, other, scan), OptionError, "they cannot be joined"),
         ((run,), OptionError, "name the scans"),
         ((shapes_folder,), OptionError, "name the scans"),
         ((scan, shapes_folder), OptionError, "is a run of atlaseg train"),

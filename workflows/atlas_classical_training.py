@@ -1,0 +1,86 @@
+"""The part of ``atlaseg train`` for a classical method that atlases tell where structures lie."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from workflows.methods import Method
+    from workflows.train import Train
+
+__all__ = ["train_atlas_classical"]
+
+
+def train_atlas_classical(job: Train, method: Method, request: dict[str, Any]) -> None:
+    """Make OUT a bundle folder of a classical method and its atlases, or find that it is one already.
+
+    Args:
+        job: what was asked for.
+        method: of kind ``atlas-classical``.
+        request: what the run's ``request.json`` says or shall say.
+
+    Raises:
+        OptionError: an option is not possible.
+        AtlasegError: a file of the data set is not as it must be; nothing has been written then.
+    """
+    from atlases.atlas_classical_segmenter import AtlasClassicalSegmenter, is_atlas_classical_bundle
+    from workflows.joined_training import WORK
+
+    if is_atlas_classical_bundle(job.out):
+        AtlasClassicalSegmenter.load(job.out)  # says in one line where somebody has spoilt it
+        print(f"{job.out}: already finished; nothing to do", file=sys.stderr)
+    else:
+        _learn(job, method, request)
+        shutil.rmtree(job.out / WORK, ignore_errors=True)
+    print(f"Label scans with: atlaseg segment {job.out} SCANS --out LABELS")
+
+
+def _learn(job: Train, method: Method, request: dict[str, Any]) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    from atlases.atlas import AtlasSet
+    from atlases.atlas_classical_segmenter import AtlasClassicalSegmenter
+    from pipeline.bundle import cases_text
+    from pipeline.files import write_text
+    from workflows.atlas_training import propagation_of
+    from workflows.classical_training import options_of
+    from workflows.joined_training import WORK, progress_bars
+    from workflows.parallel import available_cores, worker_pool
+    from workflows.train import refuse_problems
+
+    name = str(method.classical)
+    propagation = propagation_of(job)
+    propagation.steps()  # refuses what no engine has before files are read
+    segmenter = AtlasClassicalSegmenter(
+        method=name,
+        options=options_of(name, job),
+        propagation=propagation,
+        atlases=job.atlases,
+        weight=job.weight,
+        correct={"auto": None, "yes": True, "no": False}[job.correct],
+        borders=job.borders == "yes",
+        work=job.work or job.out / WORK,
+    )
+    refuse_problems(job.dataset)
+    with ThreadPoolExecutor() as executor:
+        everything = AtlasSet.read(job.dataset, executor=executor)
+    training, validation = job.split(everything.dataset)
+    configs = job.out / "configs"
+    write_text(configs / "cases.json", cases_text(training, validation, job.dataset))
+    write_text(configs / "request.json", json.dumps(request, indent=1) + "\n")
+    print(f"Learning {method.name} from {len(training)} labelled cases", file=sys.stderr)
+    cores = available_cores()
+    with worker_pool(cores) as workers, progress_bars() as progress:
+        segmenter.executor = workers if cores > 1 else None
+        segmenter.fit_atlases(everything.subset([case.name for case in training]), progress)
+    segmenter.save(job.out)
+    tried = segmenter.about.get("dice_of_weights")
+    how = f"; Dice of each weight that was tried: {tried}" if tried else ""
+    print(f"{len(segmenter.atlases.atlases)} atlases, which have a weight of {segmenter.weight:g}{how}")
+    if validation:
+        print(
+            f"{len(validation)} labelled case(s) kept for: atlaseg segment {job.out} --validation --out LABELS"
+        )

@@ -89,7 +89,7 @@ def _panel(name: str, boxes: list[_Box], scale: Scale, metric: str, every_point:
     canvas.x_axis(scale, TOP - 4, bottom, title)
     for row, box in enumerate(boxes):
         y = TOP + ROW * (row + 0.5)
-        canvas.text(LEFT - 9, y + 3.8, shorten(box.style.label, 20), "end")
+        canvas.text(LEFT - 9, y + 3.8, shorten(f"{box.style.number} {box.style.label}", 22), "end")
         _draw_box(canvas, box, scale, y)
         _draw_points(canvas, box, scale, y, every_point)
     return canvas.markup()

@@ -18,7 +18,7 @@ COLOURS = (
 )
 #: Beyond the colours, the marker tells methods apart.
 MARKERS = ("circle", "square", "triangle", "diamond")
-_LONGEST = 30
+_LONGEST = 36
 
 
 @dataclass(frozen=True)

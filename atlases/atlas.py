@@ -181,6 +181,11 @@ class AtlasSet:
         return tuple(atlas.name for atlas in self.atlases)
 
     @property
+    def masks(self) -> dict[str, Path] | None:
+        """Mask files by name of the atlas, ``None`` where no atlas has one."""
+        return {atlas.name: atlas.mask for atlas in self.atlases if atlas.mask is not None} or None
+
+    @property
     def dataset(self) -> Dataset:
         """The same scans as a data set, without masks and landmarks."""
         return Dataset(self.name, tuple(atlas.case for atlas in self.atlases), self.labels, self.channels)

@@ -137,7 +137,7 @@ class AtlasClassicalSegmenter:
             raise DatasetError(
                 f"{everything.name}: {len(everything)} labelled case; atlases need another one"
             )
-        masks = masks_of(everything)
+        masks = everything.masks
         self._weight = None
         self._atlases.fit_atlases(everything.subset(spread(everything.names, self.most_atlases)))
         if not self.keep_borders:
@@ -351,8 +351,3 @@ def checked_weight(weight: float) -> float:
     if not 0 <= weight <= 1:
         raise OptionError(f"the weight of the atlases must be at least 0 and at most 1, found {weight}")
     return weight
-
-
-def masks_of(atlases: AtlasSet) -> dict[str, Path] | None:
-    """Mask files by name, where there are any."""
-    return {atlas.name: atlas.mask for atlas in atlases.atlases if atlas.mask is not None} or None

@@ -106,4 +106,4 @@ def masks_of(folder: Path, names: list[str]) -> dict[str, Path] | None:
 
     atlases = AtlasSet.read(folder).subset(names)
     atlases.check()
-    return {atlas.name: atlas.mask for atlas in atlases.atlases if atlas.mask is not None} or None
+    return atlases.masks

@@ -12,6 +12,7 @@ import pytest
 
 from pipeline.errors import DatasetError, MissingFileError, OptionError, UnreadableFileError
 from workflows.report import Report
+from workflows.report_page.page import _undecided
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}
 
@@ -183,6 +184,18 @@ def test_unfinished(make_benchmark, tmp_path):
     assert "No probabilities were kept" in text
     assert "Comparison of 1 segmentation method on" in text
     assert "Holm's correction over all pairs" not in text
+
+
+def test_it_says_where_a_test_cannot_find_anything(make_benchmark):
+    """Of five cases the signed-rank test has p = 1/16 at least, whatever the difference."""
+    methods = (("majority", "majority", {}, 1.0), ("kmeans", "kmeans", {}, 4.0))
+    made = make_benchmark(methods=methods, cases=[f"case_{n}" for n in range(5)], probabilities=False)
+    assert Report(made.write()).run() == 0
+    text = Parsed((made.out / "report.html").read_text(encoding="utf-8")).text
+    assert "differs from that of kmeans cannot be tested: with 5 cases and 1 pair of methods no diff" in text
+    assert "No difference" not in text
+    assert _undecided(["kmeans"], cases=6, pairs=1) == "No difference in Dice from kmeans was found."
+    assert "with 7 cases and 6 pairs of methods" in _undecided(["kmeans", "gmm"], cases=7, pairs=6)
 
 
 def test_what_is_refused(made_benchmark, tmp_path):

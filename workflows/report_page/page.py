@@ -205,7 +205,7 @@ def _findings(
                 f"Its Dice is higher than that of {_list(better)} (p < 0.05 after Holm's correction)."
             )
         if same:
-            found.append(f"No difference in Dice from {_list(same)} was found.")
+            found.append(_undecided(same, cases=best.n, pairs=len(matrix) * (len(matrix) - 1) // 2))
         if worse:
             found.append(f"Its Dice is lower than that of {_list(worse)}: ranks count surfaces too.")
     failed = sum(row.failed for row in rows)
@@ -214,6 +214,19 @@ def _findings(
             f"{failed} segmentation{'s' * (failed != 1)} failed and count{'s' * (failed == 1)} with the worst scores."
         )
     return found
+
+
+def _undecided(same: Sequence[str], *, cases: int, pairs: int) -> str:
+    """Where a test found nothing: because there is little to be found, or because it could not have found anything.
+
+    Of n differences that all have one sign, the two-sided signed-rank test has p = 2 / 2^n, and nothing is below that.
+    """
+    if pairs * 2.0 ** (1 - cases) >= 0.05:
+        return (
+            f"Whether its Dice differs from that of {_list(same)} cannot be tested: with {cases} cases and {pairs} "
+            f"pair{'s' * (pairs != 1)} of methods no difference, however large, has p < 0.05."
+        )
+    return f"No difference in Dice from {_list(same)} was found."
 
 
 def _list(names: Sequence[str]) -> str:

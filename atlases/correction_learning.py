@@ -23,9 +23,10 @@ __all__ = ["FEWEST_ATLASES", "MOST_SCANS", "learn_correction", "learns_by_itself
 
 #: A correction that was learnt from fewer scans knows them, not what they have in common.
 FEWEST_ATLASES = 4
-#: So many scans teach it; more atlases than these label them, too. What fusion gets wrong every time, ten show.
-MOST_SCANS = 10
-#: Where nobody has said whether to learn a correction, at most so many atlases are: 190 registrations.
+#: At most so many scans teach it, though more atlases may label them. With 20 atlases of hippocampi, 20 scans taught a
+#: correction that brought 0.009 Dice, 10 of them one that brought 0.002.
+MOST_SCANS = 20
+#: Where nobody has said whether to learn a correction, at most so many atlases are: 380 registrations.
 _MOST_BY_ITSELF = 20
 
 
@@ -46,8 +47,8 @@ def learn_correction(
 ) -> Correction:
     """Label scans of atlases by all other atlases, and learn what fusion gets wrong in the same way every time.
 
-    Of more than ten atlases, ten that are spread evenly over their order are labelled: it takes ``n (n - 1)``
-    registrations for ``n`` atlases up to ten, and ``10 (n - 1)`` for more.
+    Of more than 20 atlases, 20 that are spread evenly over their order are labelled: it takes ``n (n - 1)``
+    registrations for ``n`` atlases up to 20, and ``20 (n - 1)`` for more.
 
     Args:
         atlases: four or more.

@@ -101,7 +101,7 @@ class MultiAtlasSegmenter:
 
         Scans are then labelled with the correction (:class:`atlases.correction.Correction`); priors are not, because
         a correction has seen the labels of all atlases. It takes ``n (n - 1)`` registrations for ``n`` atlases,
-        ``10 (n - 1)`` for more than ten.
+        ``20 (n - 1)`` for more than 20.
 
         Args:
             progress: called with the number of atlases done and their total.

@@ -84,7 +84,7 @@ class Train:
     """Atlases: how many to register in full to each scan, the most similar to it; by default all."""
     correct: Literal["auto", "yes", "no"] = "auto"
     """Atlases: also learn what fusion gets wrong every time, from each atlas labelled by the others; the best labels,
-    for n (n - 1) registrations of n atlases, 10 (n - 1) of more than ten. By default (auto) joint-fusion does so
+    for n (n - 1) registrations of n atlases, 20 (n - 1) of more than 20. By default (auto) joint-fusion does so
     with 4 to 20 atlases."""
     borders: Literal["yes", "no"] = "yes"
     """Atlases: where the raters of all of them changed from one structure to the next along a slice, do so too."""

@@ -133,8 +133,14 @@ def test_seeds_of_another_form(text: str) -> None:
     [
         ({"method": "kmeans", "epochs": 3}, "--epochs: for networks .*, and method kmeans is none"),
         ({"method": "kmeans", "keep": 3}, "--keep: for atlases "),
-        ({"method": "unet", "option": ("a=1",)}, "--option: for classical methods only"),
-        ({"method": "majority", "option": ("a=1",)}, "--option: for classical methods only"),
+        (
+            {"method": "unet", "option": ("a=1",)},
+            "--option: for classical methods and classical methods with atlases only",
+        ),
+        (
+            {"method": "majority", "option": ("a=1",)},
+            "--option: for classical methods and classical methods with atlases only",
+        ),
         (
             {"method": "kmeans", "option": ("colour=1",)},
             "kmeans has no option 'colour'; its options are clusters",

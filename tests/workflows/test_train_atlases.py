@@ -184,7 +184,10 @@ def test_a_network_in_the_place_of_atlases(run: Path, tiny_run: Path, shapes_fol
         ({"tracking": "none"}, "--tracking: for networks.* only"),
         ({"method": "unet", "keep": 3}, "--transform, --keep: for atlases.* only, and method unet is none"),
         ({"method": None, "engine": "ants"}, "--transform, --engine: for atlases.* only"),
-        ({"method": "joint"}, "choose a network .*, an atlas method .* or a classical one"),
+        (
+            {"method": "joint"},
+            "choose a network .*, an atlas method .*, a classical one .* or one with atlases",
+        ),
         ({"transform": "fluid"}, "no transform 'fluid'"),
         ({"engine": "niftyreg"}, "no registration engine 'niftyreg'"),
         ({"transform": "syn", "engine": "elastix"}, "elastix has no syn stage"),

@@ -194,7 +194,8 @@ class AtlasClassicalSegmenter:
             method.fit(everything.dataset.subset(others), some)
         except DatasetError as error:
             raise DatasetError(
-                f"{error}, when {', '.join(group)} are held out to learn the weight of the atlases; give a weight"
+                f"{error}, when {', '.join(group)} are held out to learn the weight of the atlases; give a weight "
+                "(and a run begun without one another folder)"
             ) from error
         for case in everything.dataset.subset(group).labelled:
             image = read_image(case.images)

@@ -24,7 +24,8 @@ def train_atlas_classical(job: Train, method: Method, request: dict[str, Any]) -
 
     Raises:
         OptionError: an option is not possible.
-        AtlasegError: a file of the data set is not as it must be; nothing has been written then.
+        AtlasegError: a file of the data set is not as it must be (nothing has been written then), a structure has too
+            few scans, or no atlas could be registered.
     """
     from atlases.atlas_classical_segmenter import AtlasClassicalSegmenter, is_atlas_classical_bundle
     from workflows.joined_training import WORK

@@ -35,14 +35,20 @@ class Found:
         return Candidates(maps.astype(np.uint8), len(table), images, self.target)
 
 
-def test_each_atlas_is_labelled_by_the_others(shapes, monkeypatch):
-    seen = []
+@pytest.fixture
+def seen(monkeypatch):
+    """Names of the atlases of each propagation, none of which registers anything."""
+    names = []
 
     def propagate(atlases, scan, options, **_):
-        seen.append(atlases.names)
+        names.append(atlases.names)
         return Found(atlases, scan[0].astype(np.float32))
 
     monkeypatch.setattr(subject, "propagate", propagate)
+    return names
+
+
+def test_each_atlas_is_labelled_by_the_others(shapes, seen):
     steps = []
     learnt = subject.learn_correction(
         shapes, PropagationOptions(), make_rule("majority"), progress=lambda *done: steps.append(done)
@@ -53,14 +59,7 @@ def test_each_atlas_is_labelled_by_the_others(shapes, monkeypatch):
     assert learnt.classes == len(shapes.labels)
 
 
-def test_of_many_atlases_some_are_labelled_by_all_others(shapes, monkeypatch):
-    seen = []
-
-    def propagate(atlases, scan, options, **_):
-        seen.append(atlases.names)
-        return Found(atlases, scan[0].astype(np.float32))
-
-    monkeypatch.setattr(subject, "propagate", propagate)
+def test_of_many_atlases_some_are_labelled_by_all_others(shapes, seen, monkeypatch):
     monkeypatch.setattr(subject, "MOST_SCANS", 2)
     subject.learn_correction(shapes, PropagationOptions(), make_rule("majority"))
     first, second = (shapes.names[n] for n in (1, 3))

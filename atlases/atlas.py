@@ -26,7 +26,8 @@ from pipeline.errors import (
     UnreadableFileError,
 )
 from pipeline.inspection import CaseReport, Problem, inspect_case
-from pipeline.volume import grid_difference, read_header, read_label_map, read_voxels, volume_name
+from pipeline.scan_names import volume_name
+from pipeline.volume import grid_difference, read_header, read_label_map, read_voxels
 
 if TYPE_CHECKING:
     import SimpleITK as sitk

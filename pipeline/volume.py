@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from pipeline.errors import GeometryError, LabelError, MissingFileError, OptionError, UnreadableFileError
 from pipeline.files import replacing
+from pipeline.scan_names import suffix_of
 
 if TYPE_CHECKING:
     import nibabel as nib
@@ -33,13 +34,11 @@ __all__ = [
     "read_label_map",
     "read_voxels",
     "same_grid",
-    "volume_name",
     "write_image",
     "write_label_map",
     "write_probabilities",
 ]
 
-SUFFIXES = (".nii.gz", ".nii")
 #: Grids closer than this (largest distance between corresponding corner voxels, in voxels) count as equal.
 GRID_TOLERANCE_VOXELS = 1e-2
 
@@ -96,18 +95,6 @@ class Header:
 def _spatial(shape: Sequence[int]) -> tuple[int, int, int]:
     first, second, third = (*shape[:3], 1, 1, 1)[:3]
     return first, second, third
-
-
-def volume_name(path: Path) -> str:
-    """File name without ``.nii`` or ``.nii.gz``.
-
-    >>> volume_name(Path("scans/patient.01.nii.gz"))
-    'patient.01'
-    """
-    for suffix in SUFFIXES:
-        if path.name.lower().endswith(suffix):
-            return path.name[: -len(suffix)]
-    return path.stem
 
 
 def _open(path: Path) -> nib.Nifti1Image:
@@ -363,8 +350,8 @@ def _write(path: Path, voxels: npt.NDArray[Any], like: Path, *, channels: bool) 
     kind = nib.Nifti2Image if isinstance(source, nib.Nifti2Image) else nib.Nifti1Image
     # affine=None keeps sform, qform and their codes exactly as they are in the scan's header
     result = kind(np.asarray(voxels), None, header=header)
-    suffix = next((s for s in SUFFIXES if path.name.lower().endswith(s)), None)
-    if suffix is None:
+    suffix = suffix_of(path).lower()
+    if not suffix:
         raise OptionError(f"{path}: results are written as .nii or .nii.gz, choose such a name")
     with replacing(path, suffix) as temporary:
         nib.save(result, temporary)

@@ -256,7 +256,8 @@ def mask_of(masks: Path | None, name: str, scan: Path) -> npt.NDArray[np.bool_] 
         DatasetError: the mask is empty.
     """
     from pipeline.errors import DatasetError, GeometryError, MissingFileError
-    from pipeline.volume import SUFFIXES, grid_difference, read_header, read_label_map
+    from pipeline.scan_names import SUFFIXES
+    from pipeline.volume import grid_difference, read_header, read_label_map
 
     if masks is None:
         return None

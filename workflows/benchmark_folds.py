@@ -203,7 +203,7 @@ def _take_images(case: Case, folder: Path) -> None:
 
 
 def _take_mask(masks: Path | None, name: str, folder: Path) -> None:
-    from pipeline.volume import SUFFIXES
+    from pipeline.scan_names import SUFFIXES
 
     found = [
         path for suffix in SUFFIXES if masks is not None and (path := masks / f"{name}{suffix}").is_file()
@@ -223,6 +223,6 @@ def link_or_copy(source: str | Path, target: str | Path) -> None:
 
 
 def _suffix(path: Path) -> str:
-    from pipeline.volume import volume_name
+    from pipeline.scan_names import volume_name
 
     return path.name[len(volume_name(path)) :]

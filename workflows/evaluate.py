@@ -187,7 +187,7 @@ def pair_files(predictions: Path, references: Path) -> list[Pair]:
         MissingFileError: a path is not there.
         DatasetError: no case is in both, or two files of a folder have one case name.
     """
-    from pipeline.volume import volume_name
+    from pipeline.scan_names import volume_name
 
     for path in (predictions, references):
         if not path.exists():
@@ -212,7 +212,7 @@ def pair_files(predictions: Path, references: Path) -> list[Pair]:
 
 def _volumes(path: Path) -> dict[str, Path]:
     """Volumes of a folder, or the one that is named, by case name; hidden files are not volumes."""
-    from pipeline.volume import SUFFIXES, volume_name
+    from pipeline.scan_names import SUFFIXES, volume_name
 
     if path.is_file():
         return {volume_name(path): path}

@@ -61,7 +61,8 @@ class Fuse:
         from atlases.fusion.candidates import Candidates
         from atlases.fusion.table import make_rule, read_options
         from pipeline.files import write_text
-        from pipeline.volume import volume_name, write_label_map, write_probabilities
+        from pipeline.scan_names import volume_name
+        from pipeline.volume import write_label_map, write_probabilities
 
         options = read_options(self.method, self.option)
         make_rule(self.method, **options)  # refuses what is not possible before files are read
@@ -92,7 +93,8 @@ class Fuse:
     def _check(self) -> None:
         """Refuse what cannot be fused before voxels are read."""
         from pipeline.errors import GeometryError, OptionError
-        from pipeline.volume import SUFFIXES, grid_difference, read_header
+        from pipeline.scan_names import SUFFIXES
+        from pipeline.volume import grid_difference, read_header
 
         if len(self.paths) < 2:
             raise OptionError(f"fusing needs at least two label maps, found {len(self.paths)}")

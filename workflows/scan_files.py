@@ -52,7 +52,7 @@ def find_scans(images: tuple[Path, ...], channels: int) -> dict[str, tuple[Path,
         DatasetError: there are no scans, or two of the same name.
     """
     from pipeline.errors import DatasetError, MissingFileError
-    from pipeline.volume import volume_name
+    from pipeline.scan_names import volume_name
 
     scans: dict[str, tuple[Path, ...]] = {}
     for file in _files(images):

@@ -13,7 +13,7 @@ from typing import Any
 from pipeline.case import LabelTable
 from pipeline.datasets.listing import CaseList, Listing, Report, inside, read_json, split_channel
 from pipeline.errors import DatasetError, LabelError
-from pipeline.volume import SUFFIXES, volume_name
+from pipeline.scan_names import SUFFIXES, volume_name
 
 __all__ = ["list_decathlon"]
 

@@ -13,7 +13,8 @@ from pathlib import Path
 from pipeline.case import LabelTable
 from pipeline.datasets.listing import CaseList, Listing, Report, read_json, split_channel, volumes_in
 from pipeline.errors import AtlasegError, DatasetError, LabelError, MissingFileError
-from pipeline.volume import read_header, volume_name
+from pipeline.scan_names import volume_name
+from pipeline.volume import read_header
 
 __all__ = ["list_folders"]
 

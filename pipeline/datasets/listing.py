@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from pipeline.case import Case, LabelTable
 from pipeline.errors import AtlasegError, DatasetError, MissingFileError
-from pipeline.volume import SUFFIXES, volume_name
+from pipeline.scan_names import SUFFIXES, volume_name
 
 __all__ = [
     "CaseList",

@@ -19,7 +19,7 @@ from pipeline.datasets.listing import (
     volumes_in,
 )
 from pipeline.errors import DatasetError, LabelError, MissingFileError
-from pipeline.volume import SUFFIXES, volume_name
+from pipeline.scan_names import SUFFIXES, volume_name
 
 __all__ = ["list_nnunet_raw"]
 

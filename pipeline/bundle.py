@@ -5,6 +5,7 @@
     RUN/configs/plan.yaml        the plan, the only part of a folder that atlaseg believes
     RUN/configs/cases.json       which files train and which validate
     RUN/configs/*.yaml           whole MONAI configs, rendered from the templates in ``configs``
+    RUN/scripts/*.py             how files are read, for MONAI alone; atlaseg never imports them
     RUN/models/model.pt          weights
     RUN/models/checkpoint.pt     state of training, for resumption
 """
@@ -18,6 +19,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from pipeline.bundle_scripts import script_files
 from pipeline.case import Case
 from pipeline.errors import MissingFileError
 from pipeline.files import write_text
@@ -41,6 +43,7 @@ __all__ = [
     "render_bundle",
     "render_config",
     "template",
+    "write_scripts",
 ]
 
 #: Which templates make each config, in this order.
@@ -260,6 +263,13 @@ def _write_configs(plan: Plan, folder: Path, dataset_dir: Path) -> None:
         write_text(configs / name, render_config(name, plan, values[name]))
     write_text(configs / "logging.conf", template("logging.conf"))
     write_text(configs / "metadata.json", json.dumps(_metadata(plan), indent=2) + "\n")
+    write_scripts(folder)
+
+
+def write_scripts(folder: Path) -> None:
+    """Write the run's copy of how atlaseg reads files, for MONAI alone."""
+    for name, text in script_files().items():
+        write_text(folder / "scripts" / name, text)
 
 
 def holds_another_run(

@@ -11,6 +11,7 @@ __all__ = [
     "DatasetError",
     "DivergenceError",
     "GeometryError",
+    "HeaderWarning",
     "LabelError",
     "MissingFileError",
     "NotFittedError",
@@ -68,3 +69,7 @@ class UnsafeModelError(AtlasegError, ValueError):
 
 class NotFittedError(AtlasegError, RuntimeError):
     """A segmenter was asked to segment before it was fitted or loaded."""
+
+
+class HeaderWarning(UserWarning):
+    """What had to be assumed about a file whose header does not say it. No error: the work goes on."""

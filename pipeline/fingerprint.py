@@ -205,8 +205,6 @@ def _measure(
         raise DatasetError(
             f"{case.images[0]}: expected {len(channels)} channels ({', '.join(channels)}), found {len(image)}"
         )
-    if not np.isfinite(image).all():
-        raise DatasetError(f"{case.images[0]}: holds NaN or infinite voxels; repair it (see `atlaseg check`)")
     indices = labels.to_indices(read_label_map(case.label))
     indices = indices.reshape(image.shape[1:]).astype(np.uint16 if len(labels) > 255 else np.uint8)
 

@@ -24,11 +24,10 @@ from pipeline.errors import (
     UnreadableFileError,
 )
 from pipeline.volume import (
-    GRID_TOLERANCE_VOXELS,
     Header,
-    corner_distance,
     grid_difference,
-    read_header,
+    header_problems,
+    not_finite,
     read_label_map,
     read_voxels,
 )
@@ -44,6 +43,11 @@ Kind = Literal[
     "grid",  # image, channels and label on different grids
     "dimensions",  # 4-D where 3-D is meant, or another number of channels
     "sform-qform",  # the two affines of one header disagree
+    "shear",  # axes that are not at right angles
+    "pixdim",  # another voxel size than the affine's
+    "no-orientation",  # a header that does not say where voxels lie
+    "unit",  # a unit of length that is none
+    "slope",  # a scaling of the voxels that is no number
     "not-finite",  # NaN or infinite voxels
     "constant",  # a channel without contrast
     "label-values",  # not whole, not finite, negative
@@ -51,9 +55,6 @@ Kind = Literal[
     "empty-label",  # no structure in a label map
     "unused-label",  # a structure in no label map
 ]
-
-#: sform and qform further apart than this (in voxels, at a corner) put labels visibly in the wrong place.
-_SERIOUS_DISAGREEMENT_VOXELS = 0.5
 
 
 @dataclass(frozen=True)
@@ -275,16 +276,14 @@ def _image(case: Case, path: Path, problems: list[Problem]) -> Header | None:
     """Header of one image file if it can be read; what is wrong with it or the voxels joins the list."""
     header = None
     try:
-        header = read_header(path)
-        problems += _affines(case, header)
-        voxels = read_voxels(path)
+        header, usable = _header(case, path, problems)
+        if not usable:
+            return header
+        voxels = read_voxels(path, header)
     except AtlasegError as error:
         problems.append(_as_problem(error, path, case.name))
         return header
-    finite = np.isfinite(voxels)
-    if not finite.all():
-        bad = int(voxels.size - np.count_nonzero(finite))
-        message = f"{bad} of {voxels.size} voxels are NaN or infinite; replace them, for example by 0"
+    if message := not_finite(voxels):
         problems.append(Problem("not-finite", path, message, case=case.name))
     elif (lowest := voxels.min()) == voxels.max():
         message = f"all voxels have the value {float(lowest):g}; the scan is empty"
@@ -292,21 +291,13 @@ def _image(case: Case, path: Path, problems: list[Problem]) -> Header | None:
     return header
 
 
-def _affines(case: Case, header: Header) -> list[Problem]:
-    """The two affines of one header, where both are set and they disagree."""
-    if header.sform is None or header.qform is None:
-        return []
-    distance = corner_distance(header.sform, header.qform, header.spatial_shape)
-    voxels = distance / min(header.spacing)
-    if voxels <= GRID_TOLERANCE_VOXELS:
-        return []
-    message = (
-        f"sform and qform disagree by up to {distance:.3g} mm, so programs place the voxels differently; "
-        "set the wrong one to the other (sform is used here)"
-    )
-    serious = voxels > _SERIOUS_DISAGREEMENT_VOXELS
-    severity: Literal["error", "warning"] = "error" if serious else "warning"
-    return [Problem("sform-qform", header.path, message, severity, case.name)]
+def _header(case: Case, path: Path, problems: list[Problem]) -> tuple[Header, bool]:
+    """Header of a file, and whether its voxels can be used; what is wrong with it joins the list."""
+    header, found = header_problems(path)
+    for problem in found:
+        severity: Literal["error", "warning"] = "error" if problem.serious else "warning"
+        problems.append(Problem(problem.kind, path, problem.message, severity, case.name))
+    return header, not any(problem.serious for problem in found)
 
 
 def _label(
@@ -314,8 +305,7 @@ def _label(
 ) -> dict[int, float]:
     """Volumes in ml by label value; problems of the label map are added to the list."""
     try:
-        header = read_header(path)
-        problems += _affines(case, header)
+        header, usable = _header(case, path, problems)
         if header.channels != 1:
             shape = " x ".join(str(n) for n in header.shape)
             message = f"expected a 3-D label map, found {len(header.shape)}-D ({shape})"
@@ -324,7 +314,9 @@ def _label(
         if image is not None and (difference := grid_difference(image, header)):
             message = f"not on the grid of its image: {difference}; resample it onto {image.path.name}"
             problems.append(Problem("grid", path, message, case=case.name))
-        counts = value_counts(read_label_map(path))
+        if not usable:
+            return {}
+        counts = value_counts(read_label_map(path, header))
         check_values(counts if labels is None else [v for v in counts if v < 0], path)
     except AtlasegError as error:
         problems.append(_as_problem(error, path, case.name))

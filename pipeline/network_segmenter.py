@@ -281,10 +281,13 @@ class NetworkSegmenter:
         _ = self.fitted_plan
         if len(self._sources) > 1:
             raise OptionError("an ensemble is made of its runs: save or copy each of them")
+        from pipeline.bundle import write_scripts
+
         source = self._sources[0]
         if directory.resolve() == source.resolve():
             return
         shutil.copytree(source / "configs", directory / "configs", dirs_exist_ok=True)
+        write_scripts(directory)
         (directory / "models").mkdir(parents=True, exist_ok=True)
         shutil.copy2(source / "models" / "model.pt", directory / "models" / "model.pt")
 

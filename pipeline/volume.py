@@ -1,24 +1,36 @@
 """The only reader and writer of volumes: NIfTI in, NIfTI out, headers kept.
 
-Frames: affines map voxel indices to RAS+ millimetres, as nibabel and MONAI hold them.
+Frames: affines map voxel indices to RAS+ millimetres, as nibabel and MONAI hold them. What a header may say is judged
+in :mod:`pipeline.header`, which this file offers too. A run carries a copy of both for MONAI alone (see
+:mod:`pipeline.bundle_scripts`).
 """
 
 from __future__ import annotations
 
 import gzip
 import math
-import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.errors import GeometryError, LabelError, MissingFileError, OptionError, UnreadableFileError
+from pipeline.errors import DatasetError, GeometryError, LabelError, OptionError, UnreadableFileError
 from pipeline.files import replacing
+from pipeline.grid import GRID_TOLERANCE_VOXELS, Grid, corner_distance, grid_difference, same_grid
+from pipeline.header import (
+    Header,
+    HeaderProblem,
+    header_of,
+    header_problems,
+    judged,
+    open_volume,
+    read_header,
+    readable,
+    spatial_shape_of,
+)
 from pipeline.scan_names import suffix_of
 
 if TYPE_CHECKING:
@@ -26,9 +38,15 @@ if TYPE_CHECKING:
     from monai.data import MetaTensor
 
 __all__ = [
+    "GRID_TOLERANCE_VOXELS",
+    "Grid",
     "Header",
+    "HeaderProblem",
     "corner_distance",
     "grid_difference",
+    "header_problems",
+    "not_finite",
+    "read_channels",
     "read_header",
     "read_image",
     "read_label_map",
@@ -39,259 +57,166 @@ __all__ = [
     "write_probabilities",
 ]
 
-#: Grids closer than this (largest distance between corresponding corner voxels, in voxels) count as equal.
-GRID_TOLERANCE_VOXELS = 1e-2
-
-
-@dataclass(frozen=True, eq=False)
-class Header:
-    """Geometry and storage of one file, read without its voxels.
-
-    Args:
-        path: the file.
-        shape: all dimensions as stored, channels (4-D) included.
-        affine: ``(4, 4)``, voxel index -> RAS+ mm.
-        sform: the sform affine, ``None`` where its code is 0.
-        qform: the qform affine, ``None`` where its code is 0.
-        dtype: number type on disk.
-    """
-
-    path: Path
-    shape: tuple[int, ...]
-    affine: npt.NDArray[np.float64]
-    sform: npt.NDArray[np.float64] | None
-    qform: npt.NDArray[np.float64] | None
-    dtype: np.dtype[Any]
-
-    @property
-    def spatial_shape(self) -> tuple[int, ...]:
-        """The first three dimensions; a 2-D file is one slice."""
-        return _spatial(self.shape)
-
-    @property
-    def channels(self) -> int:
-        """Number of volumes in the file: 1, or the product of the dimensions after the third."""
-        return math.prod(self.shape[3:])
-
-    @property
-    def spacing(self) -> tuple[float, ...]:
-        """Voxel size in mm along each axis of the array."""
-        return tuple(float(s) for s in np.linalg.norm(self.affine[:3, :3], axis=0))
-
-    @property
-    def orientation(self) -> str:
-        """Closest anatomical axes, such as ``RAS`` or ``LPS``."""
-        from nibabel.orientations import aff2axcodes
-
-        return "".join(code or "?" for code in aff2axcodes(self.affine))
-
-    @property
-    def obliquity(self) -> float:
-        """Largest angle in degrees between a voxel axis and its closest anatomical axis."""
-        directions = np.abs(self.affine[:3, :3]) / np.linalg.norm(self.affine[:3, :3], axis=0)
-        return float(np.degrees(np.arccos(np.clip(directions.max(axis=0), -1, 1))).max())
-
-
-def _spatial(shape: Sequence[int]) -> tuple[int, int, int]:
-    first, second, third = (*shape[:3], 1, 1, 1)[:3]
-    return first, second, third
-
-
-def _open(path: Path) -> nib.Nifti1Image:
-    import nibabel as nib
-
-    if not path.is_file():
-        raise MissingFileError(f"{path}: no such file")
-    with _readable(path, "not a readable NIfTI file"):
-        image = nib.load(path)
-    if not isinstance(image, nib.Nifti1Image):
-        raise UnreadableFileError(
-            f"{path}: expected NIfTI, found {type(image).__name__}; convert it to .nii.gz"
-        )
-    if not np.isfinite(image.affine).all() or abs(np.linalg.det(image.affine[:3, :3])) < 1e-12:
-        raise GeometryError(f"{path}: the affine is not invertible, so voxels have no place in space")
-    if image.get_data_dtype().kind not in "iuf":
-        raise UnreadableFileError(
-            f"{path}: expected one real number per voxel, found {image.get_data_dtype()} (colour or complex)"
-        )
-    if not image.shape or min(image.shape) < 1:
-        raise UnreadableFileError(f"{path}: the file holds no voxels, its shape is {image.shape}")
-    return image
-
-
-@contextmanager
-def _readable(path: Path, problem: str) -> Iterator[None]:
-    """Turn everything that nibabel raises on a broken file into an error that names the file."""
-    from nibabel.filebasedimages import ImageFileError
-    from nibabel.spatialimages import HeaderDataError
-    from nibabel.wrapstruct import WrapStructError
-
-    broken = (ImageFileError, HeaderDataError, WrapStructError, OSError, EOFError, ValueError, zlib.error)
-    try:
-        yield
-    # A damaged header can also ask for more voxels than any machine has, or than an integer can count.
-    except (*broken, MemoryError, OverflowError) as error:
-        reason = _one_line(error).replace(str(path), path.name)
-        raise UnreadableFileError(f"{path}: {problem} ({reason})") from error
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+#: How far from a whole number a label may lie: rounding of float32, and no more.
+_LABEL_ROUNDING = 1e-3
+#: Bytes that may follow the voxels in a compressed file; a program may have padded it.
+_MOST_PADDING = 1 << 24
+#: No file shrinks by more than this under gzip (deflate's limit is 1032).
+_MOST_COMPRESSION = 1100
 
 
 def _voxels(image: nib.Nifti1Image, path: Path) -> npt.NDArray[Any]:
     """Voxels with the scaling slope applied; integers stay integers where there is no slope."""
     from nibabel.fileholders import FileHolder
 
-    with _readable(path, "the voxels cannot be read, is the file truncated or damaged?"):
+    _refuse_impossible_sizes(image, path)
+    with readable(path, "the voxels cannot be read, is the file truncated or damaged?"):
         if not path.name.lower().endswith(".gz"):
             return np.asanyarray(image.dataobj)
         with gzip.open(path) as stream:
             voxels = np.asanyarray(type(image).from_file_map({"image": FileHolder(fileobj=stream)}).dataobj)
             # The checksum stands at the end, where nibabel does not look once it has its voxels.
-            while stream.read(1 << 20):
-                pass
+            left = _MOST_PADDING
+            while part := stream.read(1 << 20):
+                left -= len(part)
+                if left < 0:
+                    raise ValueError("it goes on long after its last voxel")
             return voxels
 
 
-def read_voxels(path: Path) -> npt.NDArray[Any]:
+def _refuse_impossible_sizes(image: nib.Nifti1Image, path: Path) -> None:
+    """Headers that ask for more voxels than the file or the machine can hold, before anything is read."""
+    count = math.prod(image.shape)
+    needed = count * image.get_data_dtype().itemsize
+    held = path.stat().st_size * (_MOST_COMPRESSION if path.name.lower().endswith(".gz") else 1)
+    shape = " x ".join(str(n) for n in image.shape)
+    if needed > held:
+        raise UnreadableFileError(
+            f"{path}: the voxels cannot be read, is the file truncated or damaged? Its header asks for {shape} voxels, "
+            f"{needed:,} bytes, more than it can hold"
+        )
+    # as stored, and as the float32 that everything works on
+    memory = _memory_of_the_machine()
+    if memory is not None and needed + 4 * count > memory:
+        raise UnreadableFileError(
+            f"{path}: {shape} voxels need {(needed + 4 * count) / 2**30:.3g} GiB of memory, this machine has "
+            f"{memory / 2**30:.3g}; crop the scan or resample it to larger voxels"
+        )
+
+
+def _memory_of_the_machine() -> int | None:
+    """Bytes of memory, ``None`` where the system does not tell."""
+    names = getattr(os, "sysconf_names", {})
+    if not {"SC_PAGE_SIZE", "SC_PHYS_PAGES"} <= names.keys():
+        return None
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def read_voxels(path: Path, header: Header | None = None) -> npt.NDArray[Any]:
     """Voxels of one file as stored, 4-D included, with the scaling slope applied.
+
+    Args:
+        path: the file.
+        header: of the file, where it has been read and judged already.
 
     Raises:
         MissingFileError, UnreadableFileError, GeometryError: as :func:`read_header`.
     """
-    return _voxels(_open(path), path)
+    image = open_volume(path)
+    if header is None:
+        judged(header_of(image, path))
+    return _voxels(image, path)
 
 
-def read_header(path: Path) -> Header:
-    """Geometry and storage of a NIfTI-1 or -2 file, without reading its voxels.
-
-    Raises:
-        MissingFileError: there is no such file.
-        UnreadableFileError: it is not NIfTI.
-        GeometryError: its affine is singular or not finite.
-    """
-    image = _open(path)
-    header = image.header
-    with _readable(path, "sform or qform is not valid"):
-        sform, sform_code = header.get_sform(coded=True)
-        qform, qform_code = header.get_qform(coded=True)
-    return Header(
-        path=path,
-        shape=tuple(int(n) for n in image.shape),
-        affine=np.asarray(image.affine, dtype=np.float64),
-        sform=np.asarray(sform, dtype=np.float64) if sform_code else None,
-        qform=np.asarray(qform, dtype=np.float64) if qform_code else None,
-        dtype=np.dtype(header.get_data_dtype()),
-    )
+def not_finite(voxels: npt.NDArray[Any]) -> str | None:
+    """What is wrong with voxels that are NaN or infinite, in words, or ``None`` where all are numbers."""
+    if voxels.dtype.kind != "f" or (finite := np.isfinite(voxels)).all():
+        return None
+    bad = int(voxels.size - np.count_nonzero(finite))
+    return f"{bad} of {voxels.size} voxels are NaN or infinite; replace them, for example by 0"
 
 
-def read_image(paths: Path | Sequence[Path]) -> MetaTensor:
-    """One case's scan as ``(C, *spatial)`` float32, affine in RAS+ mm.
+def read_channels(paths: Path | Sequence[Path]) -> tuple[npt.NDArray[np.float32], Header]:
+    """One case's scan as ``(C, *spatial)`` float32, and the header of its first file, on whose grid it lies.
 
     Args:
-        paths: one file per channel, or one file that may be 4-D with channels last.
+        paths: one file per channel, or files that may be 4-D with channels last (and 5-D as ITK writes vectors).
 
     Raises:
         MissingFileError, UnreadableFileError: a file is missing or broken.
-        GeometryError: the channels of a case lie on different grids.
+        GeometryError: as :func:`read_header`, or the channels of a case lie on different grids.
+        DatasetError: voxels are NaN or infinite.
     """
-    import torch
-    from monai.data import MetaTensor
-
     files = [paths] if isinstance(paths, Path) else list(paths)
     channels: list[npt.NDArray[np.float32]] = []
     first = read_header(files[0])
     for path in files:
-        difference = grid_difference(first, read_header(path))
+        header = read_header(path) if channels else first
+        difference = grid_difference(first, header)
         if difference is not None:
             raise GeometryError(
                 f"{path}: not on the grid of {files[0].name} ({difference}); resample one onto the other"
             )
-        image = _open(path)
-        voxels = _voxels(image, path).astype(np.float32)
-        volumes: npt.NDArray[np.float32] = voxels.reshape(*_spatial(voxels.shape), -1)
+        voxels = read_voxels(path, header)
+        if problem := not_finite(voxels):
+            raise DatasetError(f"{path}: {problem}")
+        volumes = voxels.astype(np.float32).reshape(*spatial_shape_of(voxels.shape), -1)
         channels.extend(volumes.transpose(3, 0, 1, 2))
-    meta = {"filename_or_obj": str(files[0])}
+    return np.stack(channels), first
+
+
+def read_image(paths: Path | Sequence[Path]) -> MetaTensor:
+    """One case's scan as ``(C, *spatial)`` float32, affine in RAS+ mm; see :func:`read_channels`."""
+    import torch
+    from monai.data import MetaTensor
+
+    channels, header = read_channels(paths)
     return MetaTensor(
-        torch.from_numpy(np.stack(channels)), affine=torch.from_numpy(first.affine.copy()), meta=meta
+        torch.from_numpy(channels),
+        affine=torch.from_numpy(header.affine.copy()),
+        meta={"filename_or_obj": str(header.path)},
     )
 
 
-def read_label_map(path: Path) -> npt.NDArray[np.int64]:
+def read_label_map(path: Path, header: Header | None = None) -> npt.NDArray[np.int64]:
     """Label map ``(*spatial)`` as integers; float files are accepted where every voxel is whole.
+
+    Args:
+        path: the file.
+        header: of the file, where it has been read and judged already.
 
     Raises:
         MissingFileError, UnreadableFileError: as for images.
-        GeometryError: the file has more than three dimensions that are not 1.
-        LabelError: voxels are not whole numbers, or not finite.
+        GeometryError: as :func:`read_header`, or the file has more than three dimensions that are not 1.
+        LabelError: voxels are not whole numbers, not finite, or too large for 64 bits.
     """
-    voxels = _voxels(_open(path), path)
-    if any(n != 1 for n in voxels.shape[3:]):
+    image = open_volume(path)
+    header = judged(header_of(image, path)) if header is None else header
+    voxels = _voxels(image, path)
+    if header.channels != 1:
         raise GeometryError(f"{path}: a label map must be 3-D, found {voxels.ndim}-D {voxels.shape}")
-    voxels = voxels.reshape(_spatial(voxels.shape))
+    voxels = voxels.reshape(header.spatial_shape)
     if voxels.dtype.kind == "f":
         if not np.isfinite(voxels).all():
             raise LabelError(f"{path}: the label map holds NaN or infinite voxels")
         rounded = np.rint(voxels)
-        # A scaling slope such as 1/255 leaves rounding errors of float32; more than that is not a label.
-        if np.abs(voxels - rounded).max(initial=0) > 1e-3:
-            worst = voxels.flat[int(np.abs(voxels - rounded).argmax())]
+        off = np.abs(voxels - rounded)
+        if off.max(initial=0) > _rounding(header):
+            worst = voxels.flat[int(off.argmax())]
             raise LabelError(
                 f"{path}: label values must be whole numbers, found {float(worst):.4g}; was it interpolated?"
             )
         voxels = rounded
+    if voxels.size and float(voxels.max()) >= 2.0**63:
+        raise LabelError(f"{path}: label value {voxels.max():.20g} does not fit a 64-bit integer")
     return voxels.astype(np.int64)
 
 
-def grid_difference(a: Header, b: Header) -> str | None:
-    """How the grids of two files differ, in words, or ``None`` where they are the same.
-
-    Affines are compared where it matters, at the corner voxels: closer than a hundredth of a voxel is equal.
-    """
-    if a.spatial_shape != b.spatial_shape:
-        return f"shape {_cross(b.spatial_shape)} instead of {_cross(a.spatial_shape)}"
-    distance = corner_distance(a.affine, b.affine, a.spatial_shape)
-    if distance <= GRID_TOLERANCE_VOXELS * min(a.spacing):
-        return None
-    shift = np.linalg.norm(a.affine[:3, 3] - b.affine[:3, 3])
-    parts = [f"voxels up to {distance:.3g} mm apart", f"origins {shift:.3g} mm apart"]
-    if (angle := _rotation_between(a.affine, b.affine)) > 1e-3:
-        parts.append(f"axes turned by {angle:.3g} degrees")
-    if not np.allclose(a.spacing, b.spacing, rtol=1e-4):
-        parts.append(f"voxel size {_sizes(b.spacing)} instead of {_sizes(a.spacing)} mm")
-    return ", ".join(parts)
-
-
-def corner_distance(
-    a: npt.NDArray[np.float64], b: npt.NDArray[np.float64], spatial_shape: Sequence[int]
-) -> float:
-    """Largest distance in mm between the places that two affines give to the corner voxels of a grid."""
-    ends = [(0, n - 1) for n in spatial_shape]
-    corners = np.array([(i, j, k, 1) for i in ends[0] for j in ends[1] for k in ends[2]], dtype=float).T
-    return float(np.linalg.norm(((a - b) @ corners)[:3], axis=0).max())
-
-
-def same_grid(a: Header, b: Header) -> bool:
-    """Whether two files have the same shape and, to a hundredth of a voxel, the same affine."""
-    return grid_difference(a, b) is None
-
-
-def _cross(shape: Sequence[int]) -> str:
-    return "x".join(str(n) for n in shape)
-
-
-def _sizes(spacing: Sequence[float]) -> str:
-    return " x ".join(f"{s:.4g}" for s in spacing)
-
-
-def _rotation_between(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> float:
-    """Largest angle in degrees between corresponding voxel axes of two affines."""
-    first = a[:3, :3] / np.linalg.norm(a[:3, :3], axis=0)
-    second = b[:3, :3] / np.linalg.norm(b[:3, :3], axis=0)
-    # atan2 of cross and dot products keeps small angles exact where arccos of the dot product loses them.
-    sine = np.linalg.norm(np.cross(first.T, second.T), axis=1)
-    return float(np.degrees(np.arctan2(sine, (first * second).sum(axis=0))).max())
+def _rounding(header: Header) -> float:
+    """How far labels may lie from whole numbers: files that store them in steps of a slope are off by half a step."""
+    slope = abs(header.scaling[0])
+    stepped = header.dtype.kind in "iu" and slope not in (0, 1)
+    return max(_LABEL_ROUNDING, min(0.51 * slope, 0.1)) if stepped else _LABEL_ROUNDING
 
 
 def write_label_map(path: Path, label_map: npt.NDArray[Any], like: Path) -> None:
@@ -333,11 +258,13 @@ def write_probabilities(path: Path, probabilities: npt.NDArray[Any], like: Path)
 def _write(path: Path, voxels: npt.NDArray[Any], like: Path, *, channels: bool) -> None:
     import nibabel as nib
 
-    source = _open(like)
-    shape = _spatial(source.shape)
+    source = open_volume(like)
+    shape = spatial_shape_of(source.shape)
     spatial = voxels.shape[:-1] if channels else voxels.shape
     if spatial != shape:
-        raise GeometryError(f"{path}: result is {_cross(spatial)} but {like} is {_cross(shape)}")
+        raise GeometryError(
+            f"{path}: result is {'x'.join(map(str, spatial))} but {like} is {'x'.join(map(str, shape))}"
+        )
     header = source.header.copy()
     header.set_data_dtype(voxels.dtype)
     header.set_slope_inter(1, 0)

@@ -120,7 +120,7 @@ def _run(name: str, words: list[str]) -> int:
 
     job = _parse(name, words)
     try:
-        with _told_of_termination():
+        with _told_of_termination(), _assumptions_said(name):
             return int(job.run())
     except (AtlasegError, OSError) as error:
         # the system's own: no permission, no space, a file where a folder should be
@@ -132,6 +132,39 @@ def _run(name: str, words: list[str]) -> int:
     except _TerminatedError:
         print(f"atlaseg {name}: terminated", file=sys.stderr)
         return 143
+
+
+#: Files whose headers leave something to be assumed are named one by one, up to this many.
+_MOST_ASSUMPTIONS = 10
+
+
+@contextmanager
+def _assumptions_said(name: str) -> Iterator[None]:
+    """Print what had to be assumed about files (:class:`~pipeline.errors.HeaderWarning`), one line each, each once."""
+    import warnings
+
+    from pipeline.errors import HeaderWarning
+
+    said: set[str] = set()
+    show = warnings.showwarning
+
+    def tell(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+        if not issubclass(category, HeaderWarning):
+            show(message, category, *place, **more)
+        elif str(message) not in said:
+            said.add(str(message))
+            if len(said) <= _MOST_ASSUMPTIONS:
+                print(f"atlaseg {name}: warning: {message}", file=sys.stderr)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", HeaderWarning)
+        warnings.showwarning = tell
+        try:
+            yield
+        finally:
+            if len(said) > _MOST_ASSUMPTIONS:
+                more = len(said) - _MOST_ASSUMPTIONS
+                print(f"atlaseg {name}: warning: and {more} more files of that kind", file=sys.stderr)
 
 
 class _TerminatedError(BaseException):

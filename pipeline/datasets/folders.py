@@ -14,7 +14,7 @@ from pipeline.case import LabelTable
 from pipeline.datasets.listing import CaseList, Listing, Report, read_json, split_channel, volumes_in
 from pipeline.errors import AtlasegError, DatasetError, LabelError, MissingFileError
 from pipeline.scan_names import volume_name
-from pipeline.volume import read_header
+from pipeline.volume import header_problems
 
 __all__ = ["list_folders"]
 
@@ -115,7 +115,7 @@ def _channels(path: Path, images: list[tuple[Path, ...]], report: Report) -> tup
         return tuple(names)
     for files in images:
         try:
-            number = sum(read_header(file).channels for file in files)
+            number = sum(header_problems(file)[0].channels for file in files)
         except AtlasegError as error:
             report(error, files[0])
         else:

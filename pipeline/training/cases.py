@@ -58,11 +58,7 @@ _READING = threading.Lock()
 
 
 class _OneAtATime(Transform):
-    """A transform that never runs in two threads.
-
-    MONAI's ``NibabelReader`` keeps the names of the files that it reads on itself: two threads that share it get
-    each other's channels and labels.
-    """
+    """A transform that never runs in two threads, so that memory is needed for preparing one scan and no more."""
 
     def __init__(self, transform: Callable[[Any], Any]) -> None:
         self.transform = transform

@@ -292,8 +292,8 @@ def test_other_files_of_the_folder_are_never_read(tiny_run: Path, scans: Path, t
     for path in (run / "configs").iterdir():
         if path.name != "plan.yaml":
             path.write_text(f'initialize: ["{POISON.format(proof=str(proof))}"]\n')
-    (run / "scripts").mkdir()
-    (run / "scripts" / "__init__.py").write_text(f"open({str(proof)!r}, 'w')\n")
+    for path in (run / "scripts").iterdir():
+        path.write_text(f"open({str(proof)!r}, 'w')\n")
     segmenter = NetworkSegmenter.load(run)
     segmenter.segment(read_image(scans / "ras.nii.gz"))
     assert not proof.exists()

@@ -154,7 +154,7 @@ def test_refusals_name_file_and_remedy(tmp_path: Path) -> None:
         attempt(Case("a", (good,), unknown))
     image[0, 0, 0] = np.nan
     broken = write(tmp_path / "nan.nii", image, np.eye(4))
-    with pytest.raises(DatasetError, match=r"nan.nii: holds NaN"):
+    with pytest.raises(DatasetError, match=r"nan.nii: 1 of 6000 voxels are NaN"):
         attempt(Case("a", (broken,), labels))
 
 

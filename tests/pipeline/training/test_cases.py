@@ -113,7 +113,7 @@ def test_another_recipe_is_prepared_anew(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("cache", ["memory", "disk"])
 def test_threads_do_not_run_the_transform_together(tmp_path: Path, cache: str) -> None:
-    """MONAI's reader of NIfTI files mixes up the files of threads that use it together."""
+    """However many threads cut patches, memory is needed for preparing one scan."""
     inside, most = [0], [0]
 
     def transform(case: dict[str, Any]) -> dict[str, torch.Tensor]:

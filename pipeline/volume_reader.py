@@ -1,0 +1,121 @@
+"""MONAI's ``LoadImaged`` reads by the rules of :mod:`pipeline.volume` where it is given this reader.
+
+A run carries a copy of this file for MONAI alone (see :mod:`pipeline.bundle_scripts`).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from monai.config import KeysCollection
+from monai.data import ImageReader
+from monai.transforms import MapTransform
+
+from pipeline.errors import AtlasegError, GeometryError
+from pipeline.grid import Grid, grid_difference
+from pipeline.volume import read_channels, read_header, read_label_map
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from monai.data import MetaTensor
+
+__all__ = ["OneGridd", "VolumeReader"]
+
+
+class VolumeReader(ImageReader):
+    """Reader of scans and label maps for MONAI's ``LoadImage``: channels first, affine in RAS+ mm.
+
+    Args:
+        labels: read label maps, ``(1, *spatial)`` int64, instead of scans, ``(C, *spatial)`` float32. Give
+            ``LoadImaged`` the same ``dtype``, which is float32 by default and holds no label above 2^24.
+        stop: end the program with one line where a file is refused, for a bundle that MONAI runs alone; otherwise
+            errors are those of :func:`pipeline.volume.read_image` and :func:`pipeline.volume.read_label_map`.
+    """
+
+    def __init__(self, labels: bool = False, stop: bool = False) -> None:
+        super().__init__()
+        self.labels = labels
+        self.stop = stop
+
+    def verify_suffix(self, filename: Sequence[str | os.PathLike[str]] | str | os.PathLike[str]) -> bool:  # noqa: ARG002
+        """Every file is this reader's: what it refuses, no other may read by other rules."""
+        return True
+
+    def read(self, data: Any, **_: Any) -> list[Path]:
+        """Only the paths: MONAI tries other readers where this method fails, none where :meth:`get_data` does."""
+        return [Path(data)] if isinstance(data, str | os.PathLike) else [Path(path) for path in data]
+
+    def get_data(self, img: list[Path]) -> tuple[npt.NDArray[Any], dict[str, Any]]:
+        """Voxels, channels first, and what MONAI wants to know of them."""
+        with _said_in_one_line(self.stop):
+            if self.labels:
+                if len(img) != 1:
+                    raise GeometryError(f"{img[0]}: a label map is one file, found {len(img)}")
+                header = read_header(img[0])
+                voxels: npt.NDArray[Any] = read_label_map(img[0], header)[None]
+            else:
+                voxels, header = read_channels(img)
+        meta = {
+            "affine": header.affine.copy(),
+            "original_affine": header.affine.copy(),
+            "spatial_shape": np.asarray(header.spatial_shape),
+            "original_channel_dim": 0,
+            "space": "RAS",
+        }
+        return voxels, meta
+
+
+class OneGridd(MapTransform):
+    """Put label map and prior onto the very grid of their scan, from which rounding may keep their affines.
+
+    Without this, axes that are as close to one anatomical axis as to another could be turned differently.
+
+    Args:
+        keys: of what shall lie on the grid.
+        source_key: of the scan.
+        allow_missing_keys: whether a case may lack some of them.
+    """
+
+    def __init__(
+        self, keys: KeysCollection, source_key: str = "image", allow_missing_keys: bool = False
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.source_key = source_key
+
+    def __call__(self, data: Mapping[str, MetaTensor]) -> dict[str, MetaTensor]:
+        """A case whose images share one affine.
+
+        Raises:
+            GeometryError: an image is not on the grid of the scan.
+        """
+        case = dict(data)
+        scan = case[self.source_key]
+        for key in self.key_iterator(case):
+            if difference := grid_difference(_grid(scan), _grid(case[key])):
+                name = Path(str(scan.meta["filename_or_obj"])).name
+                raise GeometryError(
+                    f"{case[key].meta['filename_or_obj']}: not on the grid of {name} ({difference}); resample it"
+                )
+            case[key].affine = scan.affine.clone()
+        return case
+
+
+def _grid(image: MetaTensor) -> Grid:
+    return Grid(tuple(image.shape[1:]), np.asarray(image.affine, dtype=np.float64))
+
+
+@contextmanager
+def _said_in_one_line(stop: bool) -> Iterator[None]:
+    try:
+        yield
+    except AtlasegError as error:
+        if not stop:
+            raise
+        raise SystemExit(str(error)) from error

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.bundle_scripts import script_files
 from pipeline.errors import DatasetError, DivergenceError, MissingFileError, OptionError, PlanError
 from pipeline.training import checkpoint
 from pipeline.training.checkpoint import read_torch_file
@@ -44,12 +45,13 @@ def timeless(run: Path) -> list[dict[str, Any]]:
 
 
 def test_what_it_leaves_behind(tiny_run: Path) -> None:
-    found = {str(p.relative_to(tiny_run)) for p in tiny_run.rglob("*") if p.is_file()}
+    found = {str(p.relative_to(tiny_run)) for p in tiny_run.rglob("*") if p.is_file() and p.suffix != ".pyc"}
     configs = {"train", "inference", "evaluate", "multi_gpu_train", "plan"}
     assert found == {
         *(f"configs/{name}.yaml" for name in configs),
         *(f"configs/{name}.json" for name in ("metadata", "cases", "request")),
         "configs/logging.conf",
+        *(f"scripts/{name}" for name in script_files()),
         *("models/model.pt", "models/checkpoint.pt", "history.json", "curves.png", "overlay.png"),
     }
     rows = json.loads((tiny_run / "history.json").read_text())

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import DatasetError, GeometryError, OptionError
+from pipeline.volume import not_finite
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
@@ -89,8 +90,8 @@ def _range(
         raise GeometryError(
             f"{name}: its mask has shape {mask.shape}, expected {image.shape}; give a mask on its grid"
         )
-    if image.dtype.kind == "f" and not np.isfinite(image).all():
-        raise DatasetError(f"{name}: holds NaN or infinite voxels; replace them first")
+    if problem := not_finite(image):
+        raise DatasetError(f"{name}: {problem}")
     values = image.ravel() if mask is None else image[mask != 0]
     if not values.size:
         raise DatasetError(f"{name}: its mask is empty; give one with voxels that are not 0, or none")

@@ -278,7 +278,9 @@ class Members:
         if atlas.labels != atlases.labels:
             raise DatasetError(f"{folder}: made of other labels than those of {atlases.name}; build it again")
         common_names(atlases, atlas.cases)
-        transforms = {name: read_transform(folder / "transforms" / f"{name}.h5") for name in atlas.cases}
+        transforms = {
+            name: read_transform(folder / "transforms" / f"{name}.h5", own=True) for name in atlas.cases
+        }
         return cls(atlases, transforms, atlas.template, channel=atlas.channel)
 
 

@@ -211,7 +211,9 @@ class _Builder:
         names = [name for name in self.atlases.names if name not in left_out]
         # poses are rigid, whatever the engine calls its transform
         poses = {
-            name: closest_rotation(affine_part(read_transform(files[0][name]), image), _middle(image))
+            name: closest_rotation(
+                affine_part(read_transform(files[0][name], own=True), image), _middle(image)
+            )
             for name in names
         }
         grid = common_grid(self.atlases, poses, centre)
@@ -229,7 +231,7 @@ class _Builder:
         files = self._register_all(folder, target, self.options.stages)
         left_out, agreed, region = self._judge(folder, target, files)
         names = [name for name in self.atlases.names if name not in left_out]
-        found = {name: read_transform(files[0][name]) for name in names}
+        found = {name: read_transform(files[0][name], own=True) for name in names}
         before = read_itk(target)
         mean = mean_shape([found[name] for name in names], before, region)
         back = invert(mean.transform, before).transform

@@ -107,7 +107,7 @@ def carry(task: Carry) -> None:
     """
     header = read_header(task.reference)
     grid = empty_grid(header.spatial_shape, header.affine)
-    transform = Transform.compose([read_transform(path) for path in task.transforms])
+    transform = Transform.compose([read_transform(path, own=True) for path in task.transforms])
     image = rescale_itk(task.atlas.image(task.channel), name=str(task.atlas.images[0]))
     _keep(task.image, from_itk(resample_image(image, grid, transform, outside=float("nan")))[0])
     if task.label is not None:

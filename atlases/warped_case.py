@@ -143,7 +143,7 @@ def mixed_transform(parts: Sequence[Part], grid: sitk.Image) -> Transform:
         parts: registrations of one source to several targets, with shares.
         grid: of the first target.
     """
-    first = read_transform(parts[0].transform)
+    first = read_transform(parts[0].transform, own=True)
     if len(parts) == 1 and parts[0].share == 1:
         return first  # to the last bit as it was registered
     points = grid_points(grid)
@@ -166,7 +166,7 @@ def _bending(part: Part, points: _Floats) -> _Floats:
     """
     from scipy.ndimage import map_coordinates
 
-    header, transform = read_header(part.like), read_transform(part.transform)
+    header, transform = read_header(part.like), read_transform(part.transform, own=True)
     grid = empty_grid(header.spatial_shape, header.affine)
     affine = _closest_affine(transform, grid)
     own = grid_points(grid)

@@ -129,7 +129,9 @@ class WorkFolder:
             _check(seal, content, key)
             if digest_of_file(transform_file) != content["sha256"]:
                 raise UnreadableFileError(f"{transform_file}: not what was written")
-            found = Finished(read_transform(transform_file), float(content["seconds"]), content["about"], key)
+            found = Finished(
+                read_transform(transform_file, own=True), float(content["seconds"]), content["about"], key
+            )
         except (AtlasegError, OSError) as error:
             logger.warning("%s; registering again", error)
             return None
@@ -153,7 +155,7 @@ class WorkFolder:
         }
         # last, because it says that all of it is there
         write_text(seal, json.dumps(content, indent=1) + "\n")
-        return replace(finished, transform=read_transform(transform_file))
+        return replace(finished, transform=read_transform(transform_file, own=True))
 
     def _files(self, name: str, key: str) -> tuple[Path, Path]:
         # with_suffix would take a dot in the atlas' name for one

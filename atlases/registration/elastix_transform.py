@@ -15,6 +15,7 @@ import numpy as np
 
 from atlases.registration.elastix_text import ParameterMap, read_map, write_map
 from atlases.registration.frames import matrix_between_frames
+from atlases.registration.itk_parameters import Kind, Record, problem_of, problem_of_part
 from atlases.registration.transform import Transform, parts_of
 from pipeline.errors import OptionError, UnreadableFileError
 
@@ -116,8 +117,6 @@ def itk_transform(parameters: ParameterMap, name: str = "elastix") -> sitk.Trans
         UnreadableFileError: an entry is missing, or does not have as many numbers as it needs.
         OptionError: a kind of transform that has no counterpart.
     """
-    import SimpleITK as sitk
-
     kind = parameters.get("Transform", ("none",))[0]
     if kind not in (*_LINEAR, *_BSPLINE):
         raise OptionError(
@@ -125,8 +124,15 @@ def itk_transform(parameters: ParameterMap, name: str = "elastix") -> sitk.Trans
         )
     if parameters.get("FixedImageDimension", ("3",)) != ("3",):
         raise OptionError(f"{name}: transforms of volumes are 3-D, found one of another dimension")
-    if kind in _BSPLINE:
-        return _bspline(parameters, name)
+    itk = _bspline(parameters, name) if kind in _BSPLINE else _linear(parameters, kind, name)
+    if problem := problem_of_part(itk):
+        raise UnreadableFileError(f"{name}: {problem}")
+    return itk
+
+
+def _linear(parameters: ParameterMap, kind: str, name: str) -> sitk.Transform:
+    import SimpleITK as sitk
+
     if kind == "TranslationTransform":
         return sitk.TranslationTransform(3, _numbers(parameters, "TransformParameters", 3, name))
     center = _numbers(parameters, "CenterOfRotationPoint", 3, name)
@@ -145,7 +151,7 @@ def itk_transform(parameters: ParameterMap, name: str = "elastix") -> sitk.Trans
 def _bspline(parameters: ParameterMap, name: str) -> sitk.Transform:
     import SimpleITK as sitk
 
-    size = [int(n) for n in _numbers(parameters, "GridSize", 3, name)]
+    size = _numbers(parameters, "GridSize", 3, name)
     spacing = np.array(_numbers(parameters, "GridSpacing", 3, name))
     order = int(_numbers(parameters, "BSplineTransformSplineOrder", 1, name)[0])
     direction = (1.0, 0, 0, 0, 1, 0, 0, 0, 1)
@@ -157,9 +163,13 @@ def _bspline(parameters: ParameterMap, name: str) -> sitk.Transform:
     if "GridIndex" in parameters:
         first = spacing * _numbers(parameters, "GridIndex", 3, name)
         origin = origin + np.reshape(direction, (3, 3)) @ first
-    values = _numbers(parameters, "TransformParameters", 3 * int(np.prod(size)), name)
+    values = _numbers(parameters, "TransformParameters", 3 * round(np.prod(size)), name)
+    grid = np.concatenate([size, origin, spacing, direction])
+    # before ITK sees it, which does not survive every grid
+    if problem := problem_of(Record(Kind("BSplineTransform", 3, order), np.array(values), grid)):
+        raise UnreadableFileError(f"{name}: {problem}")
     images = []
-    for coefficients in np.reshape(values, (3, *reversed(size))):
+    for coefficients in np.reshape(values, (3, *(int(n) for n in reversed(size)))):
         image = sitk.GetImageFromArray(np.ascontiguousarray(coefficients, dtype=np.float64))
         image.SetSpacing(spacing.tolist())
         image.SetOrigin(origin.tolist())

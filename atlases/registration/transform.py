@@ -53,17 +53,21 @@ class Transform:
         Raises:
             OptionError: the matrix is not ``(4, 4)``, not finite, or singular.
         """
-        import SimpleITK as sitk
-
         matrix = np.asarray(matrix, dtype=np.float64)
         if matrix.shape != (4, 4) or not np.isfinite(matrix).all() or abs(np.linalg.det(matrix)) < 1e-12:
             raise OptionError(
                 f"an affine transform needs an invertible 4 x 4 matrix, found {matrix.tolist()}"
             )
-        lps = matrix_between_frames(matrix)
+        return cls.from_lps_matrix(matrix_between_frames(matrix))
+
+    @classmethod
+    def from_lps_matrix(cls, matrix: npt.NDArray[np.float64]) -> Self:
+        """Affine mapping of LPS+ mm points, ITK's own; any ``(4, 4)`` matrix, one without inverse too."""
+        import SimpleITK as sitk
+
         itk = sitk.AffineTransform(3)
-        itk.SetMatrix(lps[:3, :3].ravel().tolist())
-        itk.SetTranslation(lps[:3, 3].tolist())
+        itk.SetMatrix(matrix[:3, :3].ravel().tolist())
+        itk.SetTranslation(matrix[:3, 3].tolist())
         return cls(itk)
 
     @classmethod
@@ -94,7 +98,7 @@ class Transform:
         """
         flipped = flip_points(np.atleast_2d(points))
         if self.is_linear:
-            matrix = self._lps_matrix()
+            matrix = self.lps_matrix()
             return flip_points(flipped @ matrix[:3, :3].T + matrix[:3, 3])
         if len(flipped) < FEW_POINTS:
             return flip_points(
@@ -118,9 +122,10 @@ class Transform:
             raise OptionError(
                 "this transform is deformable: it has no matrix, only points or a displacement field"
             )
-        return matrix_between_frames(self._lps_matrix())
+        return matrix_between_frames(self.lps_matrix())
 
-    def _lps_matrix(self) -> npt.NDArray[np.float64]:
+    def lps_matrix(self) -> npt.NDArray[np.float64]:
+        """As :attr:`matrix`, in ITK's LPS+ mm, without asking whether the transform is linear."""
         # any linear mapping is known by what it does to the origin and the three unit vectors
         origin, *ends = (
             np.array(self.itk.TransformPoint(p)) for p in ((0.0, 0, 0), (1.0, 0, 0), (0, 1.0, 0), (0, 0, 1.0))
@@ -164,9 +169,28 @@ def parts_of(itk: sitk.Transform) -> list[sitk.Transform]:
     special = itk.Downcast() if type(itk) is sitk.Transform else itk
     if not isinstance(special, sitk.CompositeTransform):
         return [special]
+    if _is_endless(special):
+        return [Transform.from_lps_matrix(Transform(special).lps_matrix()).itk]
     return [
         part for n in range(special.GetNumberOfTransforms()) for part in parts_of(special.GetNthTransform(n))
     ]
+
+
+def _is_endless(composite: sitk.CompositeTransform) -> bool:
+    """Whether SimpleITK shows a linear transform that it has no class for (``MatrixOffsetTransformBase``).
+
+    It shows that as a composite of one composite of one composite, without end.
+    """
+    import SimpleITK as sitk
+
+    inner = composite
+    for _ in range(2):
+        if not composite.IsLinear() or inner.GetNumberOfTransforms() != 1:
+            return False
+        inner = inner.GetNthTransform(0)
+        if not isinstance(inner, sitk.CompositeTransform):
+            return False
+    return True
 
 
 def _many_points(itk: sitk.Transform, points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -238,17 +238,17 @@ def damaged(tmp_path: Path, name: str) -> Path:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("empty.tfm", "not readable as an ITK transform (damaged, or no transform)"),
+        ("empty.tfm", "not a transform of ITK but an empty file"),
         ("words.tfm", "not readable as an ITK transform"),
         ("words.h5", "not readable as an ITK transform"),
-        ("words.mat", "not readable as an ITK transform (damaged, or no transform)"),
+        ("words.mat", "not readable as an ITK transform (no MATLAB 4 file of numbers, or a damaged one)"),
         ("words.nii.gz", "not a readable NIfTI file"),
-        ("unknown.tfm", "a type of transform that ITK does not know"),
-        ("short.tfm", "1 transform(s) but 0 lines of fixed parameters; is it truncated?"),
+        ("unknown.tfm", "a type of transform that is not known here"),
+        ("short.tfm", "the AffineTransform has no line of FixedParameters; is it truncated?"),
         ("nan.h5", "NaN or infinite parameters"),
         ("cut.h5", "not readable as an ITK transform"),
         ("cut.nii.gz", "truncated or damaged"),
-        ("composite.mat", "not readable as an ITK transform"),
+        ("composite.mat", "a CompositeTransform without parts"),
         ("scan.nii.gz", "a displacement field is 5-D, (x, y, z, 1, 3); found (20, 18, 12)"),
         ("nreg.nii", "intent 1007 'NREG_TRANS'; convert it"),
         ("intent.nii", "found intent 2006"),
@@ -300,7 +300,7 @@ def test_elastix_text_goes_to_its_own_reader(tmp_path: Path, monkeypatch: pytest
         (tmp_path / "t.txt").write_text(start)
         assert read_transform(tmp_path / "t.txt") == "elastix t.txt"
     (tmp_path / "t.txt").write_text("# (Transform\n")
-    with pytest.raises(UnreadableFileError, match="ITK transform"):
+    with pytest.raises(UnreadableFileError, match="without any transform"):
         read_transform(tmp_path / "t.txt")
 
 

@@ -27,7 +27,7 @@ from atlases.template_tasks import each
 from atlases.warped_case import Part, WarpedCase, WarpTask, write_warped_case
 from atlases.work_folder import digest_of_file
 from pipeline.errors import DatasetError, GeometryError, OptionError
-from pipeline.files import read_json, write_text
+from pipeline.files import read_json, taking_apart, write_text
 from pipeline.volume import grid_difference, read_header
 
 __all__ = ["WarpedCase", "unused_pairs", "write_warped_cases"]
@@ -147,13 +147,13 @@ def unused_pairs(folder: Path) -> list[tuple[str, str, str]]:
     Raises:
         MissingFileError, UnreadableFileError: the folder was not written by :func:`write_warped_cases`.
     """
-    targets = read_json(folder / SETTINGS)["atlases"]
-    found = [
-        (source, target, str(reason))
-        for target in targets
-        if _seal(folder, target).is_file()
-        for source, reason in read_json(_seal(folder, target))["unused"].items()
-    ]
+    with taking_apart(folder / SETTINGS, "the names of the atlases that were warped"):
+        seals = {str(target): _seal(folder, target) for target in read_json(folder / SETTINGS)["atlases"]}
+    found = []
+    for target, seal in seals.items():
+        if seal.is_file():
+            with taking_apart(seal, "which pairs were used and which not"):
+                found += [(source, target, str(why)) for source, why in read_json(seal)["unused"].items()]
     return sorted(found)
 
 
@@ -240,7 +240,8 @@ def _registered(
     """Sources that arrived at a target; their transforms are kept in the folder."""
     seal = _seal(folder, atlas.name)
     if seal.is_file():
-        names = tuple(read_json(seal)["used"])
+        with taking_apart(seal, "which pairs were used and which not"):
+            names = tuple(map(str, read_json(seal)["used"]))
         if all(_transform_file(folder, name, atlas.name).is_file() for name in names):
             return names
     found = propagate(

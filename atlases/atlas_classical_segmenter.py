@@ -27,10 +27,9 @@ from pipeline.errors import (
     NotFittedError,
     NothingToLearnError,
     OptionError,
-    UnreadableFileError,
 )
 from pipeline.evaluation.overlap import mean_dice
-from pipeline.files import read_json, write_text
+from pipeline.files import read_json, taking_apart, write_text
 from pipeline.segmenter import Segmentation
 from pipeline.slice_borders import keep_slice_borders
 from pipeline.volume import read_image, read_label_map
@@ -235,11 +234,9 @@ class AtlasClassicalSegmenter:
             raise MissingFileError(
                 f"{directory}: not a finished run of a classical method with atlases (it has no {WEIGHT.as_posix()})"
             )
-        content = read_json(path)
-        try:
+        with taking_apart(path, "the weight of the atlases"):
+            content = read_json(path, dict)
             weight = checked_weight(float(content.pop("weight")))
-        except (AttributeError, KeyError, TypeError, ValueError, OptionError) as error:
-            raise UnreadableFileError(f"{path}: not a weight that atlaseg wrote ({error})") from error
         segmenter = cls()
         segmenter._classical = ClassicalSegmenter.load(directory)
         segmenter._atlases = MultiAtlasSegmenter.load(directory / ATLASES)

@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 from atlases.multi_atlas_bundle import is_atlas_bundle
 from atlases.multi_atlas_segmenter import MultiAtlasSegmenter
-from pipeline.errors import MissingFileError, NotFittedError, OptionError, UnreadableFileError
-from pipeline.files import read_json, write_text
+from pipeline.errors import MissingFileError, NotFittedError, OptionError
+from pipeline.files import read_json, taking_apart, write_text
 from pipeline.inference.combination import Combination
 from pipeline.network_segmenter import NetworkSegmenter
 from pipeline.segmenter import Segmentation
@@ -246,11 +246,9 @@ def read_combination(folder: Path) -> Combination:
         raise MissingFileError(
             f"{folder}: not a finished run of a network with atlases (it has no {COMBINATION})"
         )
-    content = read_json(path)
-    try:
+    with taking_apart(path, "how network and atlases are joined"):
+        content = read_json(path, dict)
         return Combination(content["kind"], float(content["weight"]))
-    except (KeyError, TypeError, ValueError) as error:
-        raise UnreadableFileError(f"{path}: not a combination that atlaseg wrote ({error})") from error
 
 
 def write_combination(folder: Path, combination: Combination, about: dict[str, Any] | None = None) -> None:

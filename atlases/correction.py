@@ -7,14 +7,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
-from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
 
 from atlases.correction_features import Disputed, disputed
 from pipeline.errors import NothingToLearnError, OptionError, UnreadableFileError
-from pipeline.files import replacing
+from pipeline.files import read_arrays, replacing, taking_apart
 
 if TYPE_CHECKING:
     import torch
@@ -156,17 +155,37 @@ class Correction:
         Raises:
             UnreadableFileError: it is something else, or of another version.
         """
-        try:
-            with np.load(path, allow_pickle=False) as archive:
-                about = json.loads(str(archive["about"]))
-                arrays = {name: archive[name] for name in archive.files if name != "about"}
-        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
-            raise UnreadableFileError(f"{path}: not a correction that atlaseg wrote ({error})") from error
-        if about.get("format") != FORMAT:
-            raise UnreadableFileError(f"{path}: format {about.get('format')}, this version reads {FORMAT}")
+        arrays = read_arrays(path)
+        with taking_apart(path, "a correction that atlaseg wrote"):
+            about = json.loads(str(arrays.pop("about")))
+            form, sizes = about["format"], (int(about["classes"]), int(about["channels"]))
+        if form != FORMAT:
+            raise UnreadableFileError(f"{path}: format {str(form)[:40]!r}, this version reads {FORMAT!r}")
         if missing := sorted(_ARRAYS - set(arrays)):
             raise UnreadableFileError(f"{path}: not a correction that atlaseg wrote (it has no {missing[0]})")
-        return cls(int(about["classes"]), int(about["channels"]), arrays)
+        if wrong := [name for name, shape in _shapes(arrays).items() if not _is_of(arrays[name], shape)]:
+            raise UnreadableFileError(
+                f"{path}: {wrong[0]} is not as atlaseg writes it (shape {arrays[wrong[0]].shape}, type "
+                f"{arrays[wrong[0]].dtype}); train again"
+            )
+        return cls(*sizes, arrays)
+
+
+def _shapes(arrays: dict[str, Floats]) -> dict[str, tuple[int, ...]]:
+    """Shape that each array must have; the number of features is that of the means."""
+    features = arrays["mean"].size
+    sizes = (features, _WIDTH, _WIDTH, 1)
+    layers = {f"weight{n}": (sizes[n + 1], sizes[n]) for n in range(3)}
+    return {
+        "mean": (features,),
+        "scale": (features,),
+        **layers,
+        **{f"bias{n}": (sizes[n + 1],) for n in range(3)},
+    }
+
+
+def _is_of(array: npt.NDArray[Any], shape: tuple[int, ...]) -> bool:
+    return array.shape == shape and array.dtype.kind == "f" and bool(np.isfinite(array).all())
 
 
 def _put(corrected: Floats, found: Disputed, shares: Floats) -> None:

@@ -155,7 +155,7 @@ def read_bundle(
 
 def read_settings(folder: Path) -> MultiAtlasSettings:
     """Settings of a bundle folder; errors as :func:`read_bundle`."""
-    from pipeline.plan_file import build_checked
+    from pipeline.schema import build_checked
 
     path = folder / SETTINGS
     if not path.is_file():

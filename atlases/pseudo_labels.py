@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from atlases.prior import prior_of
 from pipeline.errors import DatasetError, OptionError
-from pipeline.files import read_json, write_text
+from pipeline.files import read_json, taking_apart, write_text
 from pipeline.volume import read_image, write_label_map, write_probabilities
 
 if TYPE_CHECKING:
@@ -111,9 +111,9 @@ def _label(
         chances = np.asarray(result.probabilities)
         sure = certainty(chances) if result.label_map.any() else 0.0
         write_text(note, json.dumps({"certainty": round(sure, 5)}) + "\n")
-    return PseudoCase(
-        name, tuple(p.resolve() for p in files), label, prior, float(read_json(note)["certainty"])
-    )
+    with taking_apart(note, "the certainty of labels by atlases"):
+        sure = float(read_json(note)["certainty"])
+    return PseudoCase(name, tuple(p.resolve() for p in files), label, prior, sure)
 
 
 def _claim(folder: Path, content: dict[str, Any]) -> None:

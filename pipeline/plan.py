@@ -6,11 +6,14 @@ The dataclasses below are the schema of ``plan.yaml``; ``pipeline.plan_file`` re
 from __future__ import annotations
 
 import dataclasses
+import operator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from pipeline.case import LabelTable
 from pipeline.errors import PlanError
+from pipeline.schema import Range, shortened
 
 __all__ = [
     "Augmentation",
@@ -237,6 +240,63 @@ class Plan:
         return len(self.channels) + self.prior_channels
 
 
+_SHARE = Range(at_least=0, at_most=1)
+_COUNT = Range(at_least=1, at_most=10_000)
+
+#: What numbers of a plan must keep to. Upper limits are far from all that is of use: what lies beyond them is a slip
+#: of the keyboard, and ends in memory that no machine has or in integers that no library takes.
+_RANGES: dict[str, Range] = {
+    "spacing": Range(at_least=1e-3, at_most=1e3),
+    "patch_size": _COUNT,
+    "foreground_threshold": Range(),
+    "memory_gb": Range(above=0, at_most=1e6),
+    "normalisation.lower": Range(),
+    "normalisation.upper": Range(),
+    "network.channels": _COUNT,
+    "network.strides": Range(at_least=1, at_most=16),
+    "network.residual_units": Range(at_least=0, at_most=16),
+    "network.dropout": Range(at_least=0, below=1),
+    "prior.dropout": _SHARE,
+    "training.epochs": Range(at_least=1, at_most=1e9),
+    "training.minutes": Range(above=0, at_most=1e6),
+    "training.iterations_per_epoch": Range(at_least=1, at_most=1e9),
+    "training.batch_size": _COUNT,
+    "training.foreground_fraction": _SHARE,
+    "training.unlabelled_share": _SHARE,
+    "training.learning_rate": Range(above=0),
+    "training.weight_decay": Range(at_least=0),
+    "training.warmup": _SHARE,
+    "training.gradient_clip": Range(above=0),
+    "training.ema": Range(at_least=0, below=1),
+    "training.validate_every": Range(at_least=1, at_most=1e9),
+    "training.validation_cases": Range(at_least=1, at_most=1e9),
+    "training.early_stopping": Range(at_least=1, at_most=1e9),
+    "training.seed": Range(at_least=0, at_most=2**32 - 1),
+    "inference.overlap": Range(at_least=0, below=1),
+    "inference.tta_passes": _COUNT,
+    "inference.window_batch": _COUNT,
+    "augmentation.rotation_degrees": Range(at_least=0, at_most=180),
+    "augmentation.scaling": Range(at_least=0, below=1),
+    "augmentation.elastic_mm": Range(at_least=0, at_most=1e3),
+    "augmentation.elastic_grid_mm": Range(at_least=1e-3, at_most=1e6),
+    "augmentation.noise_std": Range(at_least=0, at_most=1e6),
+    **{
+        f"augmentation.{entry.name}": _SHARE
+        for entry in dataclasses.fields(Augmentation)
+        if entry.name.endswith("_probability")
+    },
+}
+
+
+def _numbers(value: Any) -> Iterator[float]:
+    """The numbers of an entry: itself, or those of a list; none where it is not set."""
+    if isinstance(value, tuple):
+        for item in value:
+            yield from _numbers(item)
+    elif value is not None:
+        yield value
+
+
 def _check_values(plan: Plan) -> None:
     """Conditions between values that types cannot state."""
     training, network = plan.training, plan.network
@@ -251,46 +311,17 @@ def _check_values(plan: Plan) -> None:
         raise PlanError(
             f"orientation {plan.orientation!r}: give one letter each of L/R, A/P and I/S, such as RAS"
         )
-    positive = {
-        "spacing": min(plan.spacing),
-        "patch_size": min(plan.patch_size),
-        "training.batch_size": training.batch_size,
-        "training.iterations_per_epoch": training.iterations_per_epoch,
-        "training.learning_rate": training.learning_rate,
-        "training.validate_every": training.validate_every,
-        "training.epochs": 1 if training.epochs is None else training.epochs,
-        "training.minutes": 1 if training.minutes is None else training.minutes,
-        "training.validation_cases": training.validation_cases,
-        "inference.window_batch": plan.inference.window_batch,
-        "inference.tta_passes": plan.inference.tta_passes,
-        "network.channels": min(network.channels),
-        "network.strides": min((min(stride) for stride in network.strides), default=1),
-        "augmentation.elastic_grid_mm": plan.augmentation.elastic_grid_mm,
-        "memory_gb": plan.memory_gb,
-    }
-    if wrong := [name for name, value in positive.items() if not value > 0]:
-        raise PlanError(f"{wrong[0]} must be greater than 0, found {positive[wrong[0]]}")
-    shares = {
-        f"augmentation.{f.name}": getattr(plan.augmentation, f.name)
-        for f in dataclasses.fields(plan.augmentation)
-        if f.name.endswith("_probability")
-    } | {
-        "training.foreground_fraction": training.foreground_fraction,
-        "training.unlabelled_share": training.unlabelled_share,
-        "training.warmup": training.warmup,
-        "prior.dropout": plan.prior.dropout,
-    }
-    if wrong := [name for name, value in shares.items() if not 0 <= value <= 1]:
-        raise PlanError(f"{wrong[0]} must lie between 0 and 1, found {shares[wrong[0]]}")
+    if not plan.channels:
+        raise PlanError("channels: name at least one input channel, such as [T1]")
+    for name, limits in _RANGES.items():
+        for value in _numbers(operator.attrgetter(name)(plan)):
+            if not limits.holds(value):
+                raise PlanError(f"{name} must be {limits}, found {shortened(value)}")
     axes = {
         "augmentation.flip_axes": plan.augmentation.flip_axes,
         "inference.mirror_axes": plan.inference.mirror_axes,
     }
     if wrong := [name for name, value in axes.items() if not set(value) <= {0, 1, 2}]:
         raise PlanError(f"{wrong[0]}: the axes are 0, 1 and 2, found {list(axes[wrong[0]])}")
-    if not 0 <= plan.inference.overlap < 1:
-        raise PlanError(
-            f"inference.overlap must be at least 0 and less than 1, found {plan.inference.overlap}"
-        )
     if plan.normalisation.kind == "clip-scale" and not plan.normalisation.lower < plan.normalisation.upper:
         raise PlanError("normalisation: clip-scale needs lower < upper")

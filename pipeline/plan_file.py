@@ -6,25 +6,30 @@ macro is refused, so that opening somebody else's model runs none of their code.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import math
 import re
 import sys
 import textwrap
-import types
 import typing
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Any
 
 from pipeline.case import LabelTable
-from pipeline.errors import LabelError, MissingFileError, PlanError, UnsafeModelError
-from pipeline.files import write_text
+from pipeline.errors import (
+    LabelError,
+    MissingFileError,
+    OptionError,
+    PlanError,
+    UnreadableFileError,
+    UnsafeModelError,
+)
+from pipeline.files import read_yaml, write_text
+from pipeline.options import read_value, split_option
 from pipeline.plan import Plan
+from pipeline.schema import build_checked
 
 __all__ = [
-    "build_checked",
     "load_plan",
     "override_plan",
     "plan_from_dict",
@@ -89,120 +94,61 @@ def _refuse_expressions(value: Any, where: str) -> None:
         )
 
 
-def build_checked(kind: type[Any], content: dict[str, Any], where: str, **given: Any) -> Any:
-    """A dataclass from plain data, each field checked against its type hint.
-
-    Args:
-        kind: the dataclass.
-        content: field name -> value, lists for tuples, mappings for nested dataclasses.
-        where: name of the part, for messages.
-        given: fields that are ready, whatever ``content`` says.
-
-    Raises:
-        PlanError: an unknown entry, a missing one, or a value of the wrong type.
-    """
-    known = {f.name: f for f in dataclasses.fields(kind)}
-    if unknown := sorted(str(k) for k in content if k not in known):
-        raise PlanError(
-            f"{'.'.join(filter(None, [where, unknown[0]]))}: no such entry; known are {', '.join(known)}"
-        )
-    hints = typing.get_type_hints(kind)
-    values = dict(given)
-    for name, value in content.items():
-        values[name] = _convert(hints[name], value, f"{where}.{name}".strip("."))
-    required = [
-        n
-        for n, f in known.items()
-        if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING and n not in values
-    ]
-    if required:
-        raise PlanError(f"{'.'.join(filter(None, [where, required[0]]))}: missing from the plan")
-    return kind(**values)
-
-
-def _convert(hint: Any, value: Any, where: str) -> Any:  # noqa: PLR0911 (one return per kind of type)
-    """Value as the type that the schema states, or a :class:`PlanError` that says what was expected."""
-    origin, arguments = get_origin(hint), get_args(hint)
-    if dataclasses.is_dataclass(hint) and isinstance(hint, type) and isinstance(value, dict):
-        return build_checked(hint, value, where)
-    if origin in (Union, types.UnionType):
-        if value is None and type(None) in arguments:
-            return None
-        return _convert_to_one_of([a for a in arguments if a is not type(None)], value, where)
-    if origin is Literal and value in arguments:
-        return value
-    if origin is dict and isinstance(value, dict) and all(isinstance(v, str) for v in value.values()):
-        return dict(value)
-    if origin is tuple and isinstance(value, list | tuple):
-        if arguments[-1] is Ellipsis:
-            return tuple(_convert(arguments[0], v, f"{where}[{i}]") for i, v in enumerate(value))
-        if len(arguments) == len(value):
-            pairs = zip(arguments, value, strict=True)
-            return tuple(_convert(a, v, f"{where}[{i}]") for i, (a, v) in enumerate(pairs))
-    if hint is float and isinstance(value, int | float) and not isinstance(value, bool):
-        if not math.isfinite(value):
-            raise PlanError(f"{where}: expected a finite number, found {value!r}")
-        return float(value)
-    if hint in (int, str, bool) and type(value) is hint:
-        return value
-    raise PlanError(f"{where}: expected {_describe(hint)}, found {value!r}")
-
-
-def _convert_to_one_of(hints: list[Any], value: Any, where: str) -> Any:
-    for hint in hints[:-1]:
-        with contextlib.suppress(PlanError):
-            return _convert(hint, value, where)
-    return _convert(hints[-1], value, where)
-
-
-def _describe(hint: Any) -> str:
-    origin, arguments = get_origin(hint), get_args(hint)
-    if origin is Literal:
-        return "one of " + ", ".join(str(a) for a in arguments)
-    if origin is tuple:
-        inner = _describe(arguments[0])
-        return f"a list of {inner}" if arguments[-1] is Ellipsis else f"a list of {len(arguments)} x {inner}"
-    return {int: "a whole number", float: "a number", bool: "true or false", str: "text"}.get(
-        hint, "a mapping"
-    )
-
-
 def override_plan(plan: Plan, overrides: typing.Sequence[str]) -> Plan:
-    """Plan with values replaced by ``key=value`` texts, nested keys joined by dots, values in YAML.
+    """Plan with values replaced by ``key=value`` texts, nested keys joined by dots; see :mod:`pipeline.options`.
+
+    Of two texts with one key the later counts.
 
     Raises:
         PlanError: a text is not ``key=value``, the key is not in the plan, or the value does not suit it.
+        UnsafeModelError: a value that a bundle parser could run.
 
     >>> from pipeline.plan import Plan
     >>> plan = Plan("demo", ("T1",), LabelTable.from_values([1]))
-    >>> override_plan(plan, ["training.learning_rate=0.01", "patch_size=[32, 32, 16]"]).patch_size
+    >>> override_plan(plan, ["training.learning_rate=1e-2", "patch_size=[32, 32, 16]"]).patch_size
     (32, 32, 16)
     """
-    import yaml
-
     content = plan_to_dict(plan)
-    for text in overrides:
-        key, separator, raw = text.partition("=")
-        if not separator:
-            raise PlanError(f"override {text!r}: write it as key=value, such as training.learning_rate=0.01")
-        try:
-            value = yaml.safe_load(raw)
-        except yaml.YAMLError as error:
-            raise PlanError(f"override {key}: {raw!r} is not a YAML value") from error
-        if isinstance(value, str):  # YAML 1.1 reads 1e-3 as text; users mean the number
-            with contextlib.suppress(ValueError):
-                value = float(value)
-        *path, last = key.strip().split(".")
-        target = content
-        for part in path:
-            target = target.get(part) if isinstance(target, dict) else None  # type: ignore[assignment]
-        if not isinstance(target, dict) or last not in target:
-            raise PlanError(f"override {key}: no such entry; see the plan's YAML for the names")
-        before = target[last]
-        target[last] = value
-        planned = "" if isinstance(before, dict | str) else f" instead of {before}"
-        content["reasons"][key.strip()] = f"set by the user{planned}"
+    try:
+        for word in overrides:
+            key, text = split_option(word, "a plan (such as training.learning_rate=0.01)")
+            hint = _hint_of(content, key)
+            *path, last = _path(key)
+            target = content
+            for part in path:
+                target = target[part]
+            before = target[last]
+            target[last] = _plain(read_value(text, hint, f"override {key}"))
+            planned = "" if isinstance(before, str) else f" instead of {before}"
+            content["reasons"][key] = f"set by the user{planned}"
+    except OptionError as error:
+        raise PlanError(str(error)) from error
     return plan_from_dict(content)
+
+
+def _path(key: str) -> list[str]:
+    """Parts of a key; names of structures may hold dots."""
+    return key.split(".", 1) if key.startswith("labels.") else key.split(".")
+
+
+def _hint_of(content: dict[str, Any], key: str) -> Any:
+    """Type of an entry of a plan.
+
+    Raises:
+        PlanError: there is no such entry, or it holds others, which are set one by one.
+    """
+    head, *rest = _path(key)
+    if head == "labels" and rest and rest[0] in content["labels"]:
+        return int
+    kind: Any = Plan
+    for part in (head, *rest):
+        hints = typing.get_type_hints(kind, include_extras=True) if dataclasses.is_dataclass(kind) else {}
+        if part not in hints or head == "reasons":
+            raise PlanError(f"override {key}: no such entry; see the plan's YAML for the names")
+        kind = hints[part]
+    if dataclasses.is_dataclass(kind):
+        raise PlanError(f"override {key}: set its entries one by one, such as {key}.NAME=VALUE")
+    return kind
 
 
 def save_plan(plan: Plan, path: Path) -> None:
@@ -268,18 +214,12 @@ def load_plan(path: Path) -> Plan:
         PlanError: it does not follow the schema.
         UnsafeModelError: it holds something that a bundle parser could run.
     """
-    import yaml
-
     if not path.is_file():
         raise MissingFileError(f"{path}: no such plan; make one with `atlaseg plan DATASET --out {path}`")
     try:
-        text = path.read_text(encoding="utf-8")
-        # aliases let a small file grow without bound, or hold itself
-        if any(isinstance(token, yaml.AliasToken) for token in yaml.scan(text)):
-            raise PlanError(f"{path}: anchors and aliases (& and *) are not allowed; write each value out")
-        content = yaml.safe_load(text)
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise PlanError(f"{path}: not readable as YAML ({' '.join(str(error).split())})") from error
+        content = read_yaml(path)
+    except UnreadableFileError as error:
+        raise PlanError(str(error)) from error
     try:
         return plan_from_dict(content)
     except (PlanError, UnsafeModelError) as error:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipeline.errors import DatasetError, OptionError
+from pipeline.schema import Count, Seed
 
 if TYPE_CHECKING:
     from atlases.atlas import Atlas, AtlasSet
@@ -93,15 +94,15 @@ class AtlasBenchmark:
     )
     """Fusion rules, with options or without: joint:patch_radius=2:search_radius=1. joint+correction learns from the
     atlases what the rule gets wrong."""
-    first: int | None = None
+    first: Count | None = None
     """Take the first so many cases by name as atlases, with --last."""
-    last: int | None = None
+    last: Count | None = None
     """Take the last so many cases by name as scans to label, with --first."""
     quality_control: bool = True
     """Leave out atlases that did not arrive."""
-    workers: int = 1
+    workers: Count = 1
     """Processes that register at the same time."""
-    seed: int = 0
+    seed: Seed = 0
     """Of the registrations."""
 
     def run(self) -> int:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from pipeline.schema import Count, NotNegative, Seed, Whole
+
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
@@ -33,19 +35,19 @@ class BuildAtlas:
     """Folder of the labelled scans, in any layout that training reads."""
     out: Path
     """Folder for the atlas; a new one, or that of the same command."""
-    iterations: int = 4
+    iterations: Count = 4
     """Rounds; in each, every scan is registered to the template of the round before."""
     transform: Literal["rigid", "affine", "bspline", "syn", "deformable"] = "deformable"
     """Kind of transform; bending ones begin at rigid or affine, whichever is to be believed for a scan."""
     engine: Literal["auto", "elastix", "ants", "simpleitk", "torch", "greedy"] = "auto"
     """Library; auto: ANTs for syn, torch for deformable, elastix for all else."""
-    sharpening: float = 0.0
+    sharpening: NotNegative = 0.0
     """Share, 0 to 1, of a sharpened image in the template; it also sharpens noise."""
-    channel: int = 0
+    channel: Whole = 0
     """That is registered and averaged, of scans with several."""
-    workers: int | None = None
+    workers: Count | None = None
     """Registrations at the same time; by default as many as there are cores."""
-    seed: int = 0
+    seed: Seed = 0
     """Of everything random."""
 
     def run(self) -> int:

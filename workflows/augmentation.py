@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import OptionError
+from pipeline.schema import Count
 
 if TYPE_CHECKING:
     import torch
@@ -50,7 +51,7 @@ class AugmentationBenchmark:
     """
 
     patch_size: tuple[int, int, int] = (40, 56, 40)
-    repeats: int = 50
+    repeats: Count = 50
     out: Path | None = None
 
     def run(self) -> int:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from pipeline.schema import Count, NotNegative, Positive, Seed
+
 if TYPE_CHECKING:
     from pipeline.case import Dataset
     from workflows.benchmark_cells import Cell, Conditions
@@ -53,26 +55,26 @@ class Benchmark:
     or YAML files of them."""
     out: Path
     """Folder for tables, label maps and models."""
-    folds: int = 5
+    folds: Count = 5
     """Number of folds; every labelled case is tested once."""
-    first: int | None = None
+    first: Count | None = None
     """Instead of folds: the first so many cases by name train; with --last."""
-    last: int | None = None
+    last: Count | None = None
     """Instead of folds: the last so many cases by name are tested; with --first."""
     labels: tuple[str, ...] = ()
     """How many labelled cases of a fold a method may learn from, such as 10; several (5,10,20,all) give a learning
     curve. By default all."""
-    minutes: float | None = None
+    minutes: Positive | None = None
     """Training budget of networks that name none of their own."""
-    seed: int = 0
+    seed: Seed = 0
     """Of folds, choice of cases, training and registration."""
     device: str = "auto"
     """Networks: auto (a GPU where there is one), cpu or cuda."""
     probabilities: bool = False
     """Also keep the probabilities of methods that give them."""
-    tolerance_mm: float = 1.0
+    tolerance_mm: NotNegative = 1.0
     """Distance in mm that the surface Dice takes as agreement."""
-    workers: int = 1
+    workers: Count = 1
     """Methods that run at the same time; each gets its share of the cores. Times are honest with 1."""
     share_registrations: bool = True
     """Register two scans once for all methods that would do it alike; each is charged the time of it."""
@@ -202,7 +204,7 @@ class Benchmark:
             ):
                 raise OptionError(f"{self.out}: not empty and not a benchmark; choose another --out")
             return
-        earlier = read_json(file)
+        earlier = read_json(file, dict)
         different = [option for key, option in _FIXED.items() if earlier.get(key) != about[key]]
         if path.is_file() and path.read_text(encoding="utf-8").strip() != str(self.dataset.resolve()):
             different.append("DATASET")

@@ -123,7 +123,7 @@ def sealed(cell: Cell) -> dict[str, Any] | None:
 
     if not cell.seal.is_file():
         return None
-    content = read_json(cell.seal)
+    content = read_json(cell.seal, dict)
     test = [case.name for case in cell.test]
     if content.get("training") != list(cell.training) or content.get("test") != test:
         raise DatasetError(
@@ -317,7 +317,7 @@ def _last_line(log: Path) -> str:
 
 def _score(cell: Cell, conditions: Conditions) -> dict[str, Any]:
     """Content of ``cell.json``: who took part, scores, costs and failures."""
-    from pipeline.files import read_json
+    from pipeline.files import read_json, taking_apart
 
     fit, load = _read(record_of_fit(cell.folder)), _read(cell.folder / "load.json")
     costs = [{"case": "", "stage": "fit", **read_cost(fit).as_dict()}]
@@ -325,10 +325,12 @@ def _score(cell: Cell, conditions: Conditions) -> dict[str, Any]:
         costs.append({"case": "", "stage": "load", **read_cost(load).as_dict()})
     scores, failures, confusion = [], [], None
     for case in cell.test:
-        record = read_json(record_of_case(cell.folder, case.name))
-        error = _without_folders(str(record["error"]), conditions.out)
-        if "seconds" in record:
-            costs.append({"case": case.name, "stage": "segment", **read_cost(record).as_dict()})
+        file = record_of_case(cell.folder, case.name)
+        with taking_apart(file, "what became of a case"):
+            record = read_json(file, dict)
+            error = _without_folders(str(record["error"]), conditions.out)
+            if "seconds" in record:
+                costs.append({"case": case.name, "stage": "segment", **read_cost(record).as_dict()})
         found = None if error else cell.folder / "labels" / f"{case.name}.nii.gz"
         compared = score_files(case, found, conditions.names, conditions.tolerance_mm)
         if error:

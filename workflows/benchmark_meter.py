@@ -128,11 +128,15 @@ class Registrations:
 
     def reused_seconds(self) -> float:
         """Seconds of the registrations that were used and not run."""
-        from pipeline.files import read_json
+        from pipeline.files import read_json, taking_apart
 
         now = self._last_used()
         used = [file for file, time in self._before.items() if now.get(file, time) != time]
-        return sum(float(read_json(file)["seconds"]) for file in used)
+        total = 0.0
+        for file in used:
+            with taking_apart(file, "what a registration took"):
+                total += float(read_json(file)["seconds"])
+        return total
 
 
 def _cpu_seconds() -> float:

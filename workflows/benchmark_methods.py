@@ -6,11 +6,14 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, make_dataclass
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
 from pipeline.errors import OptionError, PlanError
+from pipeline.files import read_yaml
+from pipeline.options import at_commas, read_value, split_options
+from pipeline.schema import convert
 
 if TYPE_CHECKING:
     from workflows.methods import Method
@@ -102,7 +105,7 @@ def split_methods(text: str) -> list[tuple[str, str, dict[str, Any]]]:
         OptionError: an option comes before any method, or twice.
     """
     found: list[list[str]] = []
-    for part in _at_commas(text):
+    for part in at_commas(text):
         if "=" in part.partition(":")[0]:
             if not found or ":" not in found[-1][0]:
                 raise OptionError(
@@ -116,37 +119,15 @@ def split_methods(text: str) -> list[tuple[str, str, dict[str, Any]]]:
 
 def _named(name: str) -> tuple[str, str, dict[str, Any]]:
     method, _, rest = name.partition(":")
-    options: dict[str, Any] = {}
-    for word in _at_commas(rest) if rest else []:
-        option, equals, value = word.partition("=")
-        if not equals or not option or option in options:
-            raise OptionError(f"method {name}: {word!r} is no option; write each once, as NAME=VALUE")
-        options[option] = value
+    options: dict[str, Any] = dict(split_options(at_commas(rest) if rest else [], f"method {name}"))
     return name, method, options
 
 
-def _at_commas(text: str) -> list[str]:
-    """Parts between the commas that lie outside all brackets."""
-    parts, depth = [""], 0
-    for character in text:
-        depth += (character in "[({") - (character in "])}")
-        if character == "," and depth == 0:
-            parts.append("")
-        else:
-            parts[-1] += character
-    return [part.strip() for part in parts]
-
-
 def _of_file(word: str) -> list[tuple[str, str, dict[str, Any]]]:
-    import yaml
-
     path = Path(word)
     if not path.is_file():
         raise OptionError(f"--methods {path}: no such file")
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise OptionError(f"{path}: not readable as YAML ({' '.join(str(error).split())})") from error
+    content = read_yaml(path)
     if not isinstance(content, list):
         raise OptionError(f"{path}: expected a list of methods, found {type(content).__name__}")
     return [found for item in content for found in _of_item(item, path)]
@@ -163,7 +144,7 @@ def _of_item(item: Any, path: Path) -> list[tuple[str, str, dict[str, Any]]]:
         if isinstance(method, str) and isinstance(options, dict | None):
             plain = {str(k): v for k, v in (options or {}).items()}
             return [(_name(method, plain), method, plain)]
-    raise OptionError(f"{path}: expected a method, or METHOD: {{NAME: VALUE}}, found {item!r}")
+    raise OptionError(f"{path}: expected a method, or METHOD: {{NAME: VALUE}}, found {str(item)[:80]!r}")
 
 
 def _name(method: str, options: Mapping[str, Any]) -> str:
@@ -207,28 +188,20 @@ def _entry(name: str, method: str, options: dict[str, Any], minutes: float | Non
 
 def _typed(job: Any, option: str, value: Any, name: str) -> Any:
     """A value as the job's field wants it, from text or from YAML; several texts are joined by semicolons."""
-    import yaml
-
-    from pipeline.plan_file import build_checked
-
-    hint = get_type_hints(job)[option]
+    hint = get_type_hints(job, include_extras=True)[option]
     kinds = get_args(hint) or (hint,)
     if Path in kinds:
         return Path(str(value)).resolve()
     words = {word for kind in (hint, *kinds) if get_origin(kind) is Literal for word in get_args(kind)}
     if isinstance(value, bool) and words >= {"yes", "no"}:
         value = "yes" if value else "no"  # YAML reads the words so
-    if isinstance(value, str) and value in words:
-        pass
-    elif isinstance(value, str) and tuple in (get_origin(hint), *map(get_origin, kinds)):
-        value = [part for part in value.split(";") if part]
-    elif isinstance(value, str) and str not in kinds:
-        value = yaml.safe_load(value)
+    where = f"method {name}: option {option}"
+    if isinstance(value, str):
+        return read_value(value.replace(";", ",") if get_origin(hint) is tuple else value, hint, where)
     try:
-        checked = build_checked(make_dataclass("Options", [(option, hint)]), {option: value}, "")
+        return convert(hint, value, where)
     except PlanError as error:
-        raise OptionError(f"method {name}: option {error}") from error
-    return getattr(checked, option)
+        raise OptionError(str(error)) from error
 
 
 def _refuse_impossible(method: Method, options: Mapping[str, Any]) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipeline.errors import OptionError
+from pipeline.schema import Whole
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -43,7 +44,7 @@ class Check:
     cases: bool = False
     allow_empty: bool = False
     allow_unlabelled: bool = False
-    workers: int = 0
+    workers: Whole = 0
 
     def run(self) -> int:
         """Check the data set and print what was found; returns the exit code.

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipeline.errors import AtlasegError, DatasetError, OptionError
+from pipeline.schema import Count, Seed
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -70,13 +71,13 @@ class ClassicalBenchmark:
     methods: tuple[str, ...] = (PRIOR, *ALL)
     """Classical methods, with options or without, such as gmm:components=6; prior: location alone; or an atlas method,
     such as majority, as company (its registrations take their time)."""
-    first: int | None = None
+    first: Count | None = None
     """Learn from the first so many cases by name, with --last."""
-    last: int | None = None
+    last: Count | None = None
     """Label the last so many cases by name, with --first."""
-    sizes: tuple[int, ...] = ()
+    sizes: tuple[Count, ...] = ()
     """Edges in voxels of cubes to time, such as 64 128 256; at most ten minutes of processor time each."""
-    seed: int = 0
+    seed: Seed = 0
     """Of everything random."""
 
     def run(self) -> int:

@@ -118,8 +118,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(name: str, words: list[str]) -> int:
     from pipeline.errors import AtlasegError
 
-    job = _parse(name, words)
     try:
+        job = _parse(name, words)
         with _told_of_termination(), _assumptions_said(name):
             return int(job.run())
     except (AtlasegError, OSError) as error:
@@ -194,6 +194,8 @@ def _parse(name: str, words: list[str]) -> Any:
 
     import tyro
 
+    from pipeline.schema import check_ranges
+
     command = COMMANDS[name]
     job = getattr(import_module(command.module), command.job)
     hints = get_type_hints(job, include_extras=True)
@@ -202,12 +204,14 @@ def _parse(name: str, words: list[str]) -> Any:
         job.__annotations__[field] = Annotated[hints[field], tyro.conf.Positional]
     for field in getattr(job, "repeated", ()):
         job.__annotations__[field] = Annotated[hints[field], tyro.conf.UseAppendAction]
-    return tyro.cli(
+    filled = tyro.cli(
         job,
         prog=f"atlaseg {name}",
         args=words,
         config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
     )
+    check_ranges(filled)
+    return filled
 
 
 if __name__ == "__main__":

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from pipeline.schema import Count, Positive, Seed
+
 __all__ = ["Demo"]
 
 #: Smaller patches than the plan would choose, for more steps in the few minutes of a demo, and a livelier curve.
@@ -25,13 +27,13 @@ class Demo:
 
     out: Path = Path("atlaseg-demo")
     """Folder for everything that the demo makes."""
-    subjects: int = 12
+    subjects: Count = 12
     """Labelled scans to make; a quarter of them is held out."""
-    minutes: float = 3.0
+    minutes: Positive = 3.0
     """Training time."""
     method: str = "unet"
     """Network to train."""
-    seed: int = 0
+    seed: Seed = 0
     """Of everything random."""
 
     def run(self) -> int:

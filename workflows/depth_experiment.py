@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
+from pipeline.schema import Count, Positive, Seed
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -29,11 +31,11 @@ class DepthExperiment:
     """Folder for data, runs and the table."""
     kind: Literal["ellipsoids-and-boxes", "noisy-spheres"] = "ellipsoids-and-boxes"
     """Which shapes."""
-    cases: int = 20
+    cases: Count = 20
     """Labelled cases to make; a quarter of them is held out."""
-    minutes: float = 6.0
+    minutes: Positive = 6.0
     """Training time of each network."""
-    seed: int = 0
+    seed: Seed = 0
     """Of everything random."""
 
     def run(self) -> int:

@@ -18,6 +18,7 @@ from pipeline.errors import (
     MissingFileError,
     OptionError,
 )
+from pipeline.schema import Count, NotNegative
 
 if TYPE_CHECKING:
     import numpy as np
@@ -75,10 +76,10 @@ class Evaluate:
     predictions: Path
     references: Path
     out: Path | None = None
-    tolerance_mm: float = 1.0
+    tolerance_mm: NotNegative = 1.0
     labels: Path | None = None
     only_predicted: bool = False
-    workers: int = 1
+    workers: Count = 1
 
     positional: ClassVar[tuple[str, ...]] = ("predictions", "references")
 

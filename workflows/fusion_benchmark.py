@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline.errors import DatasetError, OptionError
 from pipeline.peak_memory import peak_resident_bytes
+from pipeline.schema import Count, Positive, Whole
 
 if TYPE_CHECKING:
     import numpy as np
@@ -90,11 +91,11 @@ class FusionBenchmark:
     target: str | None = None
     transform: Literal["affine", "bspline", "syn", "deformable"] = "deformable"
     engine: str = "auto"
-    patch_radius: int = 2
-    search_radius: int = 1
-    alpha: float = 0.1
-    beta: float = 2.0
-    repeats: int = 3
+    patch_radius: Whole = 2
+    search_radius: Whole = 1
+    alpha: Positive = 0.1
+    beta: Positive = 2.0
+    repeats: Count = 3
     methods: tuple[str, ...] = tuple(METHODS)
 
     def run(self) -> int:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline.errors import OptionError
 from pipeline.peak_memory import peak_resident_bytes
+from pipeline.schema import Count, Positive, Whole
 
 if TYPE_CHECKING:
     import numpy as np
@@ -61,17 +62,17 @@ class InferenceBenchmark:
         repetitions: Runs of each method.
     """
 
-    size: int = 256
-    classes: int = 37
-    spacing: float = 1.0
-    patch: int = 64
+    size: Count = 256
+    classes: Count = 37
+    spacing: Positive = 1.0
+    patch: Count = 64
     overlap: float = 0.5
-    channels: tuple[int, ...] = (16, 32, 64, 128)
-    residual_units: int = 0
+    channels: tuple[Count, ...] = (16, 32, 64, 128)
+    residual_units: Whole = 0
     channels_last: bool = True
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
-    threads: int = 1
-    repetitions: int = 3
+    threads: Count = 1
+    repetitions: Count = 3
 
     def run(self) -> int:
         """Measure both methods, print the table, and return 0.

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline.schema import Count
+
 if TYPE_CHECKING:
     from pipeline.plan import Plan
 
@@ -26,10 +28,10 @@ class MemoryBenchmark:
     device: str = "cpu"
     """Where to train: cpu or cuda."""
 
-    threads: int = 1
+    threads: Count = 1
     """Threads of torch on a CPU."""
 
-    steps: int = 3
+    steps: Count = 3
     """Training steps of each measurement."""
 
     def run(self) -> int:

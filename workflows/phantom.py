@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
+from pipeline.schema import Count, Seed
+
 __all__ = ["Phantom"]
 
 
@@ -22,10 +24,10 @@ class Phantom:
     out: Path
     """Folder to make; it must not exist or must be empty."""
 
-    subjects: int = 12
+    subjects: Count = 12
     """How many labelled scans to make."""
 
-    seed: int = 0
+    seed: Seed = 0
     """Seed of everything random; the same seed gives the same files."""
 
     kind: Literal["brain", "ellipsoids-and-boxes", "noisy-spheres"] = "brain"

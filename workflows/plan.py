@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from pipeline.errors import OptionError
+from pipeline.schema import Count, Positive, Seed
 
 if TYPE_CHECKING:
     from pipeline.plan import Plan
@@ -45,16 +46,16 @@ class MakePlan:
     device: str = "auto"
     """Where to train: cpu, cuda, or auto for cuda where there is one."""
 
-    minutes: float | None = None
+    minutes: Positive | None = None
     """Wall-clock budget of training, instead of epochs."""
 
-    epochs: int | None = None
+    epochs: Count | None = None
     """Number of epochs."""
 
     override: tuple[str, ...] = ()
     """Values to set by hand, such as training.learning_rate=0.01."""
 
-    seed: int = 0
+    seed: Seed = 0
     """Seed of everything random."""
 
     def run(self) -> int:

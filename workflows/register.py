@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from pipeline.schema import Count, Positive, Seed, Whole
+
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
@@ -42,9 +44,9 @@ class Register:
     """Beginning: auto, identity, centres, centres-of-mass, moments, or a transform file."""
     metric: Literal["ssd", "mi", "ncc", "lncc"] | None = None
     """Similarity of the last stage: squared differences, mutual information, global or local correlation."""
-    grid_spacing: float | None = None
+    grid_spacing: Positive | None = None
     """Distance of the control points of a B-spline, mm."""
-    iterations: tuple[int, ...] | None = None
+    iterations: tuple[Whole, ...] | None = None
     """Of the last stage, a number for each level, coarse to fine."""
     different_modality: bool = False
     """The scans come from different kinds of scanner or sequence (CT and MRI, T1 and T2)."""
@@ -58,11 +60,11 @@ class Register:
     """The corresponding points of MOVING, in the same order."""
     format: Literal["h5", "tfm", "nii.gz", "mat"] | None = None
     """Of the transform file; by default tfm for rigid to affine, h5 for the others."""
-    channel: int = 0
+    channel: Whole = 0
     """Of scans with several."""
-    seed: int = 0
+    seed: Seed = 0
     """Of everything random."""
-    threads: int = 1
+    threads: Count = 1
     """At most so many."""
 
     def run(self) -> int:

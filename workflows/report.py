@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from pipeline.errors import OptionError
+from pipeline.schema import Whole
 
 __all__ = ["Report"]
 
@@ -28,7 +29,7 @@ class Report:
     """Page to write; by default, report.html in the folder."""
     dataset: Path | None = None
     """The data set, if it is no longer where the benchmark found it."""
-    worst_cases: int = 4
+    worst_cases: Whole = 4
     """How many of the methods' worst cases to draw; with 0, no voxel of a scan is in the page."""
 
     def run(self) -> int:

@@ -17,8 +17,8 @@ def validation_scans(run: Path) -> dict[str, tuple[Path, ...]]:
         DatasetError: a name is not usable as a file name.
     """
     from pipeline.case import Case
-    from pipeline.errors import MissingFileError, UnreadableFileError
-    from pipeline.files import read_json
+    from pipeline.errors import MissingFileError
+    from pipeline.files import read_json, taking_apart
 
     lists, request = run / "configs" / "cases.json", run / "configs" / "request.json"
     for path in (lists, request):
@@ -26,17 +26,14 @@ def validation_scans(run: Path) -> dict[str, tuple[Path, ...]]:
             raise MissingFileError(
                 f"{path}: not there, so the validation cases are not known; name the scans instead"
             )
-    try:
+    with taking_apart(request, "the options of a run"):
         folder = Path(read_json(request)["dataset"])
+    with taking_apart(lists, "the cases of a run"):
         # a Case refuses names that lead out of the folder of results
         cases = [
             Case(str(entry["name"]), tuple(folder / path for path in entry["image"]))
             for entry in read_json(lists)["validation"]
         ]
-    except (KeyError, TypeError) as error:
-        raise UnreadableFileError(
-            f"{lists}: not the cases that `atlaseg train` writes; name the scans instead"
-        ) from error
     return {case.name: case.images for case in cases}
 
 

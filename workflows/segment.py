@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeAlias
 
+from pipeline.schema import Count, Share
 from workflows.methods import Kind
 
 if TYPE_CHECKING:
@@ -86,21 +87,21 @@ class Segment:
     """Atlases: where the bending begins; by default the better of several is found (auto)."""
     different_modality: bool = False
     """Atlases: they come from another kind of scan (CT for MRI, T2 for T1)."""
-    keep: int | None = None
+    keep: Count | None = None
     """Atlases: how many to register in full to each scan, the most similar to it; by default all."""
     masks: Path | None = None
     """Mask of the scan, or folder of masks with the names of the scans. Atlases are registered inside only, classical
     methods label inside only; networks take none."""
-    workers: int | None = None
+    workers: Count | None = None
     """Atlases: registrations at the same time, each in a process of its own; by default one for each core."""
-    threads: int | None = None
+    threads: Count | None = None
     """Atlases: threads of each registration; by default 1."""
     work: Path | None = None
     """Atlases: folder for finished registrations, which is kept, for example to fuse them in another way; by default
     OUT/.registrations, which is removed once every scan is labelled."""
     combine: Literal["ensemble", "bayes", "none"] | None = None
     """Networks with atlases: how the two are joined in the end; by default as the run has it."""
-    weight: float | None = None
+    weight: Share | None = None
     """Networks and classical methods with atlases: of the atlases there; 0 takes network or method alone."""
     method: str | None = None
     """Without RUN: region-growing."""

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from pipeline.schema import Count, Positive, Seed, Share, Whole
+
 if TYPE_CHECKING:
     from pipeline.case import Case, Dataset
     from pipeline.plan import Plan
@@ -50,15 +52,15 @@ class Train:
     or atlas- before another network. Classical:
     region-growing, watershed, split-merge, region-graph, kmeans, knn, gmm, mrf or markov-chain; told by atlases where
     structures lie: atlas-mrf, or atlas- before another but knn."""
-    fold: int = 0
+    fold: Whole = 0
     """Which fold is kept for validation, from 0."""
-    folds: int = 5
+    folds: Count = 5
     """Number of folds that the labelled cases are dealt into; 1, without a network: none is kept for validation."""
-    split_seed: int = 0
+    split_seed: Seed = 0
     """Seed of the dealing; the same for all folds of an ensemble."""
-    epochs: int | None = None
+    epochs: Count | None = None
     """Networks: training budget in epochs (not with --minutes or --plan)."""
-    minutes: float | None = None
+    minutes: Positive | None = None
     """Networks: training budget in minutes; the learning rate follows it (not with --epochs or --plan)."""
     plan: Path | None = None
     """Networks: plan to follow, as `atlaseg plan` writes it; by default it is made from the data."""
@@ -70,7 +72,7 @@ class Train:
     """Networks: memory that training may take, such as 500MB; by default 8GB (not with --plan)."""
     device: str = "auto"
     """Networks: auto (a GPU where there is one), cpu or cuda."""
-    seed: int | None = None
+    seed: Seed | None = None
     """Of everything random in training, learning or registration; by default 0, or what --plan says."""
     tracking: Literal["mlflow", "none"] = "mlflow"
     """Networks: experiment tracking; mlflow writes a local sqlite file into OUT/mlflow, nothing leaves the machine."""
@@ -80,7 +82,7 @@ class Train:
     """Atlases: torch, elastix, ants, simpleitk or greedy; by default the one that suits the transform."""
     linear: Literal["auto", "rigid", "affine"] | None = None
     """Atlases: where the bending begins; by default the better of several is found (auto)."""
-    keep: int | None = None
+    keep: Count | None = None
     """Atlases: how many to register in full to each scan, the most similar to it; by default all."""
     correct: Literal["auto", "yes", "no"] = "auto"
     """Atlases: also learn what fusion gets wrong every time, from each atlas labelled by the others; the best labels,
@@ -91,15 +93,15 @@ class Train:
     work: Path | None = None
     """Atlases: folder for finished registrations of the atlases to each other, which is kept; by default in OUT, and
     removed in the end."""
-    atlases: int | None = None
+    atlases: Count | None = None
     """Together: how many training cases become atlases; by default all, but at most 20 of many."""
     prior: Literal["yes", "no"] = "no"
     """Together: whether the network sees what the atlases say, as further channels."""
-    warped: int = 0
+    warped: Whole = 0
     """Together: how many atlases, warped onto each other, the network trains with; n of them make n (n - 1) pairs."""
     combine: Literal["ensemble", "bayes", "none"] = "ensemble"
     """Together: how network and atlases are joined in the end."""
-    weight: float | None = None
+    weight: Share | None = None
     """Together: of the atlases there; by default learnt, beside a network from the cases kept for validation, beside a
     classical method from training cases."""
     unlabelled: Path | None = None
@@ -164,7 +166,7 @@ class Train:
 
     def _begun(self, request: dict[str, Any]) -> bool:
         """Whether OUT holds the beginning of this very run."""
-        from pipeline.errors import OptionError, UnreadableFileError
+        from pipeline.errors import OptionError
         from pipeline.files import read_json
 
         path = self.out / "configs" / "request.json"
@@ -174,9 +176,7 @@ class Train:
                     f"{self.out}: not empty and not a run of atlaseg train; choose another --out"
                 )
             return False
-        earlier = read_json(path)
-        if not isinstance(earlier, dict):
-            raise UnreadableFileError(f"{path}: expected the options of a run, found something else")
+        earlier = read_json(path, dict)
         # an earlier version may not have known an option yet
         defaults = {field.name: field.default for field in fields(self)}
         different = [key for key in request if request[key] != earlier.get(key, defaults.get(key))]
@@ -256,11 +256,12 @@ class Train:
                 )
             seed = [] if self.seed is None else [f"training.seed={self.seed}"]
             plan = override_plan(load_plan(self.plan), [*seed, *self.override])
+            _refuse_another_prior(plan, prior=prior)
             check_plan(plan, choose_device(self.device))
             return plan
         if self.epochs is not None and self.minutes is not None:
             raise OptionError("give either --epochs or --minutes, not both")
-        return plan_for(
+        plan = plan_for(
             dataset,
             method=find_method(self.method or "unet").network or self.method or "unet",
             memory_gb=gigabytes(self.memory or "8GB"),
@@ -273,19 +274,36 @@ class Train:
             prior=prior,
             versions=versions,
         )
+        _refuse_another_prior(plan, prior=prior)
+        return plan
 
     def say_result(self) -> None:
         """What came of training, in a few lines."""
-        from pipeline.files import read_json
+        from pipeline.files import read_json, taking_apart
 
-        rows = read_json(self.out / "history.json")
-        last = [row for row in rows if "val_dice" in row][-1]
-        print(
-            f"Trained {last['iteration']} iterations in {last['seconds'] / 60:.1f} minutes; "
-            f"validation Dice {last['val_dice']:.4f} (on the network's grid)"
-        )
+        path = self.out / "history.json"
+        rows = read_json(path, list)
+        with taking_apart(path, "a row for each epoch, one of them with val_dice"):
+            last = [row for row in rows if "val_dice" in row][-1]
+            print(
+                f"Trained {int(last['iteration'])} iterations in {float(last['seconds']) / 60:.1f} minutes; "
+                f"validation Dice {float(last['val_dice']):.4f} (on the network's grid)"
+            )
         print(f"Pictures: {self.out / 'curves.png'}, {self.out / 'overlay.png'}")
         print(f"Label scans with: atlaseg segment {self.out} SCANS --out LABELS")
+
+
+def _refuse_another_prior(plan: Plan, *, prior: bool) -> None:
+    """Refuse a plan whose network expects what nobody will tell it, or does not expect what it will be told."""
+    from pipeline.errors import PlanError
+
+    if plan.prior_channels and not prior:
+        raise PlanError(
+            "prior.source: atlases, but no atlases are asked what they say; set it to none, or give --method "
+            f"atlas-{plan.network.name} --prior yes"
+        )
+    if prior and not plan.prior_channels:
+        raise PlanError("prior.source: none, but --prior yes; set it to atlases, or leave --prior out")
 
 
 def _text(path: Path) -> str:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import fields
 from importlib import import_module
-from types import NoneType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, get_type_hints
 
 from atlases.fusion.candidates import Candidates, Fused, FusionRule
+from pipeline import options
 from pipeline.errors import OptionError
 
 __all__ = ["FUSION_RULES", "fuse", "make_rule", "read_options"]
@@ -24,7 +24,7 @@ FUSION_RULES: dict[str, str] = {
 }
 
 
-def make_rule(name: str, **options: Any) -> FusionRule:
+def make_rule(name: str, **given: Any) -> FusionRule:
     """Fusion rule by name; options that are not given keep their defaults.
 
     >>> make_rule("majority")
@@ -34,13 +34,13 @@ def make_rule(name: str, **options: Any) -> FusionRule:
         OptionError: there is no such rule, it has no such option, or an option's value is not possible.
     """
     rule = _rule(name)
-    _types(name, rule, options)
-    made: FusionRule = rule(**options)
+    _types(name, rule, given)
+    made: FusionRule = rule(**given)
     return made
 
 
 def read_options(name: str, words: Sequence[str]) -> dict[str, Any]:
-    """Options of a rule from words as people write them, ``option=value``; several numbers are joined by commas.
+    """Options of a rule from words as people write them, ``option=value``; see :mod:`pipeline.options`.
 
     >>> read_options("staple", ["region=all", "max_iterations=50"])
     {'region': 'all', 'max_iterations': 50}
@@ -51,21 +51,8 @@ def read_options(name: str, words: Sequence[str]) -> dict[str, Any]:
         OptionError: there is no such rule, a word is not of this form or said twice, the rule has no such option, or
             the value is of another type.
     """
-    options: dict[str, Any] = {}
-    for word in words:
-        option, equals, text = word.partition("=")
-        if not equals or not option or option in options:
-            raise OptionError(f"{word!r} is not an option of a fusion rule: write each once, as name=value")
-        parts = tuple(_value(part.strip()) for part in text.split(","))
-        options[option] = parts if len(parts) > 1 else parts[0]
-    types = _types(name, _rule(name), options)
-    for option, value in options.items():
-        if not _is_of(value, types[option]):
-            raise OptionError(
-                f"{name} fusion: option {option} must be {_named(types[option])}, found "
-                f"{next(word for word in words if word.startswith(f'{option}='))}"
-            )
-    return options
+    rule = _rule(name)
+    return options.read_options(words, _types(name, rule, {}), f"{name} fusion")
 
 
 def _rule(name: str) -> Any:
@@ -75,59 +62,25 @@ def _rule(name: str) -> Any:
     return getattr(import_module(module), kind)
 
 
-def _types(name: str, rule: Any, options: dict[str, Any]) -> dict[str, Any]:
+def _types(name: str, rule: Any, given: dict[str, Any]) -> dict[str, Any]:
     """Type of each option that the rule offers; those asked for are among them."""
     offered = [field.name for field in fields(rule) if field.init]
-    unknown = [option for option in options if option not in offered]
+    unknown = [option for option in given if option not in offered]
     if unknown:
         having = f"its options are {', '.join(offered)}" if offered else "it has none"
         raise OptionError(f"{name} fusion has no option {unknown[0]!r}; {having}")
-    hints = get_type_hints(rule)
+    hints = get_type_hints(rule, include_extras=True)
     return {option: hints[option] for option in offered}
 
 
-def _value(text: str) -> int | float | str | None:
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return None if text == "none" else text
-
-
-def _is_of(value: object, hint: Any) -> bool:
-    if get_origin(hint) is Literal:
-        return value in get_args(hint)
-    if get_origin(hint) is tuple:
-        return (
-            isinstance(value, tuple)
-            and len(value) == len(get_args(hint))
-            and all(map(_is_of, value, get_args(hint)))
-        )
-    if get_args(hint):  # a union
-        return any(_is_of(value, one) for one in get_args(hint))
-    return isinstance(value, (int, float) if hint is float else hint)
-
-
-def _named(hint: Any) -> str:
-    """A type as a person would write its values."""
-    if get_origin(hint) is Literal:
-        return " or ".join(get_args(hint))
-    if get_origin(hint) is tuple:
-        return f"{len(get_args(hint))} numbers joined by commas"
-    if get_args(hint):
-        return ", or ".join(_named(one) for one in get_args(hint))
-    return {int: "a whole number", float: "a number", NoneType: "none"}[hint]
-
-
-def fuse(candidates: Candidates, rule: str = "joint", *, probabilities: bool = True, **options: Any) -> Fused:
+def fuse(candidates: Candidates, rule: str = "joint", *, probabilities: bool = True, **given: Any) -> Fused:
     """One segmentation out of many, by the name of a rule.
 
     Args:
         candidates: label maps (and images, where the rule compares them) on the grid of one scan.
         rule: one of :data:`FUSION_RULES`.
         probabilities: also return them, ``(K, *spatial)``.
-        options: of the rule.
+        given: options of the rule.
 
     Raises:
         OptionError: there is no such rule, it has no such option, or it needs images that are not there.
@@ -137,4 +90,4 @@ def fuse(candidates: Candidates, rule: str = "joint", *, probabilities: bool = T
     >>> fuse(Candidates(votes, classes=2), "majority").labels.tolist()
     [[[1, 1]]]
     """
-    return make_rule(rule, **options).fuse(candidates, probabilities=probabilities)
+    return make_rule(rule, **given).fuse(candidates, probabilities=probabilities)

@@ -27,10 +27,8 @@ from pipeline.errors import (
     MissingFileError,
     OptionError,
     PlanError,
-    UnreadableFileError,
-    UnsafeModelError,
 )
-from pipeline.files import read_json, replacing, write_text
+from pipeline.files import read_arrays, read_json, replacing, write_text
 
 __all__ = ["ARRAYS", "SETTINGS", "ClassicalSettings", "is_classical_bundle", "read_bundle", "write_bundle"]
 
@@ -154,28 +152,9 @@ def _settings(folder: Path) -> ClassicalSettings:
 
 
 def _arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
-    import zipfile
-    import zlib
-
     if not path.is_file():
         raise MissingFileError(f"{path}: no such file; the run is not whole, train again")
-    try:
-        with np.load(path, allow_pickle=False) as content:
-            if not isinstance(content, np.lib.npyio.NpzFile):
-                raise UnreadableFileError(f"{path}: expected arrays by name (.npz), found one array")
-            return {name: content[name] for name in content.files}
-    except (OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        if isinstance(error, AtlasegError):
-            raise
-        raise UnreadableFileError(f"{path}: not readable as arrays ({error}); is it truncated?") from error
-    except ValueError as error:
-        if "pickle" not in str(error):
-            raise UnreadableFileError(
-                f"{path}: not readable as arrays ({error}); is it truncated?"
-            ) from error
-        raise UnsafeModelError(
-            f"{path}: holds Python objects, which could run code; it is not opened"
-        ) from error
+    return read_arrays(path)
 
 
 def _metadata(settings: ClassicalSettings) -> dict[str, Any]:

@@ -7,7 +7,9 @@ from dataclasses import dataclass, fields
 from importlib import import_module
 from typing import Any, Literal, get_type_hints
 
+from pipeline import options
 from pipeline.errors import OptionError, PlanError
+from pipeline.schema import build_checked
 
 __all__ = ["CLASSICAL_METHODS", "Kind", "kind_of", "make_method", "option_names", "read_options"]
 
@@ -57,62 +59,37 @@ def option_names(name: str) -> tuple[str, ...]:
     return tuple(field.name for field in fields(_options_class(name)) if field.init)
 
 
-def make_method(name: str, options: Mapping[str, Any] | None = None) -> Any:
+def make_method(name: str, given: Mapping[str, Any] | None = None) -> Any:
     """The options of a method, which know how to run it; those that are not given keep their defaults.
 
     Raises:
         OptionError: there is no such method or option, or a value is not possible.
     """
-    from pipeline.plan_file import build_checked
-
     kind = _options_class(name)
-    _refuse_unknown(name, options or {})
+    _refuse_unknown(name, given or {})
     try:
-        return build_checked(kind, {key: _plain(value) for key, value in (options or {}).items()}, "")
+        return build_checked(kind, dict(given or {}), "")
     except PlanError as error:
         raise OptionError(f"{name}: option {error}") from error
 
 
 def read_options(name: str, words: Sequence[str]) -> dict[str, Any]:
-    """Options from words as people write them, ``option=value``; several numbers are joined by commas.
+    """Options from words as people write them, ``option=value``; see :mod:`pipeline.options`.
 
-    >>> read_options("watershed", [])
-    {}
+    >>> read_options("watershed", ["depth=5e-2"])
+    {'depth': 0.05}
 
     Raises:
-        OptionError: there is no such method or option, or a word is not of this form or said twice.
+        OptionError: there is no such method or option, a word is not of this form or said twice, or a value is of
+            another type.
     """
-    options: dict[str, Any] = {}
-    for word in words:
-        option, equals, text = word.partition("=")
-        if not equals or not option or option in options:
-            raise OptionError(f"{word!r} is not an option of a method: write each once, as name=value")
-        options[option] = text
-    _refuse_unknown(name, options)
-    hints = get_type_hints(_options_class(name))
-    return {option: _value(text, "tuple" in str(hints[option])) for option, text in options.items()}
+    hints = get_type_hints(_options_class(name), include_extras=True)
+    return options.read_options(words, {option: hints[option] for option in option_names(name)}, name)
 
 
-def _refuse_unknown(name: str, options: Mapping[str, Any]) -> None:
+def _refuse_unknown(name: str, given: Mapping[str, Any]) -> None:
     offered = option_names(name)
-    if unknown := [option for option in options if option not in offered]:
+    if unknown := [option for option in given if option not in offered]:
         raise OptionError(
             f"{name} has no option {unknown[0]!r}; its options are {', '.join(offered) or 'none'}"
         )
-
-
-def _value(text: str, several: bool) -> Any:
-    import yaml
-
-    if several or "," in text:
-        return [yaml.safe_load(part) for part in text.strip("[]()").split(",")]
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise OptionError(
-            f"{text!r} is not a value: write a number, a word, or numbers joined by commas"
-        ) from error
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value

@@ -7,13 +7,13 @@ Several channels are ``images/NAME_0000.nii.gz``, ``images/NAME_0001.nii.gz``, .
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from pipeline.case import LabelTable
 from pipeline.datasets.listing import CaseList, Listing, Report, read_json, split_channel, volumes_in
 from pipeline.errors import AtlasegError, DatasetError, LabelError, MissingFileError
 from pipeline.scan_names import volume_name
+from pipeline.schema import shortened
 from pipeline.volume import header_problems
 
 __all__ = ["list_folders"]
@@ -106,12 +106,11 @@ def _named_labels(path: Path) -> LabelTable | None:
 def _channels(path: Path, images: list[tuple[Path, ...]], report: Report) -> tuple[str, ...]:
     """Channel names, from the file if there is one, else made from the number in the first case."""
     if path.is_file():
-        try:
-            names = json.loads(path.read_text(encoding="utf-8-sig"))
-        except ValueError as error:
-            raise DatasetError(f"{path}: not readable as JSON ({error})") from error
+        names = read_json(path, object)
         if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
-            raise DatasetError(f'{path}: expected a list of channel names such as ["CT"], found {names!r}')
+            raise DatasetError(
+                f'{path}: expected a list of channel names such as ["CT"], found {shortened(names)}'
+            )
         return tuple(names)
     for files in images:
         try:

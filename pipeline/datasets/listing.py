@@ -6,7 +6,6 @@ function. Reading for use raises at the first; ``atlaseg check`` collects them a
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -14,7 +13,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from pipeline.case import Case, LabelTable
-from pipeline.errors import AtlasegError, DatasetError, MissingFileError
+from pipeline.errors import AtlasegError, DatasetError, MissingFileError, UnreadableFileError
+from pipeline.files import read_json as read_json_file
 from pipeline.scan_names import SUFFIXES, volume_name
 
 __all__ = [
@@ -98,19 +98,16 @@ class CaseList:
         return tuple(self._cases[name] for name in sorted(self._cases))
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file.
+def read_json(path: Path, kind: type[Any] = dict) -> Any:
+    """Content of a data set's own JSON file, an object or what ``kind`` says.
 
     Raises:
-        DatasetError: the file is not JSON, or not an object.
+        DatasetError: the file is not JSON, or holds something else.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        raise DatasetError(f"{path}: not readable as JSON ({' '.join(str(error).split())})") from error
-    if not isinstance(content, dict):
-        raise DatasetError(f"{path}: expected a JSON object {{...}}, found a {type(content).__name__}")
-    return content
+        return read_json_file(path, kind)
+    except UnreadableFileError as error:
+        raise DatasetError(str(error)) from error
 
 
 def inside(folder: Path, text: str, source: Path) -> Path:

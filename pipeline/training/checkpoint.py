@@ -17,7 +17,7 @@ from ignite.engine import Engine, Events
 from torch import nn
 
 from pipeline.errors import MissingFileError, UnreadableFileError, UnsafeModelError
-from pipeline.files import replacing
+from pipeline.files import replacing, taking_apart
 
 __all__ = ["Checkpoint", "load_weights", "read_torch_file", "save_torch_file"]
 
@@ -136,12 +136,14 @@ class Checkpoint:
         if not self.path.is_file():
             return 0
         state = read_torch_file(self.path)
-        for name, part in self.parts.items():
-            part.load_state_dict(state["parts"][name])
-        engine.state.epoch = state["epoch"]
-        engine.state.iteration = state["iteration"]
-        batches.next_batch = state["iteration"]
-        torch.set_rng_state(state["rng"]["torch"])
+        with taking_apart(self.path, "the state of this training (remove the file to begin anew)"):
+            for name, part in self.parts.items():
+                part.load_state_dict(state["parts"][name])
+            engine.state.epoch = int(state["epoch"])
+            engine.state.iteration = int(state["iteration"])
+            batches.next_batch = engine.state.iteration
+            torch.set_rng_state(state["rng"]["torch"])
+            state["rng"]["cuda"], state["scaler"]
         if torch.cuda.is_available() and len(state["rng"]["cuda"]) == torch.cuda.device_count():
             torch.cuda.set_rng_state_all(state["rng"]["cuda"])
         if state["scaler"] is not None:

@@ -9,7 +9,7 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from atlases.correction import Correction, Example
-from pipeline.errors import DatasetError, OptionError, UnreadableFileError
+from pipeline.errors import DatasetError, MissingFileError, OptionError, UnreadableFileError, UnsafeModelError
 
 SHAPE = (24, 22, 20)
 
@@ -101,22 +101,43 @@ def test_what_is_saved_corrects_the_same(learnt, tmp_path):
 def test_other_files_are_refused(learnt, tmp_path):
     path = tmp_path / "correction.npz"
     path.write_bytes(b"nothing of the kind")
-    with pytest.raises(UnreadableFileError, match="not a correction"):
+    with pytest.raises(UnreadableFileError, match="not readable as arrays"):
         Correction.load(path)
-    with pytest.raises(UnreadableFileError, match="not a correction"):
+    with pytest.raises(MissingFileError, match="no such file"):
         Correction.load(tmp_path / "missing.npz")
     np.savez(path, about=np.array({"format": 1}, dtype=object))
-    with pytest.raises(UnreadableFileError, match="not a correction"):
+    with pytest.raises(UnsafeModelError, match="holds Python objects"):
         Correction.load(path)
     learnt.save(path)
     path.write_bytes(path.read_bytes()[:-200])
-    with pytest.raises(UnreadableFileError, match="not a correction"):
+    with pytest.raises(UnreadableFileError, match="not readable as arrays"):
         Correction.load(path)
     np.savez(path, about=np.array('{"format": 1, "classes": 3, "channels": 1}'))
     with pytest.raises(UnreadableFileError, match="has no bias0"):
         Correction.load(path)
-    np.savez(path, about=np.array('{"format": 99}'))
-    with pytest.raises(UnreadableFileError, match="format 99"):
+    np.savez(path, about=np.array('{"format": 99, "classes": 3, "channels": 1}'))
+    with pytest.raises(UnreadableFileError, match="format '99'"):
+        Correction.load(path)
+    for about in ("[]", "{}", "[" * 100_000, "3", '{"format": 1, "classes": "x", "channels": 1}'):
+        np.savez(path, about=np.array(about))
+        with pytest.raises(UnreadableFileError, match="expected a correction that atlaseg wrote"):
+            Correction.load(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("weight1", np.zeros((2, 2), np.float32)),
+        ("mean", np.zeros((3, 1), np.float32)),
+        ("scale", np.array("text")),
+        ("bias2", np.array([np.nan], np.float32)),
+    ],
+)
+def test_arrays_of_another_kind_are_refused(learnt, tmp_path, name, wrong):
+    path = tmp_path / "correction.npz"
+    about = np.array('{"format": 1, "classes": 3, "channels": 1}')
+    np.savez(path, about=about, **(learnt.arrays | {name: wrong}))
+    with pytest.raises(UnreadableFileError, match=r"correction\.npz: .* is not as atlaseg writes it"):
         Correction.load(path)
 
 

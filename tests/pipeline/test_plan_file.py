@@ -160,7 +160,7 @@ def test_schema_errors_name_the_entry(changes: dict[str, Any], message: str, tmp
 
 
 def test_missing_entries_and_files_say_so(tmp_path: Path) -> None:
-    with pytest.raises(PlanError, match="dataset: missing from the plan"):
+    with pytest.raises(PlanError, match="dataset: missing"):
         plan_from_dict({"channels": ["T1"], "labels": {"a": 1}})
     with pytest.raises(MissingFileError, match="no such plan; make one with"):
         load_plan(tmp_path / "none.yaml")
@@ -183,17 +183,41 @@ def test_overrides() -> None:
     assert plan.reasons["training.learning_rate"] == "set by the user instead of 0.001"
     switched = override_plan(PLAN, ["training.epochs=5", "training.minutes=null"])
     assert (switched.training.epochs, switched.training.minutes) == (5, None)
+    written = override_plan(
+        PLAN,
+        [
+            "inference.tta=yes",
+            "training.gradient_clip=none",
+            "network.channels=8,16",
+            "network.strides=[[2,2,1]]",
+            "labels.training=9",
+            'channels=["T1", FLAIR]',
+        ],
+    )
+    assert written.inference.tta
+    assert written.training.gradient_clip is None
+    assert (written.network.channels, written.network.strides) == ((8, 16), ((2, 2, 1),))
+    assert written.labels.values == (0, 1, 9, 255)
+    assert written.channels == ("T1", "FLAIR")
 
 
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("training.learning_rate", "write it as key=value"),
+        ("training.learning_rate", "is not an option of a plan .*write it as name=value"),
         ("training.rate=3", "override training.rate: no such entry"),
         ("network.name.first=3", "no such entry"),
-        ("patch_size=[1", "is not a YAML value"),
+        ("patch_size=[1", "override patch_size: expected a list of 3 x a whole number"),
         ("training.batch_size=two", "expected a whole number, found 'two'"),
         ("training.epochs=5", "either epochs or minutes"),
+        ("reasons=3", "override reasons: no such entry"),
+        ("reasons.spacing=mine", "override reasons.spacing: no such entry"),
+        ("network={}", "set its entries one by one, such as network.NAME=VALUE"),
+        ("labels=3", "set its entries"),
+        ("labels.spleen=3", "no such entry"),
+        ("training.learning_rate=nan", "expected a number, found 'nan'"),
+        ("training.learning_rate=1e999", "expected a finite number"),
+        ("inference.tta=maybe", "expected true or false, found 'maybe'"),
     ],
 )
 def test_wrong_overrides_are_refused(override: str, message: str) -> None:

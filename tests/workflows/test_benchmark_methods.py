@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import OptionError
+from pipeline.errors import AtlasegError, OptionError
 from workflows.benchmark_methods import read_entries
 
 
@@ -64,7 +64,7 @@ def test_yaml(tmp_path: Path) -> None:
         ("unet:keep=3", "no option 'keep'"),
         ("unet:depth=deep", "option depth"),
         ("majority:keep=many", "option keep"),
-        ("unet:minutes=2,minutes=3", "write each once"),
+        ("unet:minutes=2,minutes=3", "said twice"),
         ("minutes=3", "of no method"),
         ("unet,unet", "named twice"),
         ("joint-fusion:transform=sideways", "sideways"),
@@ -84,7 +84,7 @@ def test_mistakes_are_told(word: str, says: str) -> None:
 def test_wrong_yaml_is_told(tmp_path: Path, content: str) -> None:
     file = tmp_path / "many.yaml"
     file.write_text(content)
-    with pytest.raises(OptionError, match=r"many\.yaml"):
+    with pytest.raises(AtlasegError, match=r"many\.yaml"):
         read_entries([str(file)])
 
 

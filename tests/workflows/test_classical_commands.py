@@ -146,7 +146,7 @@ def test_seeds_of_another_form(text: str) -> None:
             "kmeans has no option 'colour'; its options are clusters",
         ),
         ({"method": "kmeans", "option": ("clusters=many",)}, "clusters: expected a whole number"),
-        ({"method": "kmeans", "option": ("clusters",)}, "write each once, as name=value"),
+        ({"method": "kmeans", "option": ("clusters",)}, "write it as name=value"),
         ({"method": "region-growing", "option": ("radius=2",)}, "learns its own limits"),
         ({"method": "kmeans", "folds": 9}, "only 5 labelled .* --folds 1 to learn from all"),
     ],

@@ -199,7 +199,7 @@ def test_options_that_do_not_fit_are_refused(maker: Maker, tmp_path: Path) -> No
     )
     refused(
         OptionError,
-        "must be a whole number, found max_",
+        "max_iterations: expected a whole number, found '2.5'",
         Fuse(labels, out, "staple", option=("max_iterations=2.5",)),
     )
     refused(OptionError, "'region' is not an option", Fuse(labels, out, "staple", option=("region",)))

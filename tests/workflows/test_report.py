@@ -210,10 +210,10 @@ def test_what_is_refused(made_benchmark, tmp_path):
     folder = copy_of(made_benchmark, tmp_path)
     about = json.loads((folder / "benchmark.json").read_text())
     (folder / "benchmark.json").write_text(json.dumps(about | {"format": 2}))
-    with pytest.raises(DatasetError, match="expected format 1, found 2"):
+    with pytest.raises(DatasetError, match="expected format 1, found '2'"):
         Report(folder).run()
     (folder / "benchmark.json").write_text(json.dumps(about | {"methods": [{}]}))
-    with pytest.raises(UnreadableFileError, match="methods, labels or structures"):
+    with pytest.raises(UnreadableFileError, match="methods, labels and structures"):
         Report(folder).run()
     (folder / "benchmark.json").write_text(json.dumps(about | {"methods": about["methods"][1:]}))
     with pytest.raises(DatasetError, match="does not name method 'joint-fusion'"):

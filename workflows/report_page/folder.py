@@ -14,7 +14,7 @@ import pandas as pd
 
 from pipeline.errors import DatasetError, MissingFileError, UnreadableFileError
 from pipeline.evaluation.statistics import ALL_STRUCTURES
-from pipeline.files import read_json
+from pipeline.files import read_json, taking_apart
 
 __all__ = ["Benchmark", "Cell", "MethodEntry", "read_benchmark", "with_labels"]
 
@@ -152,24 +152,21 @@ def read_benchmark(folder: Path) -> Benchmark:
     file = folder / "benchmark.json"
     if not file.is_file():
         raise MissingFileError(f"{file}: no such file; give the --out folder of atlaseg benchmark")
-    about = read_json(file)
-    if not isinstance(about, dict) or about.get("format") != FORMAT:
-        found = about.get("format") if isinstance(about, dict) else type(about).__name__
-        raise DatasetError(f"{file}: expected format {FORMAT}, found {found!r}; make it anew by this atlaseg")
+    about = read_json(file, dict)
+    if about.get("format") != FORMAT:
+        raise DatasetError(
+            f"{file}: expected format {FORMAT}, found {str(about.get('format'))[:40]!r}; make it anew by this atlaseg"
+        )
     tables = {name: _read_table(folder / f"{name}.csv", columns) for name, columns in _TABLES.items()}
     if tables["scores"].empty:
         raise DatasetError(f"{folder / 'scores.csv'}: holds no scores yet; let atlaseg benchmark go on")
-    try:
+    with taking_apart(file, "methods, labels and structures"):
         methods = tuple(
             MethodEntry(str(m["name"]), str(m["method"]), dict(m.get("options") or {}))
             for m in about["methods"]
         )
         given = [None if n is None else int(n) for n in about.get("labels") or [None]]
         structures = {int(value): str(name) for value, name in about["structures"].items()}
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UnreadableFileError(
-            f"{file}: methods, labels or structures are not as expected ({error!r})"
-        ) from error
     _check_methods(file, {m.name for m in methods}, tables["scores"])
     return Benchmark(
         path=folder,
@@ -217,14 +214,14 @@ def _read_cells(folder: Path, K: int) -> tuple[Cell, ...]:
     """Cells that are sealed: their ``cell.json`` is written last. Of two of the same, the newer one."""
     cells: dict[tuple[str, int | None, int], Cell] = {}
     for seal in sorted(folder.glob("*/labels-*/fold-*/cell.json"), key=lambda file: file.stat().st_mtime):
-        about = read_json(seal)
+        about = read_json(seal, dict)
         try:
             labels = None if about["labels"] is None else int(about["labels"])
             counts = about.get("confusion")
             confusion = None if counts is None else np.asarray(counts, dtype=np.int64).reshape(K, K)
             test = tuple(str(case) for case in about["test"])
             cell = Cell(seal.parent, str(about["method"]), labels, int(about["fold"]), test, confusion)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
             raise UnreadableFileError(
                 f"{seal}: expected method, labels, fold, test and a {K} x {K} confusion ({error!r}); remove the file, "
                 "then let atlaseg benchmark go on"

@@ -69,22 +69,18 @@ def test_options_as_people_write_them(rule, words, options):
     [
         ("vote", "a=1", "no fusion rule 'vote'"),
         ("majority", "a=1", "majority fusion has no option 'a'; it has none"),
-        ("joint", "alpha", "'alpha' is not an option of a fusion rule: write each once, as name=value"),
+        ("joint", "alpha", "'alpha' is not an option of joint fusion: write it as name=value"),
         ("joint", "=1", "'=1' is not an option"),
-        ("joint", "alpha=much", "option alpha must be a number, found alpha=much"),
-        ("joint", "alpha=1,2", "option alpha must be a number, found alpha=1,2"),
+        ("joint", "alpha=much", "option alpha: expected a number, found 'much'"),
+        ("joint", "alpha=1,2", "option alpha: expected a number, found '1,2'"),
         (
             "joint",
             "patch_radius=1,2",
-            "patch_radius must be a whole number, or 3 numbers joined by commas, or none, found",
+            "patch_radius: expected a whole number, or a list of 3 x a whole number, or none, found '1,2'",
         ),
-        (
-            "joint",
-            "vote_radius=x",
-            "vote_radius must be a whole number, or 3 numbers joined by commas, or none, found",
-        ),
-        ("staple", "max_iterations=2.5", "must be a whole number"),
-        ("staple", "region=here", "option region must be disagreement or all, found region=here"),
+        ("joint", "vote_radius=x", "vote_radius: expected a whole number, or a list of 3 x a whole number"),
+        ("staple", "max_iterations=2.5", "expected a whole number"),
+        ("staple", "region=here", "option region: expected one of disagreement, all, found 'here'"),
     ],
 )
 def test_words_that_are_no_options(rule, word, message):
@@ -94,5 +90,5 @@ def test_words_that_are_no_options(rule, word, message):
 
 
 def test_an_option_is_said_once():
-    with pytest.raises(OptionError, match="write each once"):
+    with pytest.raises(OptionError, match="said twice"):
         read_options("joint", ["alpha=1", "alpha=2"])

@@ -63,6 +63,12 @@ _LABEL_ROUNDING = 1e-3
 _MOST_PADDING = 1 << 24
 #: No file shrinks by more than this under gzip (deflate's limit is 1032).
 _MOST_COMPRESSION = 1100
+#: All that a result takes from the header of its scan, besides the size of voxels. Every other field, extensions too,
+#: may hold a patient's name or what a program noted.
+_GEOMETRY = (
+    *("xyzt_units", "qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d"),
+    *("qoffset_x", "qoffset_y", "qoffset_z", "srow_x", "srow_y", "srow_z"),
+)
 
 
 def _voxels(image: nib.Nifti1Image, path: Path) -> npt.NDArray[Any]:
@@ -220,7 +226,7 @@ def _rounding(header: Header) -> float:
 
 
 def write_label_map(path: Path, label_map: npt.NDArray[Any], like: Path) -> None:
-    """Write label values on the grid of another file, whose header (affine to the last digit) is kept.
+    """Write label values on the grid of another file, whose geometry is kept to the last digit.
 
     Args:
         path: ``.nii`` or ``.nii.gz``; written beside its place and renamed into it.
@@ -234,7 +240,7 @@ def write_label_map(path: Path, label_map: npt.NDArray[Any], like: Path) -> None
 
 
 def write_image(path: Path, voxels: npt.NDArray[Any], like: Path) -> None:
-    """Write an image as float32 on the grid of another file, whose header (affine to the last digit) is kept.
+    """Write an image as float32 on the grid of another file, whose geometry is kept to the last digit.
 
     Args:
         path: ``.nii`` or ``.nii.gz``; written beside its place and renamed into it.
@@ -265,16 +271,13 @@ def _write(path: Path, voxels: npt.NDArray[Any], like: Path, *, channels: bool) 
         raise GeometryError(
             f"{path}: result is {'x'.join(map(str, spatial))} but {like} is {'x'.join(map(str, shape))}"
         )
-    header = source.header.copy()
+    kind = nib.Nifti2Image if isinstance(source, nib.Nifti2Image) else nib.Nifti1Image
+    header = kind.header_class(endianness=source.header.endianness)
     header.set_data_dtype(voxels.dtype)
     header.set_slope_inter(1, 0)
-    header["cal_min"] = header["cal_max"] = 0
-    # Geometry is kept, free text and extensions are not: they may hold a patient's name or DICOM headers.
-    header["descrip"] = header["aux_file"] = b""
-    if "db_name" in header:  # NIfTI-2 has none
-        header["db_name"] = b""
-    header.extensions.clear()
-    kind = nib.Nifti2Image if isinstance(source, nib.Nifti2Image) else nib.Nifti1Image
+    for name in _GEOMETRY:
+        header[name] = source.header[name]
+    header["pixdim"][:4] = source.header["pixdim"][:4]
     # affine=None keeps sform, qform and their codes exactly as they are in the scan's header
     result = kind(np.asarray(voxels), None, header=header)
     suffix = suffix_of(path).lower()

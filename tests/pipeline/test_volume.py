@@ -288,18 +288,59 @@ def test_damaged_headers_raise_nothing_but_our_errors(tmp_path: Path, kind):
             assert str(error).startswith(f"{path}: ")  # noqa: PT017 (no error is fine as well)
 
 
+#: Fields that say where voxels lie, how they are stored and how large the file is: not free to hold anything else.
+STORAGE = {
+    "sizeof_hdr",
+    "magic",
+    "eol_check",
+    "dim",
+    "datatype",
+    "bitpix",
+    "vox_offset",
+    "scl_slope",
+    "scl_inter",
+}
+GEOMETRY = {"pixdim", "xyzt_units", "qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d"}
+GEOMETRY |= {"qoffset_x", "qoffset_y", "qoffset_z", "srow_x", "srow_y", "srow_z"}
+
+
+def planted(field: np.dtype) -> bytes:
+    """Bytes to recognise in a field; finite as a number."""
+    return (b"Doe^JohnDoe^JohnDoe^JohnDoe^John" * 3)[: field.itemsize]
+
+
+@pytest.mark.parametrize("endianness", ["<", ">"])
 @pytest.mark.parametrize("kind", [nib.Nifti1Image, nib.Nifti2Image])
-def test_nothing_about_the_patient_is_copied(tmp_path: Path, kind):
-    source = scan(tmp_path / "scan.nii", AFFINES["RAS"], kind=kind)
+def test_nothing_about_the_patient_is_copied(tmp_path: Path, kind, endianness: str):
+    source = scan(tmp_path / "scan.nii", AFFINES["oblique"], kind=kind)
     image = nib.load(source)
-    image = kind(np.asanyarray(image.dataobj), None, image.header)
-    image.header["descrip"] = image.header["aux_file"] = b"Doe^John"
-    image.header.extensions.append(nib.nifti1.Nifti1Extension("comment", b"Doe^John 1970-01-01"))
-    nib.save(image, source)
-    assert b"Doe^John" in source.read_bytes()
+    header = image.header.as_byteswapped(endianness)
+    free = [name for name in header.template_dtype.names if name not in STORAGE | GEOMETRY]
+    assert {"descrip", "aux_file", "intent_name", "intent_p1", "slice_duration", "cal_max"} <= {*free}
+    stored = header.structarr.copy()
+    for name in free:
+        stored[name] = np.frombuffer(planted(stored.dtype[name]), stored.dtype[name])[0]
+    zoom = stored["pixdim"].dtype
+    stored["pixdim"][4:] = np.frombuffer((b"Doe^John" * 4)[: 4 * zoom.itemsize], zoom)
+    header = type(header)(stored.tobytes(), endianness, check=False)
+    header.extensions.append(nib.nifti1.Nifti1Extension("comment", b"Doe^John 1970-01-01"))
+    data = np.array(image.dataobj)
+    with source.open("wb") as stream:
+        header.write_to(stream)
+        stream.write(data.astype(data.dtype.newbyteorder(endianness)).tobytes(order="F"))
+    assert source.read_bytes().count(b"Doe^John") > 10
+
     write_label_map(tmp_path / "labels.nii", np.zeros(SHAPE, np.uint8), source)
-    assert b"Doe" not in (tmp_path / "labels.nii").read_bytes()
-    np.testing.assert_array_equal(nib.load(tmp_path / "labels.nii").affine, nib.load(source).affine)
+    write_image(tmp_path / "image.nii", np.zeros((2, *SHAPE)), source)
+    for name in ("labels.nii", "image.nii"):
+        content = (tmp_path / name).read_bytes()
+        for part in (b"Doe", b"John", b"eoD", b"nhoJ"):
+            assert part not in content
+        written, plain = nib.load(tmp_path / name), kind.header_class(endianness=endianness)
+        np.testing.assert_array_equal(written.affine, nib.load(source).affine)
+        assert written.header.endianness == endianness
+        for field in free:
+            assert written.header[field] == plain[field]
 
 
 def test_probabilities_are_channels_last_on_disk(tmp_path: Path):

@@ -143,6 +143,11 @@ class Case:
         if not self.images:
             raise DatasetError(f"case {self.name} has no image")
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Images and label map."""
+        return self.images if self.label is None else (*self.images, self.label)
+
 
 @dataclass(frozen=True)
 class Dataset:

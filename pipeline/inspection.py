@@ -54,6 +54,7 @@ Kind = Literal[
     "unknown-label",  # values that the data set does not have
     "empty-label",  # no structure in a label map
     "unused-label",  # a structure in no label map
+    "left-out",  # scans in the folder that are no part of the data set
 ]
 
 
@@ -172,6 +173,7 @@ def inspect_dataset(
             on_case(len(reports), len(listing.cases))
     problems += [problem for report in reports for problem in report.problems]
     problems += _missing_labels(listing)
+    problems += [Problem("left-out", place, text, "warning") for place, text in listing.left_out.items()]
     labels = listing.labels or LabelTable.from_values(v for report in reports for v in report.volumes)
     problems += _of_the_whole(listing, reports, labels)
     return Inspection(

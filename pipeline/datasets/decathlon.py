@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.case import LabelTable
-from pipeline.datasets.listing import CaseList, Listing, Report, inside, read_json, split_channel
+from pipeline.datasets.listing import CaseList, Listing, Report, check_number, inside, left_out, read_json
 from pipeline.errors import DatasetError, LabelError
-from pipeline.scan_names import SUFFIXES, volume_name
+from pipeline.scan_names import digits_in_names, is_volume, split_channel, suffix_of, volume_name
 
 __all__ = ["list_decathlon"]
 
@@ -28,16 +28,24 @@ def list_decathlon(folder: Path, report: Report) -> Listing:
     """
     source = folder / "dataset.json"
     content = read_json(source)
-    cases = CaseList(report)
+    found: list[tuple[list[Path], Path | None]] = []
+    number = 0
     for part, entry in _entries(content, source):
+        number += part == "training"
         try:
             images, label = _files(folder, entry, part, source)
         except DatasetError as error:
             report(error, source)
             continue
         if images[0].name.startswith("._"):  # macOS writes these beside the real files
-            continue
-        cases.add(_case_name(images, label), images, label)
+            number -= part == "training"
+        else:
+            found.append((images, label))
+    digits = digits_in_names((volume_name(label), images) for images, label in found if label)
+    cases = CaseList(report)
+    for images, label in found:
+        cases.add(_case_name(images, label, digits=digits), images, label)
+    check_number(content, number, source, report)
     return Listing(
         folder=folder,
         layout=LAYOUT,
@@ -45,6 +53,9 @@ def list_decathlon(folder: Path, report: Report) -> Listing:
         cases=cases.sorted(),
         labels=_labels(content.get("labels"), source),
         channels=_channels(content.get("modality"), source),
+        left_out=left_out(
+            (file for images, label in found for file in (*images, label) if file is not None), listed=True
+        ),
     )
 
 
@@ -74,18 +85,20 @@ def _files(folder: Path, entry: Any, part: str, source: Path) -> tuple[list[Path
 
 def _channel_files(image: Path) -> list[Path]:
     """``NAME_0000.nii.gz``, ... for ``NAME.nii.gz``: nnU-Net's first version lists cases without channels."""
-    suffix = next((s for s in SUFFIXES if image.name.lower().endswith(s)), image.suffix)
-    pattern = f"{volume_name(image)}_[0-9][0-9][0-9][0-9]{suffix}"
-    return sorted(p for p in image.parent.glob(pattern)) if image.parent.is_dir() else []
+    if not image.parent.is_dir():
+        return []
+    wanted, suffix = volume_name(image), suffix_of(image).lower()
+    files = [p for p in image.parent.iterdir() if is_volume(p) and suffix_of(p).lower() == suffix]
+    return sorted(p for p in files if (parts := split_channel(p)) and parts[0] == wanted)
 
 
-def _case_name(images: list[Path], label: Path | None) -> str:
-    if len(images) == 1 and split_channel(images[0]) is None:
+def _case_name(images: list[Path], label: Path | None, *, digits: bool | None) -> str:
+    channel = split_channel(images[0])
+    if len(images) == 1 and channel is None:
         return volume_name(images[0])
     if label is not None:
         return volume_name(label)
-    channel = split_channel(images[0])
-    return channel[0] if channel and len(images) > 1 else volume_name(images[0])
+    return channel[0] if channel and (len(images) > 1 or digits is False) else volume_name(images[0])
 
 
 def _labels(labels: Any, source: Path) -> LabelTable:

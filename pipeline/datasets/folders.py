@@ -10,9 +10,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline.case import LabelTable
-from pipeline.datasets.listing import CaseList, Listing, Report, read_json, split_channel, volumes_in
+from pipeline.datasets.listing import CaseList, Listing, Report, left_out, read_json, volumes_in, volumes_of
 from pipeline.errors import AtlasegError, DatasetError, LabelError, MissingFileError
-from pipeline.scan_names import volume_name
+from pipeline.scan_names import group_scans, volume_name
 from pipeline.schema import shortened
 from pipeline.volume import header_problems
 
@@ -27,15 +27,18 @@ def list_folders(folder: Path, report: Report) -> Listing:
     Raises:
         DatasetError: ``labels.json`` or ``channels.json`` is not what it should be.
     """
-    labels = _label_files(folder, report)
-    images = volumes_in(folder / "images", report)
+    labels = {volume_name(path): path for path in volumes_in(folder / "labels", report)}
+    channels = _named_channels(folder / "channels.json")
+    grouping = group_scans(
+        volumes_in(folder / "images", report), len(channels) if channels else None, volumes_of, known=labels
+    )
+    for path, problem in grouping.problems.items():
+        report(DatasetError(f"{path}: {problem}"), path)
     cases = CaseList(report)
-    groups = _channel_groups(images, labels) or [(volume_name(path), [path]) for path in images]
-    for name, files in groups:
+    for name, files in grouping.scans.items():
         cases.add(name, files, labels.get(name))
-    known = {name for name, _ in groups}
     for name, path in labels.items():
-        if name not in known:
+        if name not in grouping.scans:
             problem = f"label map without an image of that name in {folder / 'images'}"
             report(MissingFileError(f"{path}: {problem}; add it or rename it"), path)
     found = cases.sorted()
@@ -45,49 +48,12 @@ def list_folders(folder: Path, report: Report) -> Listing:
         name=folder.resolve().name,
         cases=found,
         labels=_named_labels(folder / "labels.json"),
-        channels=_channels(folder / "channels.json", [case.images for case in found], report),
+        channels=channels or _found_channels([case.images for case in found], report),
+        left_out=left_out((file for case in found for file in case.files), listed=False),
         absent_labels={
             case.name: folder / "labels" / f"{case.name}.nii.gz" for case in found if case.label is None
         },
     )
-
-
-def _label_files(folder: Path, report: Report) -> dict[str, Path]:
-    found: dict[str, Path] = {}
-    for path in volumes_in(folder / "labels", report):
-        name = volume_name(path)
-        if name in found:
-            problem = f"case name {name} is also that of {found[name]}; names must be unique, remove one"
-            report(DatasetError(f"{path}: {problem}"), path)
-        else:
-            found[name] = path
-    return found
-
-
-def _channel_groups(images: list[Path], labels: dict[str, Path]) -> list[tuple[str, list[Path]]]:
-    """Files by case where names are channels, else nothing.
-
-    ``scan_0001`` may be channel 1 of ``scan`` or the second of many scans; the names of the label maps tell.
-    """
-    parts = [split_channel(path) for path in images]
-    groups: dict[str, list[Path]] = {}
-    for path, part in zip(images, parts, strict=True):
-        if part is None or volume_name(path) in labels:
-            return []
-        groups.setdefault(part[0], []).append(path)
-    if not set(groups) & set(labels):
-        return []
-    number = max(part[1] for part in parts if part is not None) + 1
-    # Every case gets every channel, in order, so that one that is not there is missed by name.
-    return [
-        (name, [_channel_file(files, name, channel) for channel in range(number)])
-        for name, files in groups.items()
-    ]
-
-
-def _channel_file(files: list[Path], name: str, channel: int) -> Path:
-    wanted = f"{name}_{channel:04d}"
-    return next((p for p in files if volume_name(p) == wanted), files[0].parent / f"{wanted}.nii.gz")
 
 
 def _named_labels(path: Path) -> LabelTable | None:
@@ -103,15 +69,20 @@ def _named_labels(path: Path) -> LabelTable | None:
         raise DatasetError(f"{path}: {error}") from error
 
 
-def _channels(path: Path, images: list[tuple[Path, ...]], report: Report) -> tuple[str, ...]:
-    """Channel names, from the file if there is one, else made from the number in the first case."""
-    if path.is_file():
-        names = read_json(path, object)
-        if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
-            raise DatasetError(
-                f'{path}: expected a list of channel names such as ["CT"], found {shortened(names)}'
-            )
-        return tuple(names)
+def _named_channels(path: Path) -> tuple[str, ...]:
+    """Channel names from ``channels.json``, none where there is no such file."""
+    if not path.is_file():
+        return ()
+    names = read_json(path, object)
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        raise DatasetError(
+            f'{path}: expected a list of channel names such as ["CT"], found {shortened(names)}'
+        )
+    return tuple(names)
+
+
+def _found_channels(images: list[tuple[Path, ...]], report: Report) -> tuple[str, ...]:
+    """Channel names made from the number in the first case."""
     for files in images:
         try:
             number = sum(header_problems(file)[0].channels for file in files)

@@ -6,8 +6,8 @@ function. Reading for use raises at the first; ``atlaseg check`` collects them a
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,22 +15,21 @@ from typing import Any, Protocol
 from pipeline.case import Case, LabelTable
 from pipeline.errors import AtlasegError, DatasetError, MissingFileError, UnreadableFileError
 from pipeline.files import read_json as read_json_file
-from pipeline.scan_names import SUFFIXES, volume_name
+from pipeline.scan_names import enumerated, list_volumes
+from pipeline.volume import header_problems
 
 __all__ = [
     "CaseList",
     "Listing",
     "Report",
+    "check_number",
     "inside",
+    "left_out",
     "raise_at_once",
     "read_json",
-    "split_channel",
     "volumes_in",
+    "volumes_of",
 ]
-
-#: Formats that people put beside NIfTI files and that would otherwise be passed over in silence.
-_OTHER_FORMATS = (".mha", ".mhd", ".nrrd", ".nhdr", ".hdr", ".mgz", ".mgh", ".dcm", ".png", ".tif", ".tiff")
-_CHANNEL = re.compile(r"(?P<name>.+)_(?P<channel>\d{4})")
 
 
 class Report(Protocol):
@@ -57,6 +56,7 @@ class Listing:
         cases: sorted by name.
         labels: label values and names; ``None`` where only the label maps themselves know.
         channels: name of each input channel.
+        left_out: folder -> volumes in it that are no part of the data set, in words.
         absent_labels: case name -> label map that was looked for and is not there, where a layout allows it.
     """
 
@@ -67,6 +67,7 @@ class Listing:
     labels: LabelTable | None
     channels: tuple[str, ...]
     absent_labels: dict[str, Path] = field(default_factory=dict)
+    left_out: dict[Path, str] = field(default_factory=dict)
 
 
 class CaseList:
@@ -75,6 +76,7 @@ class CaseList:
     def __init__(self, report: Report) -> None:
         self._report = report
         self._cases: dict[str, Case] = {}
+        self._first: dict[str, Path] = {}
 
     def add(self, name: str, images: Sequence[Path], label: Path | None) -> None:
         """Add a case, without a label map that is not there, or not at all where an image is not there."""
@@ -83,11 +85,12 @@ class CaseList:
             self._report(MissingFileError(f"{path}: no such file; case {name} needs it"), path)
         if set(missing) & set(images):
             return
-        if name in self._cases:
-            other = self._cases[name].images[0]
+        # file systems of macOS and Windows take upper and lower case for the same
+        if (other := self._first.get(name.casefold())) is not None:
             problem = f"case name {name} is also that of {other}; names must be unique, rename one"
             self._report(DatasetError(f"{images[0]}: {problem}"), images[0])
             return
+        self._first[name.casefold()] = images[0]
         try:
             self._cases[name] = Case(name, tuple(images), None if label in missing else label)
         except DatasetError as error:
@@ -113,44 +116,78 @@ def read_json(path: Path, kind: type[Any] = dict) -> Any:
 def inside(folder: Path, text: str, source: Path) -> Path:
     """Path that a data set's own file names, if it stays in the data set's folder.
 
+    Links in the folder may lead anywhere: who put them there wants them followed.
+
     Args:
         folder: of the data set.
         text: relative path as written, such as ``./imagesTr/a.nii.gz``.
         source: the file that names it, for the message.
 
     Raises:
-        DatasetError: the path is absolute or leads out of the folder, by ``..`` or through a link.
+        DatasetError: the path is absolute or leads out of the folder by ``..``.
     """
     if "\0" in text:
         raise DatasetError(f"{source}: path {text!r} is no file name")
-    if not (folder / text).resolve().is_relative_to(folder.resolve()) or Path(text).is_absolute():
-        problem = "leaves the data set's folder; put the file inside and name it from there"
+    # Taken together as text, so that a link before ".." leads nowhere else.
+    path = Path(os.path.normpath(text))
+    if path.is_absolute() or path.parts[:1] == ("..",):
+        problem = "leaves the data set's folder; put the file, or a link to it, inside and name it from there"
         raise DatasetError(f"{source}: path {text!r} {problem}")
-    return folder / text
+    return folder / path
 
 
 def volumes_in(folder: Path, report: Report) -> list[Path]:
-    """NIfTI files of a folder, sorted; hidden files (macOS writes ``._name`` beside ``name``) are no volumes.
+    """NIfTI files of a folder, sorted; none where there is no such folder.
 
-    Images in other formats are reported, since leaving them out would change the data set in silence.
+    Two files of one name, and images in other formats, are reported, since leaving them out would change the data set
+    in silence.
     """
     if not folder.is_dir():
         return []
-    files = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
-    for path in files:
-        if path.name.lower().endswith(_OTHER_FORMATS):
-            problem = f"expected NIfTI (.nii.gz or .nii), found {path.suffix}; convert it or move it away"
-            report(DatasetError(f"{path}: {problem}"), path)
-    return [path for path in files if path.name.lower().endswith(SUFFIXES)]
+    found = list_volumes(folder)
+    for path, problem in {**found.twins, **found.scans, **found.pictures}.items():
+        report(DatasetError(f"{path}: {problem}"), path)
+    return list(found.volumes)
 
 
-def split_channel(path: Path) -> tuple[str, int] | None:
-    """Case name and channel number of ``NAME_0000.nii.gz``, ``None`` for a name without the four digits.
+def volumes_of(path: Path) -> int | None:
+    """Number of volumes in a file, 1 for a 3-D one; ``None`` where it cannot be read, which reading it says."""
+    try:
+        return header_problems(path)[0].channels
+    except AtlasegError:
+        return None
 
-    >>> split_channel(Path("BRATS_001_0002.nii.gz"))
-    ('BRATS_001', 2)
-    >>> split_channel(Path("scan.nii.gz")) is None
-    True
+
+def left_out(files: Iterable[Path], *, listed: bool) -> dict[Path, str]:
+    """What lies beside the files of the cases and is no part of the data set, by folder.
+
+    Args:
+        files: images and label maps of all cases.
+        listed: whether ``dataset.json`` names them, so that there may be volumes that it does not name.
     """
-    match = _CHANNEL.fullmatch(volume_name(path))
-    return (match["name"], int(match["channel"])) if match else None
+    used = set(files)
+    notes = {}
+    for folder in sorted({file.parent for file in used}):
+        if not folder.is_dir():
+            continue
+        found = list_volumes(folder)
+        lines = []
+        if listed and (unused := [path.name for path in found.volumes if path not in used]):
+            lines.append(f"not listed in dataset.json and not used: {enumerated(unused)}")
+        if found.folders:
+            lines.append(
+                f"scans in folders below it are not used: {enumerated(p.name for p in found.folders)}"
+            )
+        if lines:
+            notes[folder] = "; ".join(lines)
+    return notes
+
+
+def check_number(content: dict[str, Any], found: int, source: Path, report: Report) -> None:
+    """Report ``numTraining`` that is not the number of cases to train on; a file without it says nothing."""
+    stated = content.get("numTraining", found)
+    if isinstance(stated, bool) or str(stated) != str(found):
+        problem = (
+            f"numTraining is {stated!r}, found {found} training cases; add what is missing, or correct it"
+        )
+        report(DatasetError(f"{source}: {problem}"), source)

@@ -13,13 +13,14 @@ from pipeline.datasets.listing import (
     CaseList,
     Listing,
     Report,
+    check_number,
     inside,
+    left_out,
     read_json,
-    split_channel,
     volumes_in,
 )
 from pipeline.errors import DatasetError, LabelError, MissingFileError
-from pipeline.scan_names import SUFFIXES, volume_name
+from pipeline.scan_names import SUFFIXES, split_channel, suffix_of, volume_name
 
 __all__ = ["list_nnunet_raw"]
 
@@ -37,13 +38,16 @@ def list_nnunet_raw(folder: Path, report: Report) -> Listing:
     content = read_json(source)
     channels = _channels(content.get("channel_names"), source)
     ending = content.get("file_ending", ".nii.gz")
-    if ending not in SUFFIXES:
+    if not isinstance(ending, str) or ending.lower() not in SUFFIXES:
         raise DatasetError(f"{source}: file_ending {ending!r} is not read; convert the data to .nii.gz")
     cases = CaseList(report)
-    if isinstance(content.get("dataset"), dict):
-        _add_named(cases, folder, content["dataset"], source, report)
+    named = content.get("dataset")
+    if isinstance(named, dict):
+        _add_named(cases, folder, named, source, report)
+        number = len(named)
     else:
-        _add_found(cases, folder, ending, channels, report)
+        number = _add_found(cases, folder, ending, channels, report)
+    check_number(content, number, source, report)
     for name, images in _by_case(folder / "imagesTs", ending, channels, report).items():
         cases.add(name, images, None)
     return Listing(
@@ -53,18 +57,23 @@ def list_nnunet_raw(folder: Path, report: Report) -> Listing:
         cases=cases.sorted(),
         labels=_labels(content.get("labels"), source),
         channels=channels,
+        left_out=left_out(
+            (file for case in cases.sorted() for file in case.files), listed=isinstance(named, dict)
+        ),
     )
 
 
-def _add_found(cases: CaseList, folder: Path, ending: str, channels: tuple[str, ...], report: Report) -> None:
-    """Cases found by listing ``imagesTr``."""
+def _add_found(cases: CaseList, folder: Path, ending: str, channels: tuple[str, ...], report: Report) -> int:
+    """Cases found by listing ``imagesTr``; returns how many there are."""
     found = _by_case(folder / "imagesTr", ending, channels, report)
+    labels = {volume_name(path): path for path in volumes_in(folder / "labelsTr", report)}
     for name, images in found.items():
-        cases.add(name, images, folder / "labelsTr" / f"{name}{ending}")
-    for path in volumes_in(folder / "labelsTr", report):
-        if volume_name(path) not in found:
-            problem = f"label map without images imagesTr/{volume_name(path)}_0000{ending}"
+        cases.add(name, images, labels.get(name, folder / "labelsTr" / f"{name}{ending}"))
+    for name, path in labels.items():
+        if name not in found:
+            problem = f"label map without images imagesTr/{name}_0000{ending}"
             report(MissingFileError(f"{path}: {problem}; add them or move it away"), path)
+    return len(found)
 
 
 def _add_named(cases: CaseList, folder: Path, entries: dict[str, Any], source: Path, report: Report) -> None:
@@ -86,18 +95,21 @@ def _add_named(cases: CaseList, folder: Path, entries: dict[str, Any], source: P
 
 def _by_case(folder: Path, ending: str, channels: tuple[str, ...], report: Report) -> dict[str, list[Path]]:
     """``{case name: one file per channel}``, in the order of the channels, whether the files exist or not."""
-    names: dict[str, None] = {}
+    found: dict[str, dict[int, Path]] = {}
     for path in volumes_in(folder, report):
         parts = split_channel(path)
-        if not path.name.endswith(ending) or parts is None or parts[1] >= len(channels):
+        if suffix_of(path).lower() != ending.lower() or parts is None or parts[1] >= len(channels):
             wanted = f"NAME_0000{ending}" + (
                 f" to NAME_{len(channels) - 1:04d}{ending}" * (len(channels) > 1)
             )
             problem = f"file name does not fit dataset.json, expected {wanted}; rename it or move it away"
             report(DatasetError(f"{path}: {problem}"), path)
         else:
-            names[parts[0]] = None
-    return {name: [folder / f"{name}_{c:04d}{ending}" for c in range(len(channels))] for name in names}
+            found.setdefault(parts[0], {})[parts[1]] = path
+    return {
+        name: [files.get(c, folder / f"{name}_{c:04d}{ending}") for c in range(len(channels))]
+        for name, files in found.items()
+    }
 
 
 def _labels(labels: Any, source: Path) -> LabelTable:

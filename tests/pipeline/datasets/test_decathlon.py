@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.datasets import read_dataset
+from pipeline.datasets import list_dataset, raise_at_once, read_dataset
 from pipeline.errors import DatasetError, MissingFileError
 
 
@@ -49,16 +49,71 @@ def test_macos_files_are_passed_over(build):
     assert len(read_dataset(folder).cases) == 2
 
 
-@pytest.mark.parametrize("path", ["../outside.nii.gz", "imagesTr/../../outside.nii.gz", "{outside}", "link"])
+@pytest.mark.parametrize("path", ["../outside.nii.gz", "imagesTr/../../outside.nii.gz", "{outside}"])
 @pytest.mark.parametrize("key", ["image", "label"])
 def test_paths_that_leave_the_folder_are_refused(build, tmp_path: Path, path: str, key: str):
     outside = build.volume(tmp_path / "outside.nii.gz", build.noise())
     path = path.format(outside=outside)
     entry = {"image": "imagesTr/a.nii.gz", "label": "labelsTr/a.nii.gz"} | {key: path}
     folder = build.decathlon(training=[entry])
-    (folder / "link").symlink_to(outside)
     with pytest.raises(DatasetError, match=r"dataset\.json: path .* leaves the data set's folder"):
         read_dataset(folder)
+
+
+@pytest.mark.parametrize("linked", ["folders", "files"])
+def test_links_are_followed(build, tmp_path: Path, linked: str):
+    folder = build.decathlon()
+    for part in ("imagesTr", "labelsTr"):
+        store = (folder / part).rename(tmp_path / part)
+        if linked == "folders":
+            (folder / part).symlink_to(store)
+        else:
+            (folder / part).mkdir()
+            for file in store.iterdir():
+                (folder / part / file.name).symlink_to(file)
+    assert [case.images for case in read_dataset(folder).cases] == [
+        (folder / f"imagesTr/{name}.nii.gz",) for name in "ab"
+    ]
+
+
+def test_dots_after_a_link_stay_in_the_folder(build, tmp_path: Path):
+    folder = build.decathlon(training=[{"image": "deep/../imagesTr/a.nii.gz", "label": "labelsTr/a.nii.gz"}])
+    build.volume(tmp_path / "imagesTr/a.nii.gz", build.noise())  # where the system's own reading would lead
+    (tmp_path / "below").mkdir()
+    (folder / "deep").symlink_to(tmp_path / "below")
+    assert read_dataset(folder).cases[0].images == (folder / "imagesTr/a.nii.gz",)
+
+
+@pytest.mark.parametrize("stated", [3, 0, "two", True, None])
+def test_another_number_of_cases_is_a_problem(build, stated: object):
+    with pytest.raises(
+        DatasetError, match=rf"dataset\.json: numTraining is {stated!r}, found 2 training cases"
+    ):
+        read_dataset(build.decathlon(numTraining=stated))
+
+
+def test_the_right_number_of_cases(build):
+    assert len(read_dataset(build.decathlon(numTraining=2)).cases) == 2
+
+
+def test_volumes_that_are_not_listed_are_said(build):
+    folder = build.decathlon()
+    build.volume(folder / "imagesTr/extra.nii.gz", build.noise())
+    build.volume(folder / "labelsTr/old/a.nii.gz", build.labels())
+    assert list_dataset(folder, raise_at_once).left_out == {
+        folder / "imagesTr": "not listed in dataset.json and not used: extra.nii.gz",
+        folder / "labelsTr": "scans in folders below it are not used: old",
+    }
+
+
+def test_channel_digits_of_test_images_are_those_of_the_others(build):
+    folder = build.decathlon(
+        training=[{"image": "imagesTr/a_0000.nii.gz", "label": "labelsTr/a.nii.gz"}],
+        test=["imagesTr/b_0000.nii.gz"],
+    )
+    for name in "ab":
+        (folder / f"imagesTr/{name}.nii.gz").rename(folder / f"imagesTr/{name}_0000.nii.gz")
+    assert [case.name for case in read_dataset(folder).cases] == ["a", "b"]
 
 
 def test_a_link_to_the_whole_folder_is_fine(build, tmp_path: Path):

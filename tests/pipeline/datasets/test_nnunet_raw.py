@@ -21,7 +21,7 @@ def test_reads_channels_labels_and_test_images(build):
 
 
 def test_uncompressed_files(build):
-    folder = build.nnunet(count=0, channels=1, file_ending=".nii")
+    folder = build.nnunet(count=0, channels=1, file_ending=".nii", numTraining=1)
     build.volume(folder / "imagesTr/scan_12_0000.nii", build.noise())
     build.volume(folder / "labelsTr/scan_12.nii", build.labels())
     assert [case.name for case in read_dataset(folder).cases] == ["scan_12"]
@@ -29,7 +29,7 @@ def test_uncompressed_files(build):
 
 def test_cases_that_dataset_json_names(build):
     entry = {"images": ["imagesTr/a_0000.nii.gz", "imagesTr/b_0001.nii.gz"], "label": "labelsTr/a.nii.gz"}
-    folder = build.nnunet(dataset={"mine": entry})
+    folder = build.nnunet(dataset={"mine": entry}, numTraining=1)
     assert [(case.name, len(case.images)) for case in read_dataset(folder).cases] == [("mine", 2)]
 
 
@@ -83,7 +83,7 @@ def test_label_map_without_images(build):
         read_dataset(folder)
 
 
-@pytest.mark.parametrize("name", ["a.nii.gz", "a_0002.nii.gz", "a_0000.nii", "a_00.nii.gz"])
+@pytest.mark.parametrize("name", ["a.nii.gz", "a_0002.nii.gz", "c_0000.nii", "a_00.nii.gz"])
 def test_file_names_that_do_not_fit(build, name: str):
     folder = build.nnunet()
     build.volume(folder / "imagesTr" / name, build.noise())
@@ -91,3 +91,36 @@ def test_file_names_that_do_not_fit(build, name: str):
         DatasetError, match=r"does not fit dataset.json, expected NAME_0000.nii.gz to NAME_0001"
     ):
         read_dataset(folder)
+
+
+@pytest.mark.parametrize("ending", [".nii.gz", ".NII.GZ", ".Nii.Gz"])
+def test_upper_case_file_names_and_endings(build, ending: str):
+    folder = build.nnunet(file_ending=ending)
+    for file in [*(folder / "imagesTr").iterdir(), *(folder / "labelsTr").iterdir()]:
+        file.rename(file.with_name(file.name.replace(".nii.gz", ".NII.GZ")))
+    cases = read_dataset(folder).cases
+    assert [(case.name, case.label) for case in cases] == [
+        (name, folder / f"labelsTr/{name}.NII.GZ") for name in "ab"
+    ]
+
+
+def test_another_number_of_cases_is_a_problem(build):
+    with pytest.raises(DatasetError, match=r"dataset\.json: numTraining is 3, found 2 training cases"):
+        read_dataset(build.nnunet(numTraining=3))
+
+
+def test_a_file_twice_in_two_spellings(build):
+    folder = build.nnunet()
+    build.volume(folder / "imagesTr/a_0000.NII.GZ", build.noise())
+    with pytest.raises(DatasetError, match="case name a_0000 is also that of"):
+        read_dataset(folder)
+
+
+def test_links_are_followed(build, tmp_path):
+    folder = build.nnunet()
+    for part in ("imagesTr", "labelsTr"):
+        store = (folder / part).rename(tmp_path / part)
+        (folder / part).mkdir()
+        for file in store.iterdir():
+            (folder / part / file.name).symlink_to(file)
+    assert [case.name for case in read_dataset(folder).cases] == ["a", "b"]

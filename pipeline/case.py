@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import DatasetError, LabelError
+from pipeline.scan_names import name_problem
 
 __all__ = ["Case", "Dataset", "LabelTable", "value_counts"]
 
@@ -138,8 +139,8 @@ class Case:
     label: Path | None = None
 
     def __post_init__(self) -> None:
-        if not self.name or "/" in self.name or "\\" in self.name or self.name in {".", ".."}:
-            raise DatasetError(f"case name {self.name!r} is not usable as a file name")
+        if problem := name_problem(self.name):
+            raise DatasetError(problem)
         if not self.images:
             raise DatasetError(f"case {self.name} has no image")
 

@@ -24,6 +24,7 @@ __all__ = [
     "group_scans",
     "is_volume",
     "list_volumes",
+    "name_problem",
     "split_channel",
     "suffix_of",
     "volume_name",
@@ -36,6 +37,8 @@ _OTHER_SCANS = (".mha", ".mhd", ".nrrd", ".nhdr", ".hdr", ".mgz", ".mgh", ".mnc"
 _OTHER_PACKING = (".nii.bz2", ".nii.xz", ".nii.zst", ".nii.zip")
 #: Pictures, which are scans in some data sets, and figures beside scans elsewhere.
 _PICTURES = (".png", ".tif", ".tiff", ".bmp", ".jpg", ".jpeg")
+#: Bytes of a name, which leave room for ``_probabilities.nii.gz`` in the 255 that file systems allow.
+_LONGEST = 220
 _CHANNEL = re.compile(r"(?P<name>.+)_(?P<channel>\d{4})", re.ASCII | re.DOTALL)
 
 
@@ -82,14 +85,32 @@ def split_channel(path: Path) -> tuple[str, int] | None:
     return (match["name"], int(match["channel"])) if match else None
 
 
+def name_problem(name: str) -> str | None:
+    """Why a name cannot be that of a scan, whose results are called after it; ``None`` where it can.
+
+    Blanks, accents, other scripts and signs are fine.
+
+    >>> name_problem("größe 1 100%"), name_problem("a/b") is None
+    (None, False)
+    """
+    if not name or name in {".", ".."} or "/" in name or "\\" in name:
+        return f"case name {name!r} is not usable as a file name"
+    # control characters break tables and terminals; half a surrogate pair stands for bytes that are no text
+    if any(unicodedata.category(sign) in {"Cc", "Cs", "Zl", "Zp"} for sign in name):
+        return f"case name {name!r} holds characters that cannot be written; rename it"
+    if len(name.encode()) > _LONGEST:
+        return f"case name {name!r} is too long for the names of its results; shorten it to {_LONGEST} bytes"
+    return None
+
+
 @dataclass(frozen=True)
 class VolumeList:
     """What lies in a folder of scans or label maps; hidden files are not looked at.
 
     Args:
         volumes: NIfTI files, sorted, no two of the same name.
-        twins: files with the name of one of them (``a.nii`` beside ``a.nii.gz``, ``A.nii`` beside ``a.nii``), and why
-            they cannot be taken.
+        refused: those that cannot be taken, and why: with the name of another one (``a.nii`` beside ``a.nii.gz``,
+            ``A.nii`` beside ``a.nii``), or with a name that cannot be written.
         scans: files of formats that hold scans and are not read, and what to do with them.
         pictures: likewise, of formats that may hold a scan or a figure.
         others: all other files.
@@ -97,7 +118,7 @@ class VolumeList:
     """
 
     volumes: tuple[Path, ...]
-    twins: Mapping[Path, str]
+    refused: Mapping[Path, str]
     scans: Mapping[Path, str]
     pictures: Mapping[Path, str]
     others: tuple[Path, ...]
@@ -137,18 +158,20 @@ def list_volumes(folder: Path) -> VolumeList:
     except OSError as error:
         raise UnreadableFileError(f"{folder}: cannot be listed ({error.strerror})") from error
     volumes: dict[str, Path] = {}
-    twins, scans, pictures = {}, {}, {}
+    refused, scans, pictures = {}, {}, {}
     others, folders = [], []
     for path in entries:
         lower = path.name.lower()
         if path.is_dir():
             if _holds_volumes(path):
                 folders.append(path)
+        elif is_volume(path) and (problem := name_problem(volume_name(path))):
+            refused[path] = problem
         elif is_volume(path):
             # file systems of macOS and Windows take upper and lower case for the same
             first = volumes.setdefault(volume_name(path).casefold(), path)
             if first is not path:
-                twins[path] = (
+                refused[path] = (
                     f"case name {volume_name(path)} is also that of {first}; names must be unique "
                     "(upper and lower case count as one), rename or remove one of the two"
                 )
@@ -158,7 +181,7 @@ def list_volumes(folder: Path) -> VolumeList:
             pictures[path] = _convert(path)
         else:
             others.append(path)
-    return VolumeList(tuple(volumes.values()), twins, scans, pictures, tuple(others), tuple(folders))
+    return VolumeList(tuple(volumes.values()), refused, scans, pictures, tuple(others), tuple(folders))
 
 
 def _convert(path: Path) -> str:
@@ -184,7 +207,7 @@ def find_volume(folder: Path, names: Sequence[str]) -> Path | None:
     found = list_volumes(folder)
     by_name = {volume_name(path): path for path in found.volumes}
     for name in names:
-        for twin, problem in found.twins.items():
+        for twin, problem in found.refused.items():
             if volume_name(twin).casefold() == name.casefold():
                 raise DatasetError(f"{twin}: {problem}")
         if name in by_name:

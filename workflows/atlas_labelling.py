@@ -256,17 +256,17 @@ def mask_of(masks: Path | None, name: str, scan: Path) -> npt.NDArray[np.bool_] 
         DatasetError: the mask is empty.
     """
     from pipeline.errors import DatasetError, GeometryError, MissingFileError
-    from pipeline.scan_names import SUFFIXES
+    from pipeline.scan_names import find_volume, volume_name
     from pipeline.volume import grid_difference, read_header, read_label_map
 
     if masks is None:
         return None
     path = masks
     if masks.is_dir():
-        found = [masks / f"{name}{suffix}" for suffix in SUFFIXES if (masks / f"{name}{suffix}").is_file()]
-        if not found:
+        found = find_volume(masks, (name, volume_name(scan)))
+        if found is None:
             raise MissingFileError(f"{masks / name}.nii.gz: no mask for this scan; draw it, or go without")
-        path = found[0]
+        path = found
     if difference := grid_difference(read_header(scan), read_header(path)):
         raise GeometryError(
             f"{path}: not on the grid of {scan.name} ({difference}); resample it onto the scan"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.errors import OptionError
+from pipeline.scan_names import find_volume, list_volumes, suffix_of
 
 if TYPE_CHECKING:
     from pipeline.case import Case, Dataset
@@ -120,7 +121,7 @@ def refuse_test_scans(folder: Path, test: Sequence[Case]) -> None:
     if not folder.is_dir():
         raise MissingFileError(f"unlabelled={folder}: no such folder")
     tested = {digest(file): case.name for case in test for file in case.images}
-    for file in sorted(folder.glob("*.nii*")):
+    for file in list_volumes(folder).volumes:
         if (name := tested.get(digest(file))) is not None:
             raise OptionError(
                 f"{file}: is the scan of test case {name}, of which nothing may be used; take it out of the folder"
@@ -147,7 +148,7 @@ def show_training(folder: Path, dataset: Dataset, names: Sequence[str], masks: P
     for case in dataset.subset(names).cases:
         _take_images(case, making / "images")
         if case.label is not None:
-            link_or_copy(case.label, making / "labels" / f"{case.name}{_suffix(case.label)}")
+            link_or_copy(case.label, making / "labels" / f"{case.name}{suffix_of(case.label)}")
         _take_mask(masks, case.name, making / "masks")
     table = dict(zip(dataset.labels.names, dataset.labels.values, strict=True))
     write_text(making / "labels.json", json.dumps(table) + "\n")
@@ -193,8 +194,8 @@ def _fresh(folder: Path) -> Path:
 
 def _image_files(case: Case, folder: Path) -> tuple[Path, ...]:
     if len(case.images) == 1:
-        return (folder / f"{case.name}{_suffix(case.images[0])}",)
-    return tuple(folder / f"{case.name}_{c:04d}{_suffix(path)}" for c, path in enumerate(case.images))
+        return (folder / f"{case.name}{suffix_of(case.images[0])}",)
+    return tuple(folder / f"{case.name}_{c:04d}{suffix_of(path)}" for c, path in enumerate(case.images))
 
 
 def _take_images(case: Case, folder: Path) -> None:
@@ -203,13 +204,9 @@ def _take_images(case: Case, folder: Path) -> None:
 
 
 def _take_mask(masks: Path | None, name: str, folder: Path) -> None:
-    from pipeline.scan_names import SUFFIXES
-
-    found = [
-        path for suffix in SUFFIXES if masks is not None and (path := masks / f"{name}{suffix}").is_file()
-    ]
-    for path in found[:1]:
-        link_or_copy(path, folder / path.name)
+    found = None if masks is None else find_volume(masks, (name,))
+    if found is not None:
+        link_or_copy(found, folder / f"{name}{suffix_of(found)}")
 
 
 def link_or_copy(source: str | Path, target: str | Path) -> None:
@@ -220,9 +217,3 @@ def link_or_copy(source: str | Path, target: str | Path) -> None:
         os.link(source.resolve(), target)
     except OSError:  # another file system, or one without links
         shutil.copyfile(source, target)
-
-
-def _suffix(path: Path) -> str:
-    from pipeline.scan_names import volume_name
-
-    return path.name[len(volume_name(path)) :]

@@ -18,6 +18,7 @@ from pipeline.errors import (
     MissingFileError,
     OptionError,
 )
+from pipeline.scan_names import enumerated, list_volumes, volume_name
 from pipeline.schema import Count, NotNegative
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from pipeline.evaluation.scores import Score
     from pipeline.evaluation.statistics import Summary
 
-__all__ = ["Evaluate", "Pair", "pair_files", "read_label_names"]
+__all__ = ["Evaluate", "Pair", "Pairing", "pair_files", "read_label_names"]
 
 _NAME_FILES = ("dataset.json", "labels.json", "plan.yaml")
 
@@ -97,11 +98,14 @@ class Evaluate:
         from rich.console import Console
 
         self._check()
-        pairs = pair_files(self.predictions, self.references)
+        pairing = pair_files(self.predictions, self.references)
+        pairs = pairing.pairs
         if self.only_predicted:
             pairs = [pair for pair in pairs if pair.prediction is not None]
         console, problems = Console(), Console(stderr=True)
-        outcomes: list[_Outcome] = []
+        for note in pairing.notes:
+            _say(problems, note)
+        outcomes = [_Outcome(name, problem=problem) for name, problem in pairing.problems.items()]
         with _parallel(self.workers) as over_cases:
             table = self._label_table(pairs, over_cases, outcomes, problems)
             bad = {outcome.case for outcome in outcomes}
@@ -178,8 +182,23 @@ class Evaluate:
         _say(console, f"table {self.out}, summary and confusion matrix {json}, box plot {png}")
 
 
-def pair_files(predictions: Path, references: Path) -> list[Pair]:
-    """Cases to compare, sorted by name.
+@dataclass(frozen=True)
+class Pairing:
+    """Which label maps are compared, and what was found besides.
+
+    Args:
+        pairs: sorted by name.
+        problems: files that are most likely label maps and cannot be read, and why.
+        notes: what else was left out, a line each.
+    """
+
+    pairs: list[Pair]
+    problems: dict[str, str]
+    notes: tuple[str, ...]
+
+
+def pair_files(predictions: Path, references: Path) -> Pairing:
+    """Cases to compare.
 
     Two folders: every reference, with the prediction of the same name. A file and a folder: the case of the
     file. Two files: these, whatever their names. Predictions without a reference are left out.
@@ -188,43 +207,41 @@ def pair_files(predictions: Path, references: Path) -> list[Pair]:
         MissingFileError: a path is not there.
         DatasetError: no case is in both, or two files of a folder have one case name.
     """
-    from pipeline.scan_names import volume_name
-
     for path in (predictions, references):
         if not path.exists():
             raise MissingFileError(f"{path}: no such file or folder; give label maps (.nii or .nii.gz)")
     if predictions.is_file() and references.is_file():
-        return [Pair(volume_name(references), references, predictions)]
-    found, wanted = _volumes(predictions), _volumes(references)
+        return Pairing([Pair(volume_name(references), references, predictions)], {}, ())
+    notes: list[str] = []
+    problems: dict[str, str] = {}
+    found, wanted = (_volumes(path, problems, notes) for path in (predictions, references))
+    both = found.keys() & wanted.keys()
+    if not both:
+        raise DatasetError(
+            f"{predictions}: nothing to compare, no label map in it has the name of one in {references}; "
+            f"found {enumerated(sorted(found), 5) or 'no .nii or .nii.gz'}, "
+            f"expected {enumerated(sorted(wanted), 5) or 'names of .nii or .nii.gz files there, but it holds none'}"
+            + "".join(f"; {note}" for note in notes)
+        )
     if predictions.is_file():
         wanted = {name: path for name, path in wanted.items() if name in found}
-    if not found.keys() & wanted.keys():
-        example = next(iter(sorted(_volumes(references))), None)
-        raise DatasetError(
-            f"{predictions}: nothing to compare, no label map in it has the name of one in {references}"
-            + (
-                f"; expected, for example, {example}.nii.gz"
-                if example
-                else ", which holds no .nii or .nii.gz"
-            )
-        )
-    return [Pair(name, path, found.get(name)) for name, path in sorted(wanted.items())]
+    if references.is_dir() and (extra := sorted(found.keys() - wanted.keys())):
+        notes.append(f"{predictions}: left out, no reference of the name: {enumerated(extra)}")
+    return Pairing(
+        [Pair(name, path, found.get(name)) for name, path in sorted(wanted.items())], problems, tuple(notes)
+    )
 
 
-def _volumes(path: Path) -> dict[str, Path]:
-    """Volumes of a folder, or the one that is named, by case name; hidden files are not volumes."""
-    from pipeline.scan_names import SUFFIXES, volume_name
-
+def _volumes(path: Path, problems: dict[str, str], notes: list[str]) -> dict[str, Path]:
+    """Volumes of a folder, or the one that is named, by case name."""
     if path.is_file():
         return {volume_name(path): path}
-    volumes: dict[str, Path] = {}
-    for file in sorted(path.iterdir()):
-        if file.name.startswith(".") or not file.name.lower().endswith(SUFFIXES):
-            continue
-        if (name := volume_name(file)) in volumes:
-            raise DatasetError(f"{file}: case {name} is also {volumes[name].name}; remove one of the two")
-        volumes[name] = file
-    return volumes
+    listed = list_volumes(path)
+    for file, problem in listed.refused.items():
+        raise DatasetError(f"{file}: {problem}")
+    problems.update({file.name: f"{file}: {problem}" for file, problem in listed.scans.items()})
+    notes.extend(listed.notes())
+    return {volume_name(file): file for file in listed.volumes}
 
 
 def _find_names(references: Path) -> Path | None:

@@ -106,6 +106,9 @@ class Fuse:
         inputs = [*self.paths, *self.images, *([] if self.target is None else [self.target])]
         if any(self.out.resolve() == path.resolve() for path in inputs):
             raise OptionError(f"{self.out}: the result would replace an input; choose another --out")
+        for path in inputs:
+            if path.is_dir():
+                raise OptionError(f"{path}: is a folder; name the label maps of one scan, file by file")
         first = read_header(self.paths[0])
         for path in inputs[1:]:
             difference = grid_difference(first, read_header(path))

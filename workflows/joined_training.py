@@ -50,7 +50,9 @@ def _train(job: Train, method: Method, request: dict[str, Any]) -> None:
 
     from atlases.atlas import AtlasSet
     from atlases.atlas_network_training import train_joined
+    from pipeline.errors import DatasetError
     from pipeline.files import write_text
+    from pipeline.scan_names import digits_in_names
     from workflows.parallel import available_cores, worker_pool
     from workflows.scan_files import find_scans
     from workflows.train import refuse_problems
@@ -65,7 +67,13 @@ def _train(job: Train, method: Method, request: dict[str, Any]) -> None:
 
     scans = {}
     if job.unlabelled is not None:
-        scans = find_scans((job.unlabelled,), len(everything.dataset.channels))
+        cases = [(case.name, case.images) for case in everything.dataset.cases]
+        found = find_scans((job.unlabelled,), len(everything.dataset.channels), digits_in_names(cases))
+        for name, problem in found.problems.items():
+            raise DatasetError(f"{job.unlabelled / name}: {problem}")
+        for note in found.notes:
+            print(note, file=sys.stderr)
+        scans = found.files
     # refuses what cannot be met before anything is written
     plan = job.plan_for(atlases.dataset, prior=options.prior, versions=options.warped)
     write_text(job.out / "configs" / "request.json", json.dumps(request, indent=1) + "\n")

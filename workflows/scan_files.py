@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-__all__ = ["find_scans", "validation_scans"]
+if TYPE_CHECKING:
+    from pipeline.scan_names import Grouping
+
+__all__ = ["FoundScans", "digits_of", "find_scans", "validation_scans"]
 
 
 def validation_scans(run: Path) -> dict[str, tuple[Path, ...]]:
@@ -28,6 +33,7 @@ def validation_scans(run: Path) -> dict[str, tuple[Path, ...]]:
             )
     with taking_apart(request, "the options of a run"):
         folder = Path(read_json(request)["dataset"])
+<<<<<<< HEAD
     with taking_apart(lists, "the cases of a run"):
         # a Case refuses names that lead out of the folder of results
         cases = [
@@ -35,55 +41,184 @@ def validation_scans(run: Path) -> dict[str, tuple[Path, ...]]:
             for entry in read_json(lists)["validation"]
         ]
     return {case.name: case.images for case in cases}
+=======
+    except (KeyError, TypeError) as error:
+        raise UnreadableFileError(
+            f"{request}: not the request that `atlaseg train` writes; name the scans instead"
+        ) from error
+    # a Case refuses names that lead out of the folder of results
+    cases = [
+        Case(name, tuple(folder / path for path in images))
+        for name, images in _named_cases(lists, "validation")
+    ]
+    return {case.name: case.images for case in cases}
 
 
-def find_scans(images: tuple[Path, ...], channels: int) -> dict[str, tuple[Path, ...]]:
+def _named_cases(lists: Path, *parts: str) -> list[tuple[str, list[str]]]:
+    """Name and image files of the cases in the list that a run has.
+
+    Raises:
+        UnreadableFileError: the list is damaged.
+    """
+    from pipeline.errors import UnreadableFileError
+    from pipeline.files import read_json
+
+    try:
+        content = read_json(lists)
+        return [
+            (str(entry["name"]), [str(path) for path in entry["image"]])
+            for part in parts
+            for entry in content[part]
+        ]
+    except (KeyError, TypeError) as error:
+        raise UnreadableFileError(
+            f"{lists}: not the cases that `atlaseg train` writes; name the scans instead"
+        ) from error
+>>>>>>> 8c897cb (Find scans for segment, evaluate and masks by the one rule of names)
+
+
+def digits_of(models: Sequence[Path]) -> bool | None:
+    """Whether four digits belong to the names of scans, as far as the cases of a model tell.
+
+    Args:
+        models: runs, or a folder of labelled scans.
+
+    Raises:
+        AtlasegError: a list of cases is damaged, or the folder is no data set.
+    """
+    from pipeline.datasets import list_dataset
+    from pipeline.scan_names import digits_in_names
+    from workflows.atlas_labelling import is_dataset
+
+    for folder in models:
+        lists = folder / "configs" / "cases.json"
+        cases: list[tuple[str, Sequence[Path]]] = []
+        if lists.is_file():
+            cases = [
+                (name, [Path(path) for path in images])
+                for name, images in _named_cases(lists, "training", "validation")
+            ]
+        elif is_dataset(folder):
+            # what is wrong with a file of the data set is said where it is used
+            listing = list_dataset(folder, lambda _error, _file: None)
+            cases = [(case.name, case.images) for case in listing.cases if case.label is not None]
+        told = digits_in_names(cases)
+        if told is not None:
+            return told
+    return None
+
+
+@dataclass(frozen=True)
+class FoundScans:
+    """Scans to be labelled, and what was found besides.
+
+    Args:
+        files: of each scan by its name, one for each channel or one for all.
+        problems: files that are most likely scans and cannot be taken, by name, and why.
+        notes: what else was left out, a line each.
+    """
+
+    files: dict[str, tuple[Path, ...]]
+    problems: dict[str, str]
+    notes: tuple[str, ...]
+
+
+def find_scans(images: tuple[Path, ...], channels: int, digits: bool | None = None) -> FoundScans:
     """Scans by name, each with the files of its channels.
+
+    A file stands for the scan that it belongs to: naming one channel is naming all. What a scan is called does not
+    depend on whether its file or its folder was named.
 
     Args:
         images: files and folders.
-        channels: how many the network expects.
+        channels: how many the model expects.
+        digits: whether four digits belong to names, as :func:`pipeline.scan_names.digits_in_names` says of the
+            model's own cases.
 
     Raises:
-        MissingFileError: a path does not exist, or a channel of a scan is missing.
+        MissingFileError: a path does not exist.
         DatasetError: there are no scans, or two of the same name.
     """
     from pipeline.errors import DatasetError, MissingFileError
-    from pipeline.scan_names import volume_name
+    from pipeline.scan_names import name_problem
 
-    scans: dict[str, tuple[Path, ...]] = {}
-    for file in _files(images):
-        name = volume_name(file)
-        parts: tuple[Path, ...] = (file,)
-        if channels > 1 and name.endswith("_0000"):
-            ending = file.name[len(name) :]
-            name = name[:-5]
-            parts = tuple(file.with_name(f"{name}_{c:04d}{ending}") for c in range(channels))
-            if missing := [p for p in parts if not p.is_file()]:
-                raise MissingFileError(f"{missing[0]}: this channel of scan {name} is missing")
-        elif channels > 1 and name[-5:-4] == "_" and name[-4:].isdigit():
-            continue  # a further channel, which comes with its first
-        if name in scans:
+    found = FoundScans({}, {}, ())
+    notes: list[str] = []
+    taken: dict[str, str] = {}
+
+    def add(name: str, files: tuple[Path, ...]) -> None:
+        if [path.absolute() for path in found.files.get(name, ())] == [path.absolute() for path in files]:
+            return
+        if (other := taken.get(name.casefold())) is not None:
             raise DatasetError(
-                f"{file}: there is another scan called {name}; results would replace each other"
+                f"{files[0]}: there is another scan called {other}; results would replace each other"
             )
-        scans[name] = parts
-    if not scans:
-        raise DatasetError(f"no .nii or .nii.gz file in {', '.join(map(str, images))}")
-    return scans
-
-
-def _files(images: tuple[Path, ...]) -> Iterator[Path]:
-    from pipeline.errors import MissingFileError
+        if problem := name_problem(name):
+            raise DatasetError(f"{files[0]}: {problem}")
+        taken[name.casefold()] = name
+        found.files[name] = files
 
     for path in images:
         if path.is_dir():
-            yield from sorted(
-                p
-                for p in path.iterdir()
-                if p.name.endswith((".nii", ".nii.gz")) and not p.name.startswith(".")
-            )
+            grouping = _of_folder(path, channels, digits, notes, found.problems)
+            for name, files in grouping.scans.items():
+                add(name, files)
+            found.problems.update({file.name: problem for file, problem in grouping.problems.items()})
         elif path.is_file():
-            yield path
+            grouping = _of_file(path, channels, digits)
+            mine = {name: files for name, files in grouping.scans.items() if path in files}
+            for name, files in mine.items():
+                add(name, files)
+            if not mine:
+                found.problems[path.name] = _problem_of(path, grouping)
         else:
             raise MissingFileError(f"{path}: no such file or folder")
+    if not found.files and not found.problems:
+        hints = f" ({'; '.join(notes)})" if notes else ""
+        raise DatasetError(f"no .nii or .nii.gz file in {', '.join(map(str, images))}{hints}")
+    return replace(found, notes=tuple(notes))
+
+
+def _of_folder(
+    folder: Path, channels: int, digits: bool | None, notes: list[str], problems: dict[str, str]
+) -> Grouping:
+    from pipeline.datasets.listing import volumes_of
+    from pipeline.errors import DatasetError
+    from pipeline.scan_names import group_scans, list_volumes
+
+    listed = list_volumes(folder)
+    for path, problem in listed.refused.items():
+        raise DatasetError(f"{path}: {problem}")
+    problems.update({path.name: problem for path, problem in listed.scans.items()})
+    notes.extend(listed.notes())
+    return group_scans(listed.volumes, channels, volumes_of, digits=digits)
+
+
+def _problem_of(path: Path, grouping: Grouping) -> str:
+    """What keeps a file from being a scan: its own problem, or that of the channels beside it."""
+    from pipeline.scan_names import split_channel
+
+    own = split_channel(path) or ("", 0)
+    return next(
+        problem
+        for file, problem in grouping.problems.items()
+        if file == path or (split_channel(file) or (None, 0))[0] == own[0]
+    )
+
+
+def _of_file(path: Path, channels: int, digits: bool | None) -> Grouping:
+    """Scans of the folder of a file, as far as they may have to do with it."""
+    from pipeline.datasets.listing import volumes_of
+    from pipeline.scan_names import group_scans, is_volume, split_channel, suffix_of
+
+    siblings = [path]
+    if split_channel(path) is not None and suffix_of(path):
+        siblings = [
+            file
+            for file in path.parent.iterdir()
+            if is_volume(file)
+            and suffix_of(file).lower() == suffix_of(path).lower()
+            and file.name != path.name
+        ]
+        siblings = sorted([*siblings, path])
+    return group_scans(siblings, channels, volumes_of, digits=digits)

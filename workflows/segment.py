@@ -118,17 +118,21 @@ class Segment:
             AtlasegError: no scan can be labelled at all (no such model, no scans).
         """
         from pipeline.errors import AtlasegError
-        from workflows.scan_files import find_scans, validation_scans
+        from workflows.scan_files import FoundScans, digits_of, find_scans, validation_scans
 
         models = Models("seeds", (), self.paths) if self.method or self.seed else find_models(self.paths)
         self._check(models)
         failed: dict[str, str] = {}
         with self.labeller(models) as labeller:
-            scans = (
-                validation_scans(models.folders[0])
+            found = (
+                FoundScans(validation_scans(models.folders[0]), {}, ())
                 if self.validation
-                else find_scans(models.rest, labeller.channels)
+                else find_scans(models.rest, labeller.channels, digits_of(models.folders))
             )
+            scans = found.files
+            failed.update(found.problems)
+            for note in found.notes:
+                print(note, file=sys.stderr)
             for number, (name, files) in enumerate(scans.items(), start=1):
                 try:
                     self._one(labeller, name, files, f"[{number}/{len(scans)}] {name}")
@@ -137,7 +141,8 @@ class Segment:
                     failed[name] = " ".join(str(error).split())
             if not failed:
                 labeller.finish()
-        print(f"{len(scans) - len(failed)} of {len(scans)} scans labelled in {self.out}")
+        total = len(scans) + len(found.problems)
+        print(f"{total - len(failed)} of {total} scans labelled in {self.out}")
         for name, reason in failed.items():
             print(f"FAILED {name}: {reason}", file=sys.stderr)
         return 1 if failed else 0
@@ -202,10 +207,12 @@ class Segment:
         from pipeline.volume import write_label_map, write_probabilities
 
         target = self.out / f"{name}.nii.gz"
-        if any(target.resolve() == file.resolve() for file in files):
+        if any(self.out.resolve() in (file.parent.resolve(), file.resolve().parent) for file in files):
             from pipeline.errors import OptionError
 
-            raise OptionError(f"{target}: the result would replace the scan; choose another --out")
+            raise OptionError(
+                f"{target}: the result would replace the scan, or be taken for one; choose another --out"
+            )
         result = labeller.label(name, files, title)
         write_label_map(target, result.label_map, files[0])
         if result.probabilities is not None:

@@ -145,7 +145,7 @@ def volumes_in(folder: Path, report: Report) -> list[Path]:
     if not folder.is_dir():
         return []
     found = list_volumes(folder)
-    for path, problem in {**found.twins, **found.scans, **found.pictures}.items():
+    for path, problem in {**found.refused, **found.scans, **found.pictures}.items():
         report(DatasetError(f"{path}: {problem}"), path)
     return list(found.volumes)
 

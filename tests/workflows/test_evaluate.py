@@ -170,15 +170,15 @@ def test_pairing(tmp_path):
     for name in ("truth/a.nii.gz", "truth/b.nii", "truth/.hidden.nii.gz", "found/a.nii", "found/z.nii.gz"):
         save(tmp_path / name, make_map())
     truth, found = tmp_path / "truth", tmp_path / "found"
-    assert [(p.case, p.prediction and p.prediction.name) for p in pair_files(found, truth)] == [
+    assert [(p.case, p.prediction and p.prediction.name) for p in pair_files(found, truth).pairs] == [
         ("a", "a.nii"),
         ("b", None),
     ]
-    (only,) = pair_files(found / "a.nii", truth)  # a file asks for one case, the others are not missing
+    (only,) = pair_files(found / "a.nii", truth).pairs  # a file asks for one case, the others are not missing
     assert only.reference == truth / "a.nii.gz"
-    (two,) = pair_files(found / "z.nii.gz", truth / "b.nii")
+    (two,) = pair_files(found / "z.nii.gz", truth / "b.nii").pairs
     assert (two.case, two.prediction) == ("b", found / "z.nii.gz")
-    with pytest.raises(DatasetError, match=r"nothing to compare.*for example, a\.nii\.gz"):
+    with pytest.raises(DatasetError, match=r"nothing to compare.*found z, expected a, b"):
         pair_files(found / "z.nii.gz", truth)
     with pytest.raises(MissingFileError, match="nowhere"):
         pair_files(tmp_path / "nowhere", truth)

@@ -174,7 +174,9 @@ def test_never_replaces_a_scan(tiny_run: Path, scans: Path, capsys: pytest.Captu
     assert {p: p.read_bytes() for p in scans.iterdir()} == before
 
 
-def test_two_channels(two_channel_run: Path, scans: Path, tmp_path: Path) -> None:
+def test_two_channels(
+    two_channel_run: Path, scans: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder, whole = tmp_path / "two", tmp_path / "whole"
     folder.mkdir()
     whole.mkdir()
@@ -190,8 +192,10 @@ def test_two_channels(two_channel_run: Path, scans: Path, tmp_path: Path) -> Non
             labels(tmp_path / out / "x.nii.gz"), labels(tmp_path / "a" / "x.nii.gz")
         )
     (folder / "x_0001.nii.gz").unlink()
-    with pytest.raises(MissingFileError, match=r"x_0001\.nii\.gz: this channel of scan x is missing"):
-        Segment((two_channel_run, folder), tmp_path / "d").run()
+    assert Segment((two_channel_run, folder), tmp_path / "d").run() == 1
+    captured = capsys.readouterr()
+    assert "0 of 1 scans labelled" in captured.out
+    assert "FAILED x_0000.nii.gz: x_0001.nii.gz: this channel of scan x is missing" in captured.err
 
 
 def test_monai_alone_labels_two_channels(two_channel_run: Path, scans: Path, tmp_path: Path) -> None:
@@ -219,6 +223,8 @@ def test_monai_alone_labels_two_channels(two_channel_run: Path, scans: Path, tmp
 def test_refusals(tiny_run: Path, two_channel_run: Path, scans: Path, tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
+    another = tmp_path / "another"
+    shutil.copytree(scans, another)
     for paths, options, error, message in (
         ((scans,), {}, OptionError, "is a run of atlaseg train"),
         ((tiny_run,), {}, OptionError, "name the scans"),
@@ -228,7 +234,7 @@ def test_refusals(tiny_run: Path, two_channel_run: Path, scans: Path, tmp_path: 
         ((tiny_run, empty), {}, DatasetError, r"no \.nii or \.nii\.gz file"),
         ((tiny_run, two_channel_run, scans), {}, OptionError, "its channels differs"),
         ((tiny_run, scans), {"device": "cuda:77"}, OptionError, "no such GPU"),
-        ((tiny_run, scans, scans / "shapes_000.nii.gz"), {}, DatasetError, "another scan called shapes_000"),
+        ((tiny_run, scans, another), {}, DatasetError, "another scan called shapes_000"),
     ):
         with pytest.raises(error, match=message) as caught:
             Segment(paths, tmp_path / "out", **options).run()
@@ -240,7 +246,9 @@ def test_refusals(tiny_run: Path, two_channel_run: Path, scans: Path, tmp_path: 
 def test_hidden_files_and_other_endings_are_no_scans(scans: Path) -> None:
     (scans / "._shapes_000.nii.gz").touch()
     (scans / "notes.txt").touch()
-    assert find_scans((scans,), 1).keys() == {"shapes_000", "shapes_001"}
+    found = find_scans((scans, scans / "shapes_000.nii.gz"), 1)
+    assert found.files.keys() == {"shapes_000", "shapes_001"}
+    assert found.notes == (f"{scans}: left out, not NIfTI: notes.txt",)
 
 
 @pytest.mark.parametrize("value", ["$__import__('os').system('touch {}')", "@network", "%x.yaml"])

@@ -33,19 +33,6 @@ def validation_scans(run: Path) -> dict[str, tuple[Path, ...]]:
             )
     with taking_apart(request, "the options of a run"):
         folder = Path(read_json(request)["dataset"])
-<<<<<<< HEAD
-    with taking_apart(lists, "the cases of a run"):
-        # a Case refuses names that lead out of the folder of results
-        cases = [
-            Case(str(entry["name"]), tuple(folder / path for path in entry["image"]))
-            for entry in read_json(lists)["validation"]
-        ]
-    return {case.name: case.images for case in cases}
-=======
-    except (KeyError, TypeError) as error:
-        raise UnreadableFileError(
-            f"{request}: not the request that `atlaseg train` writes; name the scans instead"
-        ) from error
     # a Case refuses names that lead out of the folder of results
     cases = [
         Case(name, tuple(folder / path for path in images))
@@ -60,21 +47,15 @@ def _named_cases(lists: Path, *parts: str) -> list[tuple[str, list[str]]]:
     Raises:
         UnreadableFileError: the list is damaged.
     """
-    from pipeline.errors import UnreadableFileError
-    from pipeline.files import read_json
+    from pipeline.files import read_json, taking_apart
 
-    try:
+    with taking_apart(lists, "the cases of a run"):
         content = read_json(lists)
         return [
             (str(entry["name"]), [str(path) for path in entry["image"]])
             for part in parts
             for entry in content[part]
         ]
-    except (KeyError, TypeError) as error:
-        raise UnreadableFileError(
-            f"{lists}: not the cases that `atlaseg train` writes; name the scans instead"
-        ) from error
->>>>>>> 8c897cb (Find scans for segment, evaluate and masks by the one rule of names)
 
 
 def digits_of(models: Sequence[Path]) -> bool | None:

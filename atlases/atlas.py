@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -157,6 +157,7 @@ class AtlasSet:
         atlases: at least one; kept sorted by name, names are unique.
         labels: the label values and their names.
         channels: name of each channel.
+        channels_named_by: file or option that names them; ``None`` where nobody did.
 
     Raises:
         DatasetError: there is no atlas, or two have the same name.
@@ -166,6 +167,7 @@ class AtlasSet:
     atlases: tuple[Atlas, ...]
     labels: LabelTable
     channels: tuple[str, ...] = ("MRI",)
+    channels_named_by: str | None = field(default="the data set", compare=False)
 
     def __post_init__(self) -> None:
         if not self.atlases:
@@ -189,7 +191,12 @@ class AtlasSet:
     @property
     def dataset(self) -> Dataset:
         """The same scans as a data set, without masks and landmarks."""
-        return Dataset(self.name, tuple(atlas.case for atlas in self.atlases), self.labels, self.channels)
+        cases = tuple(atlas.case for atlas in self.atlases)
+        return Dataset(self.name, cases, self.labels, self.channels, self.channels_named_by)
+
+    def with_channels_of(self, dataset: Dataset) -> Self:
+        """The same set with the names of channels that a data set has."""
+        return replace(self, channels=dataset.channels, channels_named_by=dataset.channels_named_by)
 
     @classmethod
     def from_dataset(cls, dataset: Dataset, masks: Path | None = None, landmarks: Path | None = None) -> Self:
@@ -214,7 +221,7 @@ class AtlasSet:
         )
         if not atlases:
             raise DatasetError(f"{dataset.name}: no case has a label map; atlases are labelled scans")
-        return cls(dataset.name, atlases, dataset.labels, dataset.channels)
+        return cls(dataset.name, atlases, dataset.labels, dataset.channels, dataset.channels_named_by)
 
     @classmethod
     def read(cls, folder: Path, *, executor: Executor | None = None) -> Self:

@@ -85,7 +85,8 @@ def save_atlases(
 def _write_names(atlases: AtlasSet, folder: Path) -> None:
     names = dict(zip(atlases.labels.names, atlases.labels.values, strict=True))
     write_text(folder / "labels.json", json.dumps(names, indent=1, ensure_ascii=False) + "\n")
-    write_text(folder / "channels.json", json.dumps(list(atlases.channels), ensure_ascii=False) + "\n")
+    if atlases.channels_named_by is not None:  # else intensities tell, whoever reads the folder
+        write_text(folder / "channels.json", json.dumps(list(atlases.channels), ensure_ascii=False) + "\n")
 
 
 def _copy_of(atlas: Atlas, folder: Path) -> Atlas:

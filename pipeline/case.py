@@ -159,6 +159,7 @@ class Dataset:
         cases: labelled and unlabelled cases, sorted by name; names are unique.
         labels: the label values and their names.
         channels: name of each input channel, such as ``("T1", "FLAIR")`` or ``("CT",)``.
+        channels_named_by: file or option that names them; ``None`` where nobody did, so that intensities may tell.
 
     Raises:
         DatasetError: two cases have the same name.
@@ -168,6 +169,7 @@ class Dataset:
     cases: tuple[Case, ...]
     labels: LabelTable
     channels: tuple[str, ...] = field(default=("MRI",))
+    channels_named_by: str | None = "the data set"
 
     def __post_init__(self) -> None:
         names = [case.name for case in self.cases]

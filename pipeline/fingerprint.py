@@ -7,24 +7,23 @@ anatomical axes, in the order of ``RAS``), whatever the order of the axes on dis
 from __future__ import annotations
 
 import dataclasses
-import re
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from pipeline.case import Case, Dataset, LabelTable
 from pipeline.errors import DatasetError, GeometryError
+from pipeline.modality import Hounsfield, Modality, assume_channels, hounsfield_units
 from pipeline.volume import grid_difference, read_header, read_image, read_label_map
 
-__all__ = ["ChannelIntensities", "Fingerprint", "StructureSize", "compute_fingerprint", "modality_of"]
+__all__ = ["ChannelIntensities", "Fingerprint", "StructureSize", "compute_fingerprint"]
 
 Floats = tuple[float, float, float]
 Triple = tuple[int, int, int]
-Modality = Literal["CT", "MRI", "mixed"]
 
 #: Labelled voxels drawn from each case for the intensity statistics.
 SAMPLES_PER_CASE = 10_000
@@ -81,7 +80,9 @@ class Fingerprint:
         cases: number of labelled cases.
         channels: names of the input channels.
         labels: label values and names.
-        modality: guessed from the names of the channels.
+        modality: what the channels are taken for.
+        modality_reason: where that is from, in one line.
+        modality_doubts: what speaks against it, a line each.
         orientations: number of scans stored in each orientation.
         spacings: voxel size of each scan in mm, ``(cases, 3)``.
         shapes: voxels of each scan, ``(cases, 3)``.
@@ -99,6 +100,8 @@ class Fingerprint:
     channels: tuple[str, ...]
     labels: LabelTable
     modality: Modality
+    modality_reason: str
+    modality_doubts: tuple[str, ...]
     orientations: dict[str, int]
     spacings: tuple[Floats, ...]
     shapes: tuple[Triple, ...]
@@ -143,6 +146,7 @@ class _CaseFigures:
     shape: Triple
     box_shape: Triple
     samples: npt.NDArray[np.float32]  # (C, samples)
+    looks: tuple[Hounsfield, ...]
     nonzero_share: float
     box_share: float
     labels_in_box: float
@@ -177,16 +181,6 @@ def compute_fingerprint(dataset: Dataset, *, executor: Executor | None = None, s
     seeds = [(seed, index) for index in range(len(cases))]
     found = list(map(measure, cases, seeds) if executor is None else executor.map(measure, cases, seeds))
     return _pool(dataset, found)
-
-
-def modality_of(channels: tuple[str, ...]) -> Modality:
-    """``CT`` where the channels are named so (``CT``, ``ct_venous``, ``CTA``), ``MRI`` otherwise.
-
-    >>> modality_of(("CT",)), modality_of(("T1", "fraction")), modality_of(("CT", "T2"))
-    ('CT', 'MRI', 'mixed')
-    """
-    ct = [any(re.fullmatch("cta?|cbct", w) for w in re.split("[^a-z]+", name.lower())) for name in channels]
-    return "CT" if all(ct) else "mixed" if any(ct) else "MRI"
 
 
 def _measure(
@@ -226,6 +220,7 @@ def _measure(
         shape=_whole(np.asarray(indices.shape)[order]),
         box_shape=_whole(np.asarray(nonzero[box].shape)[order]),
         samples=values,
+        looks=tuple(hounsfield_units(channel) for channel in image),
         nonzero_share=float(nonzero.mean()),
         box_share=float(nonzero[box].size / nonzero.size),
         labels_in_box=float(labelled[box].sum() / max(labelled.sum(), 1)),
@@ -277,18 +272,21 @@ def _pool(dataset: Dataset, found: list[_CaseFigures]) -> Fingerprint:
     if samples.shape[1] == 0:
         raise DatasetError(f"{dataset.name}: every label map is empty, so there is nothing to learn")
     orientations = [f.orientation for f in found]
+    assumed = assume_channels(dataset.channels, dataset.channels_named_by, [f.looks for f in found])
     return Fingerprint(
         dataset=dataset.name,
         cases=len(found),
-        channels=dataset.channels,
+        channels=assumed.channels,
         labels=dataset.labels,
-        modality=modality_of(dataset.channels),
+        modality=assumed.modality,
+        modality_reason=assumed.reason,
+        modality_doubts=assumed.doubts,
         orientations={name: orientations.count(name) for name in sorted(set(orientations))},
         spacings=tuple(f.spacing for f in found),
         shapes=tuple(f.shape for f in found),
         box_shapes=tuple(f.box_shape for f in found),
         intensities=tuple(
-            _intensities(n, s) for n, s in zip(dataset.channels, samples.astype(np.float64), strict=True)
+            _intensities(n, s) for n, s in zip(assumed.channels, samples.astype(np.float64), strict=True)
         ),
         nonzero_share=float(np.median([f.nonzero_share for f in found])),
         box_share=float(np.median([f.box_share for f in found])),

@@ -23,6 +23,7 @@ from pipeline.errors import (
     MissingFileError,
     UnreadableFileError,
 )
+from pipeline.modality import Assumption, Hounsfield, assume_channels, hounsfield_units
 from pipeline.volume import (
     Header,
     grid_difference,
@@ -32,7 +33,7 @@ from pipeline.volume import (
     read_voxels,
 )
 
-__all__ = ["CaseReport", "Inspection", "Kind", "Problem", "inspect_dataset"]
+__all__ = ["CaseReport", "Inspection", "Kind", "Problem", "inspect_dataset", "looks_of"]
 
 Kind = Literal[
     "missing-file",  # a file that is named is not there
@@ -50,6 +51,7 @@ Kind = Literal[
     "slope",  # a scaling of the voxels that is no number
     "not-finite",  # NaN or infinite voxels
     "constant",  # a channel without contrast
+    "modality",  # intensities that do not suit the name of their channel
     "label-values",  # not whole, not finite, negative
     "unknown-label",  # values that the data set does not have
     "empty-label",  # no structure in a label map
@@ -90,6 +92,7 @@ class CaseReport:
         obliquity: largest angle in degrees between a voxel axis and its closest anatomical axis.
         channels: number of channels in all files together.
         dtype: number type of the image on disk.
+        looks: for each channel, whether its intensities are like Hounsfield units.
         volumes: label value -> volume in ml, background left out.
         problems: of its files.
     """
@@ -102,6 +105,7 @@ class CaseReport:
     obliquity: float = 0.0
     channels: int = 0
     dtype: str = ""
+    looks: tuple[Hounsfield, ...] = ()
     volumes: dict[int, float] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
 
@@ -114,7 +118,9 @@ class Inspection:
         folder: of the data set.
         layout: how its files lie on disk.
         name: of the data set.
-        channels: name of each input channel.
+        channels: name of each input channel, as named by the data set or as assumed.
+        channels_named_by: the file that names them; ``None`` where none does.
+        modality: what the channels are taken for, and why.
         labels: label values and names, as named by the data set or as found.
         cases: one report each, sorted by name.
         problems: of the whole data set, errors first.
@@ -124,6 +130,8 @@ class Inspection:
     layout: str
     name: str
     channels: tuple[str, ...]
+    channels_named_by: str | None
+    modality: Assumption
     labels: LabelTable
     cases: tuple[CaseReport, ...]
     problems: tuple[Problem, ...]
@@ -176,15 +184,26 @@ def inspect_dataset(
     problems += [Problem("left-out", place, text, "warning") for place, text in listing.left_out.items()]
     labels = listing.labels or LabelTable.from_values(v for report in reports for v in report.volumes)
     problems += _of_the_whole(listing, reports, labels)
+    modality = assume_channels(listing.channels, listing.channels_named_by, looks_of(reports))
+    named_in = folder / listing.channels_named_by if listing.channels_named_by else folder
+    problems += [Problem("modality", named_in, doubt, "warning") for doubt in modality.doubts]
     return Inspection(
         folder=folder,
         layout=listing.layout,
         name=listing.name,
-        channels=listing.channels,
+        channels=modality.channels,
+        channels_named_by=listing.channels_named_by,
+        modality=modality,
         labels=labels,
         cases=tuple(reports),
         problems=_ordered(problems, frozenset(tolerated)),
     )
+
+
+def looks_of(reports: Iterable[CaseReport]) -> list[tuple[Hounsfield, ...]]:
+    """What the labelled scans that could be read look like; of all where none is labelled."""
+    readable = [report for report in reports if report.looks]
+    return [report.looks for report in readable if report.labelled] or [report.looks for report in readable]
 
 
 def _missing_labels(listing: Listing) -> list[Problem]:
@@ -240,8 +259,9 @@ def inspect_case(case: Case, labels: LabelTable | None, channels: int) -> CaseRe
         channels: number of channels that every case has.
     """
     problems: list[Problem] = []
-    headers = [header for path in case.images if (header := _image(case, path, problems))]
-    report = CaseReport(case.name, case.label is not None)
+    looks: list[Hounsfield] = []
+    headers = [header for path in case.images if (header := _image(case, path, problems, looks))]
+    report = CaseReport(case.name, case.label is not None, looks=tuple(looks))
     if headers:
         first = headers[0]
         report = replace(
@@ -274,8 +294,8 @@ def _wrong_channels(case: Case, first: Header, found: int, expected: int) -> Pro
     return Problem("dimensions", first.path, message, case=case.name)
 
 
-def _image(case: Case, path: Path, problems: list[Problem]) -> Header | None:
-    """Header of one image file if it can be read; what is wrong with it or the voxels joins the list."""
+def _image(case: Case, path: Path, problems: list[Problem], looks: list[Hounsfield]) -> Header | None:
+    """Header of one image file if it can be read; what is wrong, and what channels look like, join the lists."""
     header = None
     try:
         header, usable = _header(case, path, problems)
@@ -290,6 +310,8 @@ def _image(case: Case, path: Path, problems: list[Problem]) -> Header | None:
     elif (lowest := voxels.min()) == voxels.max():
         message = f"all voxels have the value {float(lowest):g}; the scan is empty"
         problems.append(Problem("constant", path, message, case=case.name))
+    channels = voxels.reshape(*voxels.shape[:3], -1) if voxels.ndim > 3 else voxels[..., None]
+    looks += [hounsfield_units(channels[..., i]) for i in range(channels.shape[-1])]
     return header
 
 

@@ -133,7 +133,8 @@ def make_plan(
     """
     if memory_gb <= 0:
         raise PlanError(f"a memory budget of {memory_gb:g} GB: give more than 0")
-    reasons: _Reasons = {}
+    why = "; ".join((fingerprint.modality_reason, *fingerprint.modality_doubts))
+    reasons: _Reasons = {"channels": f"treated as {fingerprint.modality}: {why}"}
     spacing = _choose_spacing(fingerprint, reasons)
     normalisation, threshold = _choose_normalisation(fingerprint, reasons)
     shapes = _resampled(fingerprint, spacing, cropped=threshold is not None)
@@ -209,7 +210,7 @@ def _choose_normalisation(fingerprint: Fingerprint, reasons: _Reasons) -> tuple[
     if fingerprint.modality == "mixed":
         raise PlanError(
             f"{fingerprint.dataset}: channels {names} are of CT and of other kinds, but a plan has one "
-            "normalisation; leave the CT or the others out, or rename the CT channel to treat it like MRI"
+            "normalisation; leave the CT or the others out, or rename the CT channel to treat it like MRI (--channels)"
         )
     if fingerprint.modality == "CT":
         lower = min(c.percentile_00_5 for c in fingerprint.intensities)
@@ -226,7 +227,7 @@ def _choose_normalisation(fingerprint: Fingerprint, reasons: _Reasons) -> tuple[
     nonzero = fingerprint.nonzero_share <= SKULL_STRIPPED_BELOW
     which = "non-zero voxels only" if nonzero else "the whole scan"
     reasons["normalisation"] = (
-        f"intensities of MRI have no unit ({names} is not named CT): mean 0 and standard deviation 1 over "
+        f"intensities of MRI have no unit ({names} is not CT): mean 0 and standard deviation 1 over "
         f"{which}; {100 * fingerprint.nonzero_share:.0f} percent of a typical scan's voxels are not zero"
     )
     return Normalisation("zscore", nonzero=nonzero), _choose_crop(fingerprint, reasons)

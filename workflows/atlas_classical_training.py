@@ -65,9 +65,10 @@ def _learn(job: Train, method: Method, request: dict[str, Any]) -> None:
         borders=job.borders == "yes",
         work=job.work or job.out / WORK,
     )
-    refuse_problems(job.dataset)
+    inspected = refuse_problems(job.dataset)
     with ThreadPoolExecutor() as executor:
         everything = AtlasSet.read(job.dataset, executor=executor)
+    everything = everything.with_channels_of(job.settled(everything.dataset, inspected))
     training, validation = job.split(everything.dataset)
     configs = job.out / "configs"
     write_text(configs / "cases.json", cases_text(training, validation, job.dataset))

@@ -53,11 +53,13 @@ def _put_together(job: Train, method: Method, request: dict[str, Any]) -> None:
     from atlases.multi_atlas_segmenter import MultiAtlasSegmenter
     from pipeline.bundle import cases_text
     from pipeline.files import write_text
+    from workflows.channels import ask_channels
 
     options = propagation_of(job)
     options.steps()  # refuses what no engine has before files are read
     with ThreadPoolExecutor() as executor:
         everything = AtlasSet.read(job.dataset, executor=executor)
+        everything = everything.with_channels_of(ask_channels(everything.dataset, job.channels))
         training, validation = job.split(everything.dataset)
         segmenter = MultiAtlasSegmenter(fusion=str(method.fusion), options=options, executor=executor)
         segmenter.fit_atlases(everything.subset([case.name for case in training]))

@@ -29,6 +29,7 @@ _FIXED = {
     "first": "--first",
     "last": "--last",
     "tolerance_mm": "--tolerance-mm",
+    "channels": "--channels",
 }
 
 
@@ -64,6 +65,8 @@ class Benchmark:
     labels: tuple[str, ...] = ()
     """How many labelled cases of a fold a method may learn from, such as 10; several (5,10,20,all) give a learning
     curve. By default all."""
+    channels: tuple[str, ...] = ()
+    """Names of the channels, such as CT or T1 T2, instead of those in the data set."""
     minutes: Positive | None = None
     """Training budget of networks that name none of their own."""
     seed: Seed = 0
@@ -94,6 +97,7 @@ class Benchmark:
         """
         from pipeline.datasets import read_dataset
         from workflows.benchmark_methods import read_entries
+        from workflows.channels import settle_channels
         from workflows.train import refuse_problems
 
         entries = read_entries(self.methods, self.minutes)
@@ -104,7 +108,7 @@ class Benchmark:
         plan = self._plan(
             dataset, entries
         )  # before any file is written, because it refuses impossible options
-        refuse_problems(self.dataset)
+        dataset = settle_channels(dataset, refuse_problems(self.dataset), self.channels)
         self.out.mkdir(parents=True, exist_ok=True)
         with _alone_in(self.out):
             return self._compare(dataset, about, conditions, plan, executor)
@@ -150,6 +154,7 @@ class Benchmark:
             "labels": self._label_numbers(),
             "minutes": self.minutes,
             "tolerance_mm": self.tolerance_mm,
+            "channels": list(self.channels) or None,
             "workers": self.workers,
             "methods": [
                 {"name": entry.name, "method": entry.method, "kind": entry.kind, "options": entry.options}

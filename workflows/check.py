@@ -103,6 +103,9 @@ def _as_json(found: Inspection) -> str:
         "layout": found.layout,
         "usable": not found.errors,
         "channels": list(found.channels),
+        "channels_named_by": found.channels_named_by,
+        "modality": found.modality.modality,
+        "modality_reason": found.modality.reason,
         "labels": dict(zip(found.labels.names, found.labels.values, strict=True)),
         "cases": [
             {
@@ -184,6 +187,7 @@ def _summary(found: Inspection) -> list[tuple[str, str]]:
     rows = [
         ("cases", f"{len(found.cases)} ({labelled} labelled, {len(found.cases) - labelled} unlabelled)"),
         ("channels", f"{len(found.channels)}: {', '.join(found.channels)}"),
+        ("treated as", f"{found.modality.modality}: {found.modality.reason}"),
     ]
     if not readable:
         return rows

@@ -50,8 +50,7 @@ def _learn(job: Train, method: Method, request: dict[str, Any]) -> None:
 
     options = options_of(method.name, job)
     segmenter = ClassicalSegmenter(method=method.name, options=options, seed=job.seed or 0)
-    dataset = read_dataset(job.dataset)
-    refuse_problems(job.dataset)
+    dataset = job.settled(read_dataset(job.dataset), refuse_problems(job.dataset))
     training, validation = job.split(dataset)
     names = [case.name for case in training]
     masks = masks_of(job.dataset, names)

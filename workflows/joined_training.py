@@ -59,9 +59,10 @@ def _train(job: Train, method: Method, request: dict[str, Any]) -> None:
 
     options = _options(job)
     options.propagation.steps()  # refuses what no engine has before files are read
-    refuse_problems(job.dataset)
+    inspected = refuse_problems(job.dataset)
     with ThreadPoolExecutor() as executor:
         everything = AtlasSet.read(job.dataset, executor=executor)
+    everything = everything.with_channels_of(job.settled(everything.dataset, inspected))
     training, validation = job.split(everything.dataset)
     atlases = everything.subset([case.name for case in training])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -52,6 +53,10 @@ class MakePlan:
     epochs: Count | None = None
     """Number of epochs."""
 
+    channels: tuple[str, ...] = ()
+    """Names of the channels, such as CT or T1 T2, instead of those in the data set; CT is clipped and scaled, others
+    get mean 0 and standard deviation 1."""
+
     override: tuple[str, ...] = ()
     """Values to set by hand, such as training.learning_rate=0.01."""
 
@@ -66,10 +71,11 @@ class MakePlan:
         from pipeline.hardware import choose_device
         from pipeline.plan_file import save_plan
         from pipeline.planning import plan_for
+        from workflows.channels import ask_channels
 
         memory_gb = gigabytes(self.memory)
         device = choose_device(self.device)
-        dataset = read_dataset(self.dataset)
+        dataset = ask_channels(read_dataset(self.dataset), self.channels)
         with ThreadPoolExecutor() as executor:
             plan = plan_for(
                 dataset,
@@ -83,6 +89,7 @@ class MakePlan:
                 overrides=self.override,
                 executor=executor,
             )
+        print(f"Channels: {', '.join(plan.channels)}, {plan.reasons['channels']}", file=sys.stderr)
         save_plan(plan, self.out)
         _show(plan, self.out)
         return 0
@@ -124,6 +131,7 @@ def _rows(plan: Plan) -> list[tuple[str, str]]:
     normalisation = plan.normalisation.kind + (", non-zero voxels" if plan.normalisation.nonzero else "")
     crop = "no" if plan.foreground_threshold is None else f"to voxels above {plan.foreground_threshold:g}"
     rows = {
+        "channels": ", ".join(plan.channels),
         "spacing": " x ".join(f"{s:g}" for s in plan.spacing) + " mm",
         "normalisation": normalisation,
         "foreground_threshold": crop,

@@ -12,6 +12,7 @@ from pipeline.schema import Count, Positive, Seed, Share, Whole
 
 if TYPE_CHECKING:
     from pipeline.case import Case, Dataset
+    from pipeline.inspection import Inspection
     from pipeline.plan import Plan
 
 __all__ = ["Train"]
@@ -58,6 +59,9 @@ class Train:
     """Number of folds that the labelled cases are dealt into; 1, without a network: none is kept for validation."""
     split_seed: Seed = 0
     """Seed of the dealing; the same for all folds of an ensemble."""
+    channels: tuple[str, ...] = ()
+    """Names of the channels, such as CT or T1 T2, instead of those in the data set (not with --plan); for networks CT
+    is clipped and scaled, others get mean 0 and standard deviation 1."""
     epochs: Count | None = None
     """Networks: training budget in epochs (not with --minutes or --plan)."""
     minutes: Positive | None = None
@@ -161,6 +165,7 @@ class Train:
         request["plan"] = None if self.plan is None else _text(self.plan)
         request["unlabelled"] = None if self.unlabelled is None else str(self.unlabelled.resolve())
         request["override"] = list(self.override)
+        request["channels"] = list(self.channels) or None
         request["option"] = list(self.option) or None
         return request
 
@@ -178,7 +183,7 @@ class Train:
             return False
         earlier = read_json(path, dict)
         # an earlier version may not have known an option yet
-        defaults = {field.name: field.default for field in fields(self)}
+        defaults = {field.name: field.default for field in fields(self)} | {"option": None, "channels": None}
         different = [key for key in request if request[key] != earlier.get(key, defaults.get(key))]
         if different:
             raise OptionError(
@@ -195,13 +200,26 @@ class Train:
         from pipeline.hardware import torch_device
         from pipeline.training.autocast import autocast
 
-        dataset = read_dataset(self.dataset)
-        refuse_problems(self.dataset)
+        dataset = self.settled(read_dataset(self.dataset), refuse_problems(self.dataset))
         training, validation = self.split(dataset)
         plan = self.plan_for(dataset)
         autocast(torch_device(self.device), plan.training.precision)  # refuses what this device cannot do
         render_bundle(plan, self.out, training, validation, self.dataset)
         write_text(self.out / "configs" / "request.json", json.dumps(request, indent=1) + "\n")
+
+    def settled(self, dataset: Dataset, found: Inspection) -> Dataset:
+        """The data set with the channels that --channels or --plan names, or that it names, or that intensities tell.
+
+        Raises:
+            OptionError: another number of names than of channels.
+            PlanError: the plan is not one.
+        """
+        from pipeline.plan_file import load_plan
+        from workflows.channels import settle_channels
+
+        if self.plan is not None and not self.channels:
+            return settle_channels(dataset, found, load_plan(self.plan).channels, "--plan")
+        return settle_channels(dataset, found, self.channels)
 
     def split(self, dataset: Dataset) -> tuple[list[Case], list[Case]]:
         """Labelled cases of the fold: to train on (or to be atlases), and to validate on.
@@ -249,7 +267,7 @@ class Train:
 
         if self.plan is not None:
             decided = ("depth", "memory", "epochs", "minutes") + (() if prior or versions else ("method",))
-            said = [n for n in decided if getattr(self, n) is not None]
+            said = [n for n in decided if getattr(self, n) is not None] + ["channels"] * bool(self.channels)
             if said:
                 raise OptionError(
                     f"--plan already says what --{said[0]} would: change it in the plan or by --override"
@@ -326,10 +344,13 @@ def only_configs(folder: Path) -> bool:
     )
 
 
-def refuse_problems(folder: Path) -> None:
+def refuse_problems(folder: Path) -> Inspection:
     """Read every file before a night's training depends on it.
 
     Scans without labels, or without any labelled voxel, are no problem for training.
+
+    Returns:
+        What was found; no problem of it is an error.
 
     Raises:
         DatasetError: the first problem, and how many there are.
@@ -340,9 +361,10 @@ def refuse_problems(folder: Path) -> None:
     from pipeline.inspection import inspect_dataset
 
     with ThreadPoolExecutor() as executor:
-        errors = inspect_dataset(folder, tolerated=("missing-label", "empty-label"), executor=executor).errors
-    if errors:
+        found = inspect_dataset(folder, tolerated=("missing-label", "empty-label"), executor=executor)
+    if errors := found.errors:
         more = (
             f" (and {len(errors) - 1} more problems: see `atlaseg check {folder}`)" if len(errors) > 1 else ""
         )
         raise DatasetError(f"{errors[0].file}: {errors[0].message}{more}")
+    return found

@@ -19,6 +19,7 @@ from pipeline.volume import header_problems
 __all__ = ["list_folders"]
 
 LAYOUT = "images/ and labels/"
+CHANNELS = "channels.json"
 
 
 def list_folders(folder: Path, report: Report) -> Listing:
@@ -28,7 +29,7 @@ def list_folders(folder: Path, report: Report) -> Listing:
         DatasetError: ``labels.json`` or ``channels.json`` is not what it should be.
     """
     labels = {volume_name(path): path for path in volumes_in(folder / "labels", report)}
-    channels = _named_channels(folder / "channels.json")
+    channels = _named_channels(folder / CHANNELS)
     grouping = group_scans(
         volumes_in(folder / "images", report), len(channels) if channels else None, volumes_of, known=labels
     )
@@ -50,6 +51,7 @@ def list_folders(folder: Path, report: Report) -> Listing:
         labels=_named_labels(folder / "labels.json"),
         channels=channels or _found_channels([case.images for case in found], report),
         left_out=left_out((file for case in found for file in case.files), listed=False),
+        channels_named_by=CHANNELS if channels else None,
         absent_labels={
             case.name: folder / "labels" / f"{case.name}.nii.gz" for case in found if case.label is None
         },

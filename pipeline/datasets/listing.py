@@ -57,6 +57,7 @@ class Listing:
         labels: label values and names; ``None`` where only the label maps themselves know.
         channels: name of each input channel.
         left_out: folder -> volumes in it that are no part of the data set, in words.
+        channels_named_by: the file that names them; ``None`` where none does.
         absent_labels: case name -> label map that was looked for and is not there, where a layout allows it.
     """
 
@@ -66,6 +67,7 @@ class Listing:
     cases: tuple[Case, ...]
     labels: LabelTable | None
     channels: tuple[str, ...]
+    channels_named_by: str | None = "dataset.json"
     absent_labels: dict[str, Path] = field(default_factory=dict)
     left_out: dict[Path, str] = field(default_factory=dict)
 

@@ -41,7 +41,7 @@ def read_dataset(folder: Path, *, executor: Executor | None = None) -> Dataset:
         files = [case.label for case in listing.cases if case.label is not None]
         found = executor.map(label_values, files) if executor else map(label_values, files)
         labels = _table(found)
-    dataset = Dataset(listing.name, listing.cases, labels, listing.channels)
+    dataset = Dataset(listing.name, listing.cases, labels, listing.channels, listing.channels_named_by)
     if not dataset.labelled:
         raise DatasetError(f"{folder}: no case with a label map ({listing.layout}); add at least one")
     return dataset

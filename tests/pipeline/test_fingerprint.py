@@ -11,7 +11,7 @@ import pytest
 from pipeline.case import Case, Dataset, LabelTable
 from pipeline.datasets import read_dataset
 from pipeline.errors import DatasetError, GeometryError, LabelError
-from pipeline.fingerprint import compute_fingerprint, modality_of
+from pipeline.fingerprint import compute_fingerprint
 
 LABELS = LabelTable.from_names({"block": 1, "rod": 7})
 
@@ -117,18 +117,18 @@ def test_fingerprint_is_json(dataset: Dataset) -> None:
     assert content["shape_percentiles"]["50.0"] == [20, 30, 10]
 
 
-@pytest.mark.parametrize(
-    ("names", "expected"),
-    [
-        (("CT",), "CT"),
-        (("ct_venous", "CTA"), "CT"),
-        (("T1", "FLAIR"), "MRI"),
-        (("fraction", "ADC"), "MRI"),
-        (("PET", "CT"), "mixed"),
-    ],
-)
-def test_modality_from_names(names: tuple[str, ...], expected: str) -> None:
-    assert modality_of(names) == expected
+def test_channels_that_nobody_named_are_what_intensities_say(tmp_path: Path) -> None:
+    image, label = anatomy()
+    hounsfield = np.where(image == 0, np.float32(-1000), image)  # air around soft tissue
+    file = write(tmp_path / "scan.nii", hounsfield, np.eye(4))
+    case = Case("a", (file,), write(tmp_path / "label.nii", label, np.eye(4)))
+    found = compute_fingerprint(Dataset("toy", (case,), LABELS, ("MRI",), None))
+    assert (found.channels, found.modality) == (("CT",), "CT")
+    assert [c.name for c in found.intensities] == ["CT"]
+    assert "nobody named the channel" in found.modality_reason
+    named = compute_fingerprint(Dataset("toy", (case,), LABELS, ("T1",), "channels.json"))
+    assert (named.channels, named.modality) == (("T1",), "MRI")
+    assert "like Hounsfield units in 1 of 1 scan" in named.modality_doubts[0]
 
 
 def test_refusals_name_file_and_remedy(tmp_path: Path) -> None:

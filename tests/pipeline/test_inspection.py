@@ -81,7 +81,7 @@ def test_progress_is_told(build):
 def test_truncated_file(build, kind: str, kept: float):
     folder = build.folders()
     build.json("labels.json", {"liver": 1, "lesion": 4})
-    build.json("channels.json", ["CT"])
+    build.json("channels.json", ["T1"])
     path = folder / kind / "a.nii.gz"
     content = path.read_bytes()
     path.write_bytes(content[: int(kept * len(content))])

@@ -11,6 +11,7 @@ import pytest
 from pipeline import phantom
 from pipeline.brain_template import load_brain_template
 from pipeline.errors import OptionError
+from pipeline.modality import hounsfield_units
 from pipeline.phantom import (
     BRAIN_LABELS,
     Variation,
@@ -113,6 +114,7 @@ def test_subjects_differ():
         assert 2 * (white & other).sum() / (white.sum() + other.sum()) < 0.85
     brightest = [np.percentile(s.image[s.label == 3], 90) for s in subjects]
     assert max(brightest) > 1.5 * min(brightest), "arbitrary units, as in MRI"
+    assert {hounsfield_units(s.image) for s in subjects} == {"no"}
 
 
 @pytest.mark.parametrize("deformation", [3.0, 30.0])

@@ -13,8 +13,9 @@ from pipeline.augmentation_planning import mirrored_pair
 from pipeline.case import LabelTable
 from pipeline.datasets import read_dataset
 from pipeline.errors import OptionError, PlanError, UnsafeModelError
-from pipeline.fingerprint import ChannelIntensities, Fingerprint, StructureSize, modality_of
+from pipeline.fingerprint import ChannelIntensities, Fingerprint, StructureSize
 from pipeline.memory import estimate_training_memory
+from pipeline.modality import modality_of
 from pipeline.networks.table import NETWORKS, divisor
 from pipeline.patch_planning import choose_strides, patch_candidates
 from pipeline.plan import Plan
@@ -43,6 +44,8 @@ def fingerprint(
         channels=channels,
         labels=LabelTable.from_names({s.name: s.value for s in structures}),
         modality=modality_of(channels),
+        modality_reason="named by channels.json",
+        modality_doubts=(),
         orientations={"RAS": len(spacings)},
         spacings=spacings,
         shapes=(shape,) * len(spacings),

@@ -271,6 +271,8 @@ def _write(path: Path, voxels: npt.NDArray[Any], like: Path, *, channels: bool) 
         raise GeometryError(
             f"{path}: result is {'x'.join(map(str, spatial))} but {like} is {'x'.join(map(str, shape))}"
         )
+    if len(source.shape) < 3 and not channels:
+        voxels = voxels.reshape(source.shape)  # a 2-D scan has 2-D labels
     kind = nib.Nifti2Image if isinstance(source, nib.Nifti2Image) else nib.Nifti1Image
     header = kind.header_class(endianness=source.header.endianness)
     header.set_data_dtype(voxels.dtype)

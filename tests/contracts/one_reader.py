@@ -343,6 +343,7 @@ def by_segment(variation: Variation, images: tuple[Path, ...], label: Path, fold
     write_label_map(folder / "result.nii.gz", result.label_map, images[0])
     written, source = nib.load(folder / "result.nii.gz"), nib.load(images[0])
     np.testing.assert_array_equal(written.affine, source.affine)
+    assert written.shape == source.shape[:3]
     assert written.header.get_xyzt_units()[0] == source.header.get_xyzt_units()[0]
     return Seen(handed[0].numpy(), np.asarray(handed[0].affine))
 

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,16 @@ SCANS = {
     "lps": affine_of((1, 1, 1), (-1, -1, 1), (0, 0, 0)),
     "oblique": affine_of((0.9, 1.1, 1.2), (1, -1, 1), (11, -7, 17)),
     "anisotropic": affine_of((0.7, 0.7, 5.0), (-1, 1, 1), (0, 0, 0)),
+    "microns": affine_of((1000, 1000, 1100), (-1, -1, 1), (0, 0, 0)),
+    "header of its own": affine_of((1, 1, 1), (-1, -1, 1), (0, 0, 0)),
+    "flat": affine_of((1, 1, 1), (-1, 1, 1), (0, 0, 0)),
+    "fifth axis": affine_of((1, 1, 1), (1, 1, 1), (0, 0, 0)),
+}
+#: What of the shapes a scan holds, where it does not hold all.
+PARTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "anisotropic": lambda whole: whole[..., :7],
+    "flat": lambda whole: whole[..., 12],
+    "fifth axis": lambda whole: whole[..., None, None],
 }
 
 
@@ -63,8 +74,13 @@ def scans(tmp_path_factory: pytest.TempPathFactory, shapes_folder: Path) -> Path
     folder = tmp_path_factory.mktemp("scans")
     voxels = np.asarray(nib.load(shapes_folder / "imagesTr" / "shapes_000.nii.gz").dataobj)
     for name, affine in SCANS.items():
-        part = voxels[..., :7] if name == "anisotropic" else voxels
-        nib.save(nib.Nifti1Image(np.ascontiguousarray(part), affine), folder / f"{name}.nii.gz")
+        part = PARTS.get(name, lambda whole: whole)(voxels)
+        image = nib.Nifti1Image(np.ascontiguousarray(part), affine)
+        if name == "microns":
+            image.header.set_xyzt_units("micron")
+        if name == "header of its own":  # the sform alone counts, and pixdim is rounded
+            image.header.set_qform(None, 0)
+        nib.save(image, folder / f"{name}.nii.gz")
     return folder
 
 
@@ -81,8 +97,11 @@ def assert_same_labels(run: Path, scans: Path, out: Path) -> None:
         saved = nib.load(out / f"{name}.nii.gz")
         expected = segmenter.segment(read_image(scans / f"{name}.nii.gz")).label_map
         assert len(np.unique(expected)) > 1
-        np.testing.assert_array_equal(np.asarray(saved.dataobj), expected, err_msg=name)
-        np.testing.assert_allclose(saved.affine, affine, atol=1e-5)
+        np.testing.assert_array_equal(
+            np.asarray(saved.dataobj).reshape(expected.shape), expected, err_msg=name
+        )
+        np.testing.assert_array_equal(saved.affine, nib.load(scans / f"{name}.nii.gz").affine)
+        np.testing.assert_allclose(saved.affine, affine, rtol=1e-6, atol=1e-5)
         assert saved.get_data_dtype() == np.uint8
 
 

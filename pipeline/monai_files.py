@@ -1,4 +1,4 @@
-"""MONAI's ``LoadImaged`` reads by the rules of :mod:`pipeline.volume` where it is given this reader.
+"""Files by the rules of :mod:`pipeline.volume` in MONAI's transforms: a reader for ``LoadImaged``, and a writer.
 
 A run carries a copy of this file for MONAI alone (see :mod:`pipeline.bundle_scripts`).
 """
@@ -19,14 +19,15 @@ from monai.transforms import MapTransform
 
 from pipeline.errors import AtlasegError, GeometryError
 from pipeline.grid import Grid, grid_difference
-from pipeline.volume import read_channels, read_header, read_label_map
+from pipeline.scan_names import volume_name
+from pipeline.volume import read_channels, read_header, read_label_map, write_label_map
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from monai.data import MetaTensor
 
-__all__ = ["OneGridd", "VolumeReader"]
+__all__ = ["OneGridd", "SaveLabelMapd", "VolumeReader"]
 
 
 class VolumeReader(ImageReader):
@@ -105,6 +106,32 @@ class OneGridd(MapTransform):
                 )
             case[key].affine = scan.affine.clone()
         return case
+
+
+class SaveLabelMapd(MapTransform):
+    """Write label maps on the grids of their scans, whose headers they keep, named after them.
+
+    MONAI's ``SaveImaged`` passes labels through float32, and does not write scans of one slice.
+
+    Args:
+        keys: label maps ``(1, *spatial)`` in the data set's own values, with the file of their scan as
+            ``filename_or_obj``.
+        output_dir: folder for ``NAME.nii.gz``.
+        dtype: integer type on disk.
+    """
+
+    def __init__(self, keys: KeysCollection, output_dir: str | os.PathLike[str], dtype: str) -> None:
+        super().__init__(keys)
+        self.output_dir = Path(output_dir)
+        self.dtype = np.dtype(dtype)
+
+    def __call__(self, data: Mapping[str, MetaTensor]) -> dict[str, MetaTensor]:
+        """The case as it is, once its label maps are written."""
+        for key in self.key_iterator(dict(data)):
+            scan = Path(str(data[key].meta["filename_or_obj"]))
+            values = data[key].cpu().numpy()[0].astype(self.dtype)
+            write_label_map(self.output_dir / f"{volume_name(scan)}.nii.gz", values, scan)
+        return dict(data)
 
 
 def _grid(image: MetaTensor) -> Grid:

@@ -8,9 +8,7 @@ holds the comparison.
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +16,7 @@ import torch
 from pipeline.networks.table import build_network
 from pipeline.peak_memory import peak_resident_bytes
 from pipeline.plan import Plan
+from pipeline.worker_processes import worker_pool
 
 __all__ = ["MemoryEstimate", "estimate_training_memory", "measure_training_memory", "training_memory"]
 
@@ -148,8 +147,7 @@ def measure_training_memory(plan: Plan, *, device: str = "cpu", steps: int = 3, 
         threads: of torch in the new process.
     """
     # A forked process would count the parent's memory as its own.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(max_workers=1, mp_context=context) as executor:
+    with worker_pool(1) as executor:
         return executor.submit(_peak_of_training, plan, device, steps, threads).result()
 
 

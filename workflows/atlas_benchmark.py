@@ -113,7 +113,7 @@ class AtlasBenchmark:
             DatasetError: the data set cannot serve as atlases.
         """
         from atlases.atlas import AtlasSet
-        from workflows.parallel import worker_pool
+        from pipeline.worker_processes import worker_pool
 
         ways = {
             name: parse_registration(name, self.quality_control, self.seed) for name in self.registrations

@@ -62,7 +62,7 @@ class BuildAtlas:
         from atlases.template import TemplateOptions
         from pipeline.errors import GeometryError, OptionError
         from pipeline.files import write_text
-        from workflows.parallel import available_cores, worker_pool
+        from pipeline.worker_processes import available_cores, worker_pool
 
         options = TemplateOptions(
             stages=self.transform,

@@ -46,10 +46,10 @@ def _learn(job: Train, method: Method, request: dict[str, Any]) -> None:
     from atlases.atlas_classical_segmenter import AtlasClassicalSegmenter
     from pipeline.bundle import cases_text
     from pipeline.files import write_text
+    from pipeline.worker_processes import available_cores, worker_pool
     from workflows.atlas_training import propagation_of
     from workflows.classical_training import options_of
     from workflows.joined_training import WORK, progress_bars
-    from workflows.parallel import available_cores, worker_pool
     from workflows.train import refuse_problems
 
     name = str(method.classical)

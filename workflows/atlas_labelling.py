@@ -207,7 +207,7 @@ class AtlasLabeller:
 
     def _workers(self) -> Executor | None:
         """Worker processes, or none where one registration at a time is all there is."""
-        from workflows.parallel import available_cores, worker_pool
+        from pipeline.worker_processes import available_cores, worker_pool
 
         number = self.choices.workers or available_cores()
         number = min(number, len(self._segmenter.atlases))

@@ -113,7 +113,7 @@ def _correct(segmenter: MultiAtlasSegmenter, work: Path, *, by_itself: bool) -> 
     from tqdm import tqdm
 
     from pipeline.errors import NothingToLearnError
-    from workflows.parallel import available_cores, worker_pool
+    from pipeline.worker_processes import available_cores, worker_pool
 
     cores, copies = available_cores(), segmenter.executor
     total = len(segmenter.atlases)

@@ -221,8 +221,8 @@ class Benchmark:
 
     def _conditions(self, dataset: Dataset) -> Conditions:
         from pipeline.errors import OptionError
+        from pipeline.worker_processes import available_cores
         from workflows.benchmark_cells import Conditions
-        from workflows.parallel import available_cores
 
         if self.workers < 1:
             raise OptionError(f"--workers must be at least 1, found {self.workers}")

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import AtlasegError, DatasetError
+from pipeline.worker_processes import python_command, safe_path_environment
 from workflows.benchmark_folds import link_or_copy
 from workflows.benchmark_meter import read_cost
 from workflows.benchmark_scores import score_files
@@ -253,11 +254,11 @@ def _run_process(cell: Cell, conditions: Conditions, stage: Stage, stop: threadi
         "OPENBLAS_NUM_THREADS",
         "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS",
     )
-    environment = {**os.environ, **dict.fromkeys(names, threads)}
+    environment = {**os.environ, **dict.fromkeys(names, threads), **safe_path_environment()}
     with (
         cell.log.open("ab") as output,
-        subprocess.Popen(
-            [sys.executable, "-m", "workflows.benchmark_worker"],
+        subprocess.Popen(  # noqa: S603 (Python itself, with a module of ours)
+            python_command("workflows.benchmark_worker"),
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=subprocess.STDOUT,

@@ -97,7 +97,7 @@ def about_machine() -> dict[str, Any]:
     import platform
     from importlib.metadata import PackageNotFoundError, version
 
-    from workflows.parallel import available_cores
+    from pipeline.worker_processes import available_cores
 
     versions = {"python": platform.python_version()}
     for package in PACKAGES:

@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from pipeline.parent_watch import end_with_parent
+
 if TYPE_CHECKING:
     from workflows.benchmark_meter import Cost
     from workflows.segment import Labeller
@@ -181,7 +183,7 @@ def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _end_with_parent() -> None:
+def _end_all_with_parent() -> None:
     """End this process and its own as soon as the benchmark ends, however it ends: the pipe from it closes then."""
     # the system's own call: a buffered reader could not be closed at the end of the process while a thread waits in it
     os.read(sys.stdin.fileno(), 1)
@@ -192,11 +194,8 @@ def _end_with_parent() -> None:
 
 def main() -> None:
     """Take the task from standard input, whose other end the benchmark holds open as long as it lives."""
+    end_with_parent(os.getppid())
     # nobody but the parent process writes into this pipe
     task: Task = pickle.load(sys.stdin.buffer)  # noqa: S301
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=_end_all_with_parent, daemon=True).start()
     task.run()
-
-
-if __name__ == "__main__":
-    main()

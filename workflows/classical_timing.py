@@ -50,18 +50,14 @@ def time_methods(
         failed: takes a line for each measurement that did not succeed.
         limit: processor seconds for each, learning included, where the system can limit them (not on Windows).
     """
-    import multiprocessing
-    from concurrent.futures import ProcessPoolExecutor
     from concurrent.futures.process import BrokenProcessPool
 
     from pipeline.errors import AtlasegError
+    from pipeline.worker_processes import worker_pool
 
-    context = multiprocessing.get_context("spawn")
     for text in texts:
         for size in sizes:
-            with ProcessPoolExecutor(
-                1, mp_context=context, initializer=_limit_time, initargs=(limit,)
-            ) as executor:
+            with worker_pool(1, initializer=_limit_time, initargs=(limit,)) as executor:
                 try:
                     yield executor.submit(time_method, text, size).result()
                 except BrokenProcessPool:

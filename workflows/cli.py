@@ -5,14 +5,16 @@
 
 from __future__ import annotations
 
-import signal
+import os
 import sys
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from typing import Any
+
+from workflows.supervisor import INTERRUPTED, TERMINATED, TerminatedError, heard_signals, supervise
 
 __all__ = ["COMMANDS", "main"]
 
@@ -112,15 +114,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if words[0] not in COMMANDS:
         print(f"atlaseg: no command {words[0]!r}; choose one of {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
-    return _run(words[0], words[1:])
+    return _run(words[0], words[1:], apart=arguments is None)
 
 
-def _run(name: str, words: list[str]) -> int:
+def _run(name: str, words: list[str], *, apart: bool) -> int:
+    """Run a command, in a process of its own (``apart``) or in this one."""
     from pipeline.errors import AtlasegError
+    from pipeline.worker_processes import safe_path_environment
 
     try:
         job = _parse(name, words)
-        with _told_of_termination(), _assumptions_said(name):
+    except (AtlasegError, OSError) as error:
+        print(f"atlaseg {name}: {error}", file=sys.stderr)
+        return 2
+    work = partial(_work, name, job)
+    if not apart:
+        return work()
+    # for whatever starts Python again, be it a library
+    os.environ.update(safe_path_environment())
+    return supervise(name, work, lambda: None)
+
+
+def _work(name: str, job: Any) -> int:
+    from pipeline.errors import AtlasegError
+
+    try:
+        with heard_signals(), _assumptions_said(name):
             return int(job.run())
     except (AtlasegError, OSError) as error:
         # the system's own: no permission, no space, a file where a folder should be
@@ -128,10 +147,10 @@ def _run(name: str, words: list[str]) -> int:
         return 2
     except KeyboardInterrupt:
         print(f"atlaseg {name}: interrupted", file=sys.stderr)
-        return 130
-    except _TerminatedError:
+        return INTERRUPTED
+    except TerminatedError:
         print(f"atlaseg {name}: terminated", file=sys.stderr)
-        return 143
+        return TERMINATED
 
 
 #: Files whose headers leave something to be assumed are named one by one, up to this many.
@@ -165,27 +184,6 @@ def _assumptions_said(name: str) -> Iterator[None]:
             if len(said) > _MOST_ASSUMPTIONS:
                 more = len(said) - _MOST_ASSUMPTIONS
                 print(f"atlaseg {name}: warning: and {more} more files of that kind", file=sys.stderr)
-
-
-class _TerminatedError(BaseException):
-    """SIGTERM came: from a person, or from a cluster whose time limit is over."""
-
-
-@contextmanager
-def _told_of_termination() -> Iterator[None]:
-    """Let SIGTERM end a command as an interruption from the keyboard does: workers stop, what is there is written."""
-
-    def terminate(*_: object) -> None:
-        raise _TerminatedError
-
-    if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread hears signals
-        return
-    before = signal.signal(signal.SIGTERM, terminate)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _parse(name: str, words: list[str]) -> Any:

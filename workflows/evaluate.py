@@ -329,11 +329,12 @@ def _parallel(workers: int) -> Iterator[_Map]:
     if workers == 1:
         yield map
         return
-    from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
-    from multiprocessing import get_context
+    from concurrent.futures import BrokenExecutor
+
+    from pipeline.worker_processes import worker_pool
 
     try:
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        with worker_pool(workers) as pool:
             yield pool.map
     except BrokenExecutor as error:
         raise OptionError(

@@ -195,13 +195,9 @@ class FusionBenchmark:
 
     def _measured(self, method: str, inputs: Path) -> FusionMeasurement:
         """One fusion in a fresh process, so that its peak memory and its threads are its own."""
-        import multiprocessing
-        from concurrent.futures import ProcessPoolExecutor
+        from pipeline.worker_processes import worker_pool
 
-        with (
-            _one_thread(),
-            ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as executor,
-        ):
+        with _one_thread(), worker_pool(1) as executor:
             return executor.submit(_measure, self, method, inputs).result()
 
     def _table(self, medians: dict[str, FusionMeasurement]) -> str:

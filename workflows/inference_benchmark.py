@@ -102,10 +102,9 @@ class InferenceBenchmark:
 
     def _measured(self, method: str) -> Measurement:
         """One labelling in a fresh process, so that its peak memory is its own."""
-        import multiprocessing
-        from concurrent.futures import ProcessPoolExecutor
+        from pipeline.worker_processes import worker_pool
 
-        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as executor:
+        with worker_pool(1) as executor:
             return executor.submit(_measure, self, method).result()
 
     def _table(self, results: dict[str, list[Measurement]]) -> str:

@@ -53,7 +53,7 @@ def _train(job: Train, method: Method, request: dict[str, Any]) -> None:
     from pipeline.errors import DatasetError
     from pipeline.files import write_text
     from pipeline.scan_names import digits_in_names
-    from workflows.parallel import available_cores, worker_pool
+    from pipeline.worker_processes import available_cores, worker_pool
     from workflows.scan_files import find_scans
     from workflows.train import refuse_problems
 

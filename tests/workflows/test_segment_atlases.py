@@ -22,9 +22,9 @@ import pytest
 from atlases.multi_atlas_segmenter import MultiAtlasSegmenter
 from pipeline.errors import AtlasegError, DatasetError, MissingFileError, OptionError
 from pipeline.volume import read_image, read_voxels
+from pipeline.worker_processes import available_cores, worker_pool
 from workflows.atlas_labelling import AtlasChoices, AtlasLabeller
 from workflows.cli import main
-from workflows.parallel import available_cores, worker_pool
 from workflows.segment import Segment
 from workflows.train import Train
 

@@ -39,6 +39,7 @@ __all__ = [
     "load_bundle_plan",
     "metadata_without_network",
     "network_component",
+    "path_expression",
     "refresh_bundle",
     "render_bundle",
     "render_config",
@@ -205,11 +206,11 @@ def render_config(name: str, plan: Plan, values: dict[str, Any]) -> str:
     return "\n".join(parts)
 
 
-def _root_expression(folder: Path) -> str:
-    """Where the folder is: where it was made, or, when it has moved, the current folder as MONAI's custom is."""
-    # MONAI's parser looks for references and macros in the quoted path too
-    quoted = repr(str(folder.resolve())).replace("@", "\\x40").replace("%", "\\x25")
-    return f"$next((p for p in ({quoted},) if __import__('os').path.isdir(p)), '.')"
+def path_expression(path: Path) -> str:
+    """A path as MONAI's parser takes it for nothing else, whatever characters are in it."""
+    # the parser looks for references and macros in the quoted path too
+    quoted = repr(str(path.resolve())).replace("@", "\\x40").replace("%", "\\x25")
+    return f"${quoted}"
 
 
 def render_bundle(
@@ -251,11 +252,10 @@ def refresh_bundle(folder: Path, dataset_dir: Path) -> None:
 
 def _write_configs(plan: Plan, folder: Path, dataset_dir: Path) -> None:
     configs = folder / "configs"
-    root = {"bundle_root": _root_expression(folder)}
     directory = str(dataset_dir.resolve())
     values = {
-        "train.yaml": {**root, "dataset_dir": directory},
-        "inference.yaml": root,
+        "train.yaml": {"dataset_dir": directory},
+        "inference.yaml": {},
         "evaluate.yaml": {"validation_dir": directory},
         "multi_gpu_train.yaml": {},
     }

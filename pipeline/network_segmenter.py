@@ -70,17 +70,21 @@ def run_training(folder: Path, tracking: str = "mlflow", device: str = "auto") -
     """
     from monai.bundle import ConfigWorkflow
 
+    from pipeline.bundle import path_expression
+
     workflow = ConfigWorkflow(
         config_file=str(folder / "configs" / "train.yaml"),
         workflow_type="train",
-        bundle_root=str(folder),
+        bundle_root=path_expression(folder),
         tracking=None,  # MONAI's own, which would add handlers of its own
         tracker=tracking,
     )
     workflow.parser["device"] = torch_device(device)
     try:
         workflow.initialize()
-        workflow.run()
+        # not workflow.run(), which would first put the run's folder on Python's search path
+        for number in range(len(workflow.parser["run"])):
+            workflow.parser.get_parsed_content(f"run::{number}")
         workflow.finalize()
     except (RuntimeError, MemoryError) as error:
         raise _reason(error) from error

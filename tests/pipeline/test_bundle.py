@@ -26,6 +26,7 @@ from pipeline.bundle import (
     build_plan_network,
     load_bundle_plan,
     network_component,
+    path_expression,
     render_bundle,
     template,
 )
@@ -158,19 +159,38 @@ def test_monai_alone_gives_the_same_labels(tiny_run: Path, scans: Path, tmp_path
     assert_same_labels(tiny_run, scans, tmp_path)
 
 
+def test_a_copied_run_uses_its_own_weights(
+    tiny_run: Path, scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From anywhere, also from inside of the other one, while the run that it was copied from is still there."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    shutil.copytree(tiny_run, first)
+    shutil.copytree(first, second)
+    weights = read_torch_file(second / "models" / "model.pt")
+    torch.save({name: torch.zeros_like(w) for name, w in weights.items()}, second / "models" / "model.pt")
+    for place in (tmp_path, first, second):
+        monkeypatch.chdir(place)
+        for run in (first, second):
+            out = tmp_path / f"{place.name}-{run.name}"
+            labels_by_monai(Path(os.path.relpath(run)), scans, out)
+            empty = [not np.asarray(nib.load(out / f"{name}.nii.gz").dataobj).any() for name in SCANS]
+            assert empty == [run == second] * len(SCANS)
+    assert_same_labels(first, scans, tmp_path / "second-first")
+    labels_by_monai(first, scans, tmp_path / "told", bundle_root=str(second))
+    assert not np.asarray(nib.load(tmp_path / "told" / "ras.nii.gz").dataobj).any()
+
+
 def test_a_bundle_that_has_moved(
     tiny_run: Path, scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The folder it was made in is gone; MONAI's custom is then to run in the bundle's own folder."""
-    first, run = tmp_path / "first", tmp_path / "second"
-    shutil.copytree(tiny_run, first)
-    for name in CONFIGS:
-        path = first / "configs" / name
-        path.write_text(path.read_text().replace(str(tiny_run.resolve()), str(first)))
-    first.rename(run)
-    monkeypatch.chdir(run)
+    run = tmp_path / "elsewhere"
+    shutil.copytree(tiny_run, tmp_path / "first")
+    (tmp_path / "first").rename(run)
     labels_by_monai(run, scans, tmp_path / "labels")
     assert_same_labels(run, scans, tmp_path / "labels")
+    monkeypatch.chdir(run)
+    labels_by_monai(Path(), scans, tmp_path / "inside")
+    assert_same_labels(run, scans, tmp_path / "inside")
 
 
 def test_evaluation(tiny_run: Path, tmp_path: Path, shapes_folder: Path) -> None:
@@ -245,8 +265,10 @@ def test_odd_folder_names(tiny_run: Path, tmp_path: Path, name: str) -> None:
     plan = load_plan(tiny_run / "configs" / "plan.yaml")
     render_bundle(plan, run, [], [], tmp_path)
     shutil.copytree(tiny_run / "models", run / "models")
-    found = workflow(run, "inference.yaml", "infer")
-    assert found.parser.get_parsed_content("weights") == str(run / "models" / "model.pt")
+    for said in ({}, {"bundle_root": path_expression(run)}):
+        config = str(run / "configs" / "inference.yaml")
+        found = ConfigWorkflow(config_file=config, workflow_type="infer", run=["$@weights"], **said)
+        assert found.run() == [str(run / "models" / "model.pt")]
 
 
 def test_templates_whatever_else_is_called_configs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from atlases.registration.displacement import displacement_transform, empty_grid, grid_points
+from atlases.registration.domains import spline_cells
 from atlases.registration.frames import affine_of
 from atlases.registration.jacobian import jacobian_determinant
 from atlases.registration.transform import Transform, parts_of
@@ -114,17 +115,12 @@ def domain_of(transform: Transform) -> sitk.Image:
 
 
 def _spline_domain(spline: sitk.BSplineTransform) -> sitk.Image:
-    import SimpleITK as sitk
-
-    cells = np.array(spline.GetTransformDomainMeshSize()) * 4
-    spacing = np.array(spline.GetTransformDomainPhysicalDimensions()) / cells
-    direction = np.reshape(spline.GetTransformDomainDirection(), (3, 3))
-    grid = sitk.Image(cells.tolist(), sitk.sitkUInt8)
+    cell, cells = spline_cells(spline)
+    affine = cell.copy()
+    affine[:3, :3] /= 4
     # voxels lie inside: on the far border itself ITK's splines move nothing
-    grid.SetOrigin((np.array(spline.GetTransformDomainOrigin()) + direction @ spacing / 2).tolist())
-    grid.SetDirection(direction.ravel().tolist())
-    grid.SetSpacing(spacing.tolist())
-    return grid
+    affine[:3, 3] += affine[:3, :3].sum(axis=1) / 2
+    return empty_grid(tuple((4 * cells).astype(int).tolist()), affine)
 
 
 def _inverse_affine(matrix: npt.NDArray[np.float64]) -> Transform:

@@ -35,6 +35,9 @@ LabelInterpolation = Literal["nearest", "gaussian"]
 IMAGE_INTERPOLATIONS: tuple[str, ...] = get_args(ImageInterpolation)
 LABEL_INTERPOLATIONS: tuple[str, ...] = get_args(LabelInterpolation)
 
+#: A hole weighs nothing where rounding alone gives it a weight.
+NOTHING_OF_A_HOLE = 1e-5
+
 
 def resample_image(
     moving: sitk.Image,
@@ -54,6 +57,10 @@ def resample_image(
             overshoot at edges, so values may leave the range of ``moving``.
         outside: value where the moving image has nothing (see :func:`seen`).
 
+    Voxels that are NaN or infinite stay where they are: the result is NaN where linear interpolation (``nearest``: the
+    nearest voxel) would take one of them, whatever the interpolation, which sees the nearest finite value instead. A
+    B-spline would spread one NaN over the whole image.
+
     Returns:
         float32 image on ``fixed_grid``.
 
@@ -72,8 +79,38 @@ def resample_image(
         raise OptionError(
             f"no interpolation {interpolation!r} for images; choose one of {', '.join(IMAGE_INTERPOLATIONS)}"
         )
-    scalar = sitk.Cast(moving, sitk.sitkFloat32)
-    return sitk.Resample(scalar, fixed_grid, transform.itk, kinds[interpolation], outside, sitk.sitkFloat32)
+    scalar, holes = _filled(sitk.Cast(moving, sitk.sitkFloat32))
+    result = sitk.Resample(scalar, fixed_grid, transform.itk, kinds[interpolation], outside, sitk.sitkFloat32)
+    if holes is None:
+        return result
+    kind = sitk.sitkNearestNeighbor if interpolation == "nearest" else sitk.sitkLinear
+    share = sitk.Resample(holes, fixed_grid, transform.itk, kind, 0.0, sitk.sitkFloat32)
+    voxels = sitk.GetArrayFromImage(result)
+    voxels[sitk.GetArrayViewFromImage(share) > NOTHING_OF_A_HOLE] = np.nan
+    holed = sitk.GetImageFromArray(voxels)
+    holed.CopyInformation(result)
+    return holed
+
+
+def _filled(image: sitk.Image) -> tuple[sitk.Image, sitk.Image | None]:
+    """An image whose voxels that are not finite have the value of the nearest one that is, and where they were."""
+    import SimpleITK as sitk
+    from scipy.ndimage import distance_transform_edt
+
+    voxels = sitk.GetArrayViewFromImage(image)
+    wrong = ~np.isfinite(voxels)
+    if not wrong.any():
+        return image, None
+    values = np.zeros_like(voxels)
+    if not wrong.all():
+        nearest = distance_transform_edt(
+            wrong, sampling=image.GetSpacing()[::-1], return_distances=False, return_indices=True
+        )
+        values = voxels[tuple(nearest)]
+    filled, holes = sitk.GetImageFromArray(values), sitk.GetImageFromArray(wrong.astype(np.float32))
+    for made in (filled, holes):
+        made.CopyInformation(image)
+    return filled, holes
 
 
 def resample_labels(

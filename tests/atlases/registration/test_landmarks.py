@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from atlases.registration.landmarks import read_landmarks, write_landmarks
+from atlases.registration.landmarks import read_landmark_file, read_landmarks, write_landmarks
+from atlases.registration.points import Landmarks
 from pipeline.errors import GeometryError, MissingFileError, OptionError, UnreadableFileError
 
 POINTS = np.array([[1.5, -2.25, 30.1], [0, 1e-7, -3], [1 / 3, 2, 3]])
@@ -57,15 +58,15 @@ def test_markups_in_both_frames(tmp_path: Path, frame: str | None):
     [
         ("a.csv", "", "found 0 points"),
         ("a.csv", "1,2\n", "found 2 values: 1,2"),
-        ("a.csv", "1,2,3\n4,x,6\n", "three numbers for each point"),
+        ("a.csv", "1,2,3\n4,x,6\n", "line 2: expected three finite numbers for each point"),
         ("a.csv", "1,2,nan\n", "three finite numbers"),
         ("a.csv", "\x00\xff", "not a text file"),
-        ("a.fcsv", "0,1,2\n", "three numbers"),
+        ("a.fcsv", "0,1,2\n", "three finite numbers"),
         ("a.fcsv", "# CoordinateSystem = XYZ\n0,1,2,3\n", "RAS or LPS, found 'XYZ'"),
         ("a.mrk.json", "{", "not a markups file"),
         ("a.mrk.json", "[]", "not a markups file"),
         ("a.mrk.json", '{"markups": [{"controlPoints": []}]}', "found 0 points"),
-        ("a.mrk.json", '{"markups": [{"controlPoints": [{"position": [1, 2]}]}]}', "three numbers"),
+        ("a.mrk.json", '{"markups": [{"controlPoints": [{"position": [1, 2]}]}]}', "three finite numbers"),
     ],
 )
 def test_files_that_hold_no_points(tmp_path: Path, name: str, text: str, message: str):
@@ -83,3 +84,28 @@ def test_other_refusals(tmp_path: Path):
         read_landmarks(tmp_path / "a.vtk")
     with pytest.raises(GeometryError, match=r"\(n, 3\), found shape \(3,\)"):
         write_landmarks(tmp_path / "a.csv", POINTS[0])
+
+
+def test_labels_descriptions_and_lists_are_kept(tmp_path: Path):
+    landmarks = Landmarks(
+        POINTS, ("AC", "PC, posterior", "x"), ("", "a note", ""), (("Line", 2), ("Fiducial", 1))
+    )
+    write_landmarks(tmp_path / "a.mrk.json", landmarks)
+    found = read_landmark_file(tmp_path / "a.mrk.json")
+    assert np.array_equal(found.points, POINTS)
+    assert (found.labels, found.descriptions, found.groups) == (
+        landmarks.labels,
+        landmarks.descriptions,
+        landmarks.groups,
+    )
+    lists = json.loads((tmp_path / "a.mrk.json").read_text())["markups"]
+    assert [(m["type"], m["coordinateSystem"], m["coordinateUnits"]) for m in lists] == [
+        ("Line", "LPS", "mm"),
+        ("Fiducial", "LPS", "mm"),
+    ]
+    assert lists[1]["controlPoints"][0]["position"] == [-POINTS[2, 0], -POINTS[2, 1], POINTS[2, 2]]
+    for name in ("a.fcsv", "a.csv"):
+        write_landmarks(tmp_path / name, landmarks)
+        assert np.array_equal(read_landmarks(tmp_path / name), POINTS)
+        assert read_landmark_file(tmp_path / name).labels == landmarks.labels
+    assert read_landmark_file(tmp_path / "a.fcsv").descriptions == landmarks.descriptions

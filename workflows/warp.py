@@ -11,12 +11,20 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import SimpleITK as sitk
 
+    from atlases.registration.points import Landmarks
     from atlases.registration.transform import Transform
+    from pipeline.volume import Header
 
 __all__ = ["Warp"]
 
 #: What follows a file's name when its inverse is meant.
 INVERSE = ":inverse"
+#: An image that holds no more different values than this, all whole, may be a label map.
+FEW_VALUES = 64
+#: Darker than this, an image is a CT, whose air is not 0.
+DARKEST_WITHOUT_AIR = -200
+#: Points named one by one in a message.
+MOST_POINTS = 5
 
 
 @dataclass(frozen=True)
@@ -36,15 +44,15 @@ class Warp:
     """Files (.tfm, .h5, .mat, .nii.gz, elastix .txt); the first is applied first to the reference's points, which
     is also the order of ANTs' -t. FILE:inverse takes one of them backwards."""
     out: Path
-    """Result; on the grid of the reference, with its header."""
+    """Result; on the grid of the reference, with its header. Points: with the labels of the input."""
     reference: Path | None = None
     """Scan whose grid the result gets; points need none."""
     labels: bool = False
     """The input is a label map: its values are kept as they are."""
     interpolation: Literal["linear", "bspline", "sinc", "nearest", "gaussian"] | None = None
     """Images: linear (default), bspline, sinc, nearest. Label maps: nearest (default), gaussian (smoother)."""
-    outside: float = 0.0
-    """Value of an image where the input has nothing."""
+    outside: float | None = None
+    """Value of an image where the input has nothing (default 0; -1000 suits CT)."""
     inverse: bool = False
     """Take all transforms backwards, in the reverse order."""
 
@@ -59,96 +67,168 @@ class Warp:
 
         points = is_landmark_file(self.input)
         self._check(points)
-        transform = self._transform()
-        if points:
-            self._warp_points(transform)
-        else:
-            self._warp_volume(transform)
-        print(f"{self.input.name} -> {self.out}")
+        self._check_out(points)
+        said = self._warp_points() if points else self._warp_volume()
+        print(f"{self.input.name} -> {self.out}{said}")
         return 0
 
     def _check(self, points: bool) -> None:
+        """Refuse options that do not fit together, before anything is read."""
+        from atlases.registration.resampling import LABEL_INTERPOLATIONS
         from pipeline.errors import OptionError
 
         if not self.transform:
             raise OptionError("name at least one file after --transform")
-        for file in (self.input, self.reference):
-            if file is not None and file.resolve() == self.out.resolve():
-                raise OptionError(f"{self.out}: the result would replace the {file.name} it is made from")
-        if points and (self.labels or self.interpolation):
-            raise OptionError(f"{self.input}: these are points; leave out --labels and --interpolation")
-        if not points and self.reference is None:
+        if points and (self.labels or self.interpolation or self.outside is not None):
+            raise OptionError(
+                f"{self.input}: these are points; leave out --labels, --interpolation and --outside"
+            )
+        if points:
+            return
+        if self.reference is None:
             raise OptionError("name the scan whose grid the result gets, by --reference")
-        if not points and self.interpolation == "gaussian" and not self.labels:
+        if self.interpolation == "gaussian" and not self.labels:
             raise OptionError("--interpolation gaussian is for label maps: add --labels")
+        if self.labels and self.interpolation not in (None, *LABEL_INTERPOLATIONS):
+            raise OptionError(
+                f"no interpolation {self.interpolation!r} for label maps; choose one of "
+                f"{', '.join(LABEL_INTERPOLATIONS)}"
+            )
+        if self.labels and self.outside is not None:
+            raise OptionError("--outside is for images: label maps get 0 where the input has nothing")
 
-    def _transform(self) -> Transform:
-        """All files as one transform."""
-        from atlases.registration.transform import Transform
+    def _check_out(self, points: bool) -> None:
+        """Refuse a result that could not be written, or would replace what it is made from, before the work."""
+        from atlases.registration.landmarks import check_landmark_name
+        from pipeline.errors import OptionError
+        from pipeline.scan_names import suffix_of
+
+        used = [self.input, self.reference, *(Path(name.removesuffix(INVERSE)) for name in self.transform)]
+        for file in used:
+            if file is not None and _same(file, self.out):
+                raise OptionError(f"{self.out}: the result would replace the {file.name} it is made from")
+        if points:
+            check_landmark_name(self.out)
+        elif not suffix_of(self.out):
+            raise OptionError(f"{self.out}: results are written as .nii or .nii.gz, choose such a name")
+        if self.out.is_dir():
+            raise OptionError(f"{self.out}: this is a folder; name a file for the result")
+
+    def _steps(self) -> list[tuple[Path, Transform, bool]]:
+        """Each file's transform, and whether it is taken backwards, in the order in which they are applied."""
+        from atlases.registration.transform_files import read_transform
 
         steps = [
             (Path(name.removesuffix(INVERSE)), name.endswith(INVERSE) != self.inverse)
-            for name in self.transform
+            for name in (reversed(self.transform) if self.inverse else self.transform)
         ]
-        return Transform.compose([_read(*step) for step in (reversed(steps) if self.inverse else steps)])
+        return [(path, read_transform(path), backwards) for path, backwards in steps]
 
-    def _warp_points(self, transform: Transform) -> None:
-        from atlases.registration.landmarks import read_landmarks, write_landmarks
+    def _warp_points(self) -> str:
+        from dataclasses import replace
 
-        write_landmarks(self.out, transform.points(read_landmarks(self.input)))
+        from atlases.registration.domains import outside
+        from atlases.registration.landmarks import read_landmark_file, write_landmarks
 
-    def _warp_volume(self, transform: Transform) -> None:
+        landmarks = read_landmark_file(self.input)
+        points, still = landmarks.points, 0
+        for path, transform, backwards in self._steps():
+            still += int(outside(transform, points).sum())
+            points = _back(path, transform, landmarks, points) if backwards else transform.points(points)
+        write_landmarks(self.out, replace(landmarks, points=points))
+        return (
+            f"; {still} of {len(points)} points lie outside the grid of a transform, which moves nothing there"
+            if still
+            else ""
+        )
+
+    def _warp_volume(self) -> str:
         from atlases.registration.displacement import empty_grid
         from atlases.registration.resampling import seen
+        from atlases.registration.transform import Transform
         from pipeline.errors import GeometryError
         from pipeline.volume import read_header
 
         reference = Path(self.reference or "")
         fixed, moving = read_header(reference), read_header(self.input)
+        _check_axes(moving)
+        transform = Transform.compose([_inverted(path, t) if back else t for path, t, back in self._steps()])
         grid = empty_grid(fixed.spatial_shape, fixed.affine)
-        covered = seen(empty_grid(moving.spatial_shape, moving.affine), grid, transform)
-        if not _any(covered):
+        covered = _share(seen(empty_grid(moving.spatial_shape, moving.affine), grid, transform))
+        if not covered:
             raise GeometryError(
                 f"{self.input}: no voxel of {reference.name} lies in it after these transforms; are they in the right "
                 f"order, or does one need {INVERSE}?"
             )
-        (self._warp_labels if self.labels else self._warp_image)(transform, grid, reference)
+        if self.labels:
+            self._warp_labels(transform, grid, reference, moving)
+            return ""
+        return self._warp_image(transform, grid, reference, moving, covered)
 
-    def _warp_image(self, transform: Transform, grid: sitk.Image, reference: Path) -> None:
+    def _warp_image(
+        self, transform: Transform, grid: sitk.Image, reference: Path, header: Header, covered: float
+    ) -> str:
         import numpy as np
 
         from atlases.registration.frames import from_itk, to_itk
         from atlases.registration.resampling import resample_image
-        from pipeline.volume import read_header, read_voxels, write_image
+        from pipeline.volume import read_voxels, write_image
 
-        header = read_header(self.input)
-        voxels = read_voxels(self.input).reshape(*header.spatial_shape, -1)
+        voxels = read_voxels(self.input, header).reshape(*header.spatial_shape, -1)
         kind: Any = self.interpolation or "linear"
+        if kind != "nearest" and header.channels == 1:
+            _warn_of_labels(self.input, voxels)
         channels = []
         for channel in range(header.channels):
             image = to_itk(voxels[..., channel].astype(np.float32), header.affine)
-            channels.append(from_itk(resample_image(image, grid, transform, kind, self.outside))[0])
+            channels.append(from_itk(resample_image(image, grid, transform, kind, self.outside or 0.0))[0])
         write_image(self.out, channels[0] if header.channels == 1 else np.stack(channels), reference)
+        if covered == 1 or self.outside is not None:
+            return ""
+        darkest = float(np.nanmin(voxels)) if np.isfinite(voxels).any() else 0.0
+        advice = "; the air of a CT is -1000: --outside -1000" if darkest < DARKEST_WITHOUT_AIR else ""
+        return f"; it does not reach {1 - covered:.0%} of the voxels, which got 0 (--outside){advice}"
 
-    def _warp_labels(self, transform: Transform, grid: sitk.Image, reference: Path) -> None:
+    def _warp_labels(self, transform: Transform, grid: sitk.Image, reference: Path, header: Header) -> None:
         from atlases.registration.frames import from_itk, to_itk
         from atlases.registration.resampling import resample_labels
-        from pipeline.volume import read_header, read_label_map, write_label_map
+        from pipeline.volume import read_label_map, write_label_map
 
-        header, labels = read_header(self.input), read_label_map(self.input)
+        labels = read_label_map(self.input, header)
         image = to_itk(labels.astype(_label_type(labels, header.dtype)), header.affine)
         kind: Any = self.interpolation or "nearest"
         write_label_map(self.out, from_itk(resample_labels(image, grid, transform, kind))[0], reference)
 
 
-def _read(path: Path, backwards: bool) -> Transform:
+def _same(file: Path, other: Path) -> bool:
+    """Whether two paths are one file, through links too."""
+    if file.exists() and other.exists():
+        return file.samefile(other)
+    return file.resolve() == other.resolve()
+
+
+def _check_axes(header: Header) -> None:
+    """Refuse images whose voxels are not numbers of their own."""
+    from atlases.registration.displacement_files import is_field_of_vectors
+    from pipeline.errors import OptionError
+
+    if len([n for n in header.shape[3:] if n > 1]) > 1:
+        raise OptionError(
+            f"{header.path}: expected an image of up to four dimensions, found {header.shape}; write its volumes to "
+            "files of their own"
+        )
+    if len(header.shape) == 5 and is_field_of_vectors(header.path):
+        raise OptionError(
+            f"{header.path}: a field of vectors, which would have to be turned with the space they lie in; to apply "
+            "it, name it after --transform"
+        )
+
+
+def _inverted(path: Path, transform: Transform) -> Transform:
+    """Inverse all over the grid of a transform, as images need it."""
     from atlases.registration.inversion import invert
-    from atlases.registration.transform_files import read_transform
     from pipeline.errors import GeometryError
 
-    transform = read_transform(path)
-    if not backwards:
-        return transform
     try:
         inverse = invert(transform)
     except GeometryError as error:
@@ -160,10 +240,63 @@ def _read(path: Path, backwards: bool) -> Transform:
     return inverse.transform
 
 
-def _any(mask: sitk.Image) -> bool:
+def _back(
+    path: Path, transform: Transform, landmarks: Landmarks, points: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """Points that the transform of a file carries to these.
+
+    Raises:
+        GeometryError: there is none, or more than one, because the transform folds.
+    """
+    from atlases.registration.point_inversion import invert_points
+    from pipeline.errors import GeometryError
+
+    inverse = invert_points(transform, points)
+    for wrong, what in (
+        (~inverse.found, "no point is carried there by the transform, or only from outside its grid"),
+        (~inverse.unique, "the transform folds, and carries several points there"),
+    ):
+        numbers = wrong.nonzero()[0].tolist()
+        if numbers:
+            names = ", ".join(
+                f"{landmarks.name_of(n)} at {', '.join(f'{v:.1f}' for v in points[n])} mm RAS"
+                for n in numbers[:MOST_POINTS]
+            )
+            more = f" and {len(numbers) - MOST_POINTS} more" if len(numbers) > MOST_POINTS else ""
+            raise GeometryError(f"{path}: the inverse does not exist at {names}{more}: {what}")
+    if not transform.is_linear:
+        off = float(inverse.error_mm.max())
+        shown = f"up to {off:.2g} mm off" if off > 1e-3 else "less than 0.001 mm off"
+        print(f"inverse of {path.name} at {len(points)} points: {shown}")
+    return inverse.points
+
+
+def _share(mask: sitk.Image) -> float:
+    """Share of a mask's voxels that are not 0."""
+    import numpy as np
     import SimpleITK as sitk
 
-    return bool(sitk.GetArrayViewFromImage(mask).any())
+    return float(np.count_nonzero(sitk.GetArrayViewFromImage(mask)) / mask.GetNumberOfPixels())
+
+
+def _warn_of_labels(path: Path, voxels: npt.NDArray[Any]) -> None:
+    """Say that an image may be a label map, whose values would be mixed."""
+    import warnings
+
+    import numpy as np
+
+    from pipeline.errors import HeaderWarning
+
+    if voxels.dtype.kind == "f" and not (np.isfinite(voxels).all() and (voxels == np.rint(voxels)).all()):
+        return
+    count = len(np.unique(voxels))
+    if 1 < count <= FEW_VALUES:
+        warnings.warn(
+            f"{path}: taken for an image, though it holds only {count} values, all whole: if it is a label map, add "
+            "--labels, or its values are mixed at borders",
+            HeaderWarning,
+            stacklevel=2,
+        )
 
 
 def _label_type(labels: npt.NDArray[np.int64], stored: np.dtype[Any]) -> np.dtype[Any]:

@@ -239,13 +239,14 @@ def write_label_map(path: Path, label_map: npt.NDArray[Any], like: Path) -> None
     _write(path, label_map, like, channels=False)
 
 
-def write_image(path: Path, voxels: npt.NDArray[Any], like: Path) -> None:
+def write_image(path: Path, voxels: npt.NDArray[Any], like: Path, series: Path | None = None) -> None:
     """Write an image as float32 on the grid of another file, whose geometry is kept to the last digit.
 
     Args:
         path: ``.nii`` or ``.nii.gz``; written beside its place and renamed into it.
         voxels: ``(*spatial)``, or ``(C, *spatial)`` for a 4-D file, channels last.
         like: the scan on whose grid the image lies.
+        series: the 4-D file whose volumes these are; its repetition time and unit of time are kept.
 
     Raises:
         GeometryError: the image has not the shape of the scan.
@@ -253,7 +254,7 @@ def write_image(path: Path, voxels: npt.NDArray[Any], like: Path) -> None:
     """
     channels = voxels.ndim == 4
     values = np.moveaxis(voxels, 0, -1) if channels else voxels
-    _write(path, values.astype(np.float32), like, channels=channels)
+    _write(path, values.astype(np.float32), like, channels=channels, series=series)
 
 
 def write_probabilities(path: Path, probabilities: npt.NDArray[Any], like: Path) -> None:
@@ -261,7 +262,9 @@ def write_probabilities(path: Path, probabilities: npt.NDArray[Any], like: Path)
     _write(path, np.moveaxis(probabilities, 0, -1), like, channels=True)
 
 
-def _write(path: Path, voxels: npt.NDArray[Any], like: Path, *, channels: bool) -> None:
+def _write(
+    path: Path, voxels: npt.NDArray[Any], like: Path, *, channels: bool, series: Path | None = None
+) -> None:
     import nibabel as nib
 
     source = open_volume(like)
@@ -280,6 +283,11 @@ def _write(path: Path, voxels: npt.NDArray[Any], like: Path, *, channels: bool) 
     for name in _GEOMETRY:
         header[name] = source.header[name]
     header["pixdim"][:4] = source.header["pixdim"][:4]
+    if channels and series is not None:
+        time = open_volume(series).header
+        header["pixdim"][4], header["toffset"] = time["pixdim"][4], time["toffset"]
+        # the first three bits are the unit of length, the next three that of time
+        header["xyzt_units"] = (int(header["xyzt_units"]) & 0o7) | (int(time["xyzt_units"]) & 0o70)
     # affine=None keeps sform, qform and their codes exactly as they are in the scan's header
     result = kind(np.asarray(voxels), None, header=header)
     suffix = suffix_of(path).lower()

@@ -182,7 +182,9 @@ class Warp:
         for channel in range(header.channels):
             image = to_itk(voxels[..., channel].astype(np.float32), header.affine)
             channels.append(from_itk(resample_image(image, grid, transform, kind, self.outside or 0.0))[0])
-        write_image(self.out, channels[0] if header.channels == 1 else np.stack(channels), reference)
+        series = self.input if len(header.shape) == 4 else None
+        result = channels[0] if header.channels == 1 else np.stack(channels)
+        write_image(self.out, result, reference, series)
         if covered == 1 or self.outside is not None:
             return ""
         darkest = float(np.nanmin(voxels)) if np.isfinite(voxels).any() else 0.0

@@ -13,6 +13,7 @@ __all__ = [
     "GeometryError",
     "HeaderWarning",
     "LabelError",
+    "MemoryShortageError",
     "MissingFileError",
     "NotFittedError",
     "NothingToLearnError",
@@ -29,6 +30,10 @@ class AtlasegError(Exception):
 
 class UnreadableFileError(AtlasegError, OSError):
     """A file exists but cannot be read as what it should be (truncated, wrong format)."""
+
+
+class MemoryShortageError(AtlasegError, MemoryError):
+    """There is too little memory for what was asked."""
 
 
 class MissingFileError(AtlasegError, FileNotFoundError):

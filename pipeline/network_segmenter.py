@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,10 +13,12 @@ from pipeline.errors import (
     AtlasegError,
     DatasetError,
     GeometryError,
+    MemoryShortageError,
     NotFittedError,
     OptionError,
     PlanError,
 )
+from pipeline.failures import root_cause, told
 from pipeline.hardware import torch_device
 from pipeline.plan import Plan
 from pipeline.segmenter import Segmentation
@@ -29,9 +30,6 @@ if TYPE_CHECKING:
     from pipeline.case import Case, Dataset
 
 __all__ = ["NetworkSegmenter", "network_grid_transform", "run_training"]
-
-#: How torch says, on a CPU and on a GPU, in errors that have no class of their own, that memory is exhausted.
-_NO_MEMORY = re.compile("can't allocate memory|not enough memory|out of memory", re.IGNORECASE)
 
 
 def network_grid_transform(plan: Plan) -> Callable[[dict[str, Any]], dict[str, Any]]:
@@ -45,12 +43,14 @@ def network_grid_transform(plan: Plan) -> Callable[[dict[str, Any]], dict[str, A
 
     from pipeline.bundle import template
     from pipeline.plan_file import plan_to_dict
+    from pipeline.training.cases import refuse_empty
 
     parser = ConfigParser(
         {
             **yaml.safe_load(template("common.yaml")),
             "plan": plan_to_dict(plan),
             "label_values": list(plan.labels.values),
+            "when_empty": refuse_empty,
         }
     )
     return Compose([t for t in parser.get_parsed_content("gridding") if t is not None])
@@ -91,16 +91,14 @@ def run_training(folder: Path, tracking: str = "mlflow", device: str = "auto") -
 
 
 def _reason(error: BaseException) -> BaseException:
-    """What really made an expression of the config fail: atlaseg's own error, the system's, or too little memory."""
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, AtlasegError | OSError):
-        if isinstance(cause, MemoryError) or _NO_MEMORY.search(str(cause)):
-            return PlanError(
-                "training ran out of memory: lower training.batch_size or patch_size by --override, or plan for less "
-                f"by --memory ({str(cause).splitlines()[0] if str(cause) else 'no more to be had'})"
-            )
-        cause = cause.__cause__
-    return error if cause is None else cause
+    """What really made an expression of the config fail, where that is no fault of the program."""
+    cause = root_cause(error)
+    if isinstance(cause, MemoryShortageError):
+        return PlanError(
+            "training ran out of memory: lower training.batch_size or patch_size by --override, raise spacing, or "
+            f"plan for less by --memory ({str(cause).removeprefix('out of memory ').strip('()')})"
+        )
+    return cause if isinstance(cause, AtlasegError | OSError) else error
 
 
 class NetworkSegmenter:
@@ -243,6 +241,8 @@ class NetworkSegmenter:
         Raises:
             NotFittedError: neither fitted nor loaded.
             GeometryError: the scan has another number of channels than the training scans, or the prior another grid.
+            DatasetError: the scan is empty, or cannot be brought onto the network's grid.
+            MemoryShortageError: the scan on the network's grid needs more memory than there is.
             OptionError: a prior is given to a network that has learnt without.
         """
         from pipeline.inference.labelling import label_scan
@@ -254,9 +254,11 @@ class NetworkSegmenter:
                 f"found an array of shape {tuple(image.shape)}"
             )
         affine = np.asarray(image.affine, dtype=np.float64)
-        prepared = network_grid_transform(plan)({"image": image.clone(), **_prior_entry(plan, image, prior)})[
-            "image"
-        ]
+        entries = {"image": image.clone(), **_prior_entry(plan, image, prior)}
+        try:
+            prepared = network_grid_transform(plan)(entries)["image"]
+        except RuntimeError as error:  # MONAI's own, whatever it was
+            raise told(error, "the scan", "cannot be prepared for the network") from error
         augmented = plan.inference.tta if tta is None else tta
         indices, chances = label_scan(
             prepared,

@@ -111,6 +111,7 @@ class Task:
 
     def _segment(self) -> None:
         from pipeline.errors import AtlasegError
+        from pipeline.failures import told
         from workflows import segment
         from workflows.benchmark_meter import Meter
 
@@ -141,7 +142,7 @@ class Task:
                         reused = self._label(labeller, name, paths)
                     except (AtlasegError, RuntimeError, MemoryError) as problem:
                         # torch reports exhausted memory as RuntimeError; the other scans go on
-                        error, reused = _one_line(problem), 0.0
+                        error, reused = _one_line(told(problem, str(paths[0]), "cannot be labelled")), 0.0
                 # what an earlier attempt of this very case had registered is in its seconds already
                 cost = meter.cost.plus(max(0.0, reused - meter.earlier.seconds))
                 _write(record_of_case(self.folder, name), cost, error)

@@ -5,15 +5,19 @@
 
 from __future__ import annotations
 
+import io
 import os
+import re
 import sys
+import textwrap
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
 from typing import Any
 
+from workflows.screen import only_printable, printable
 from workflows.supervisor import INTERRUPTED, TERMINATED, TerminatedError, heard_signals, supervise
 
 __all__ = ["COMMANDS", "main"]
@@ -114,18 +118,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if words[0] not in COMMANDS:
         print(f"atlaseg: no command {words[0]!r}; choose one of {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
-    return _run(words[0], words[1:], apart=arguments is None)
+    with only_printable():
+        return _run(words[0], words[1:], apart=arguments is None)
 
 
 def _run(name: str, words: list[str], *, apart: bool) -> int:
     """Run a command, in a process of its own (``apart``) or in this one."""
-    from pipeline.errors import AtlasegError
+    from pipeline.errors import AtlasegError, OptionError
     from pipeline.worker_processes import safe_path_environment
 
     try:
+        if any("\0" in word for word in words):
+            raise OptionError("no name of a file and no option may hold a NUL character")
         job = _parse(name, words)
     except (AtlasegError, OSError) as error:
-        print(f"atlaseg {name}: {error}", file=sys.stderr)
+        print(f"atlaseg {name}: {printable(str(error))}", file=sys.stderr)
         return 2
     work = partial(_work, name, job)
     if not apart:
@@ -143,7 +150,7 @@ def _work(name: str, job: Any) -> int:
             return int(job.run())
     except (AtlasegError, OSError) as error:
         # the system's own: no permission, no space, a file where a folder should be
-        print(f"atlaseg {name}: {error}", file=sys.stderr)
+        print(f"atlaseg {name}: {printable(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"atlaseg {name}: interrupted", file=sys.stderr)
@@ -173,7 +180,7 @@ def _assumptions_said(name: str) -> Iterator[None]:
         elif str(message) not in said:
             said.add(str(message))
             if len(said) <= _MOST_ASSUMPTIONS:
-                print(f"atlaseg {name}: warning: {message}", file=sys.stderr)
+                print(f"atlaseg {name}: warning: {printable(str(message))}", file=sys.stderr)
 
     with warnings.catch_warnings():
         warnings.simplefilter("always", HeaderWarning)
@@ -192,6 +199,7 @@ def _parse(name: str, words: list[str]) -> Any:
 
     import tyro
 
+    from pipeline.errors import OptionError
     from pipeline.schema import check_ranges
 
     command = COMMANDS[name]
@@ -202,14 +210,47 @@ def _parse(name: str, words: list[str]) -> Any:
         job.__annotations__[field] = Annotated[hints[field], tyro.conf.Positional]
     for field in getattr(job, "repeated", ()):
         job.__annotations__[field] = Annotated[hints[field], tyro.conf.UseAppendAction]
-    filled = tyro.cli(
-        job,
-        prog=f"atlaseg {name}",
-        args=words,
-        config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
-    )
+    said = io.StringIO()
+    try:
+        with redirect_stderr(said):
+            filled = tyro.cli(
+                job,
+                prog=f"atlaseg {name}",
+                args=words,
+                config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
+            )
+    except SystemExit as end:
+        if end.code:
+            raise OptionError(f"{_without_box(said.getvalue())}; see atlaseg {name} --help") from end
+        raise
     check_ranges(filled)
     return filled
+
+
+def _without_box(text: str) -> str:
+    """The one sentence that matters of what tyro draws: title, frame, help texts and inner errors are left out."""
+    boxed = "╭" in text  # otherwise the title stands above a rule, as where the screen takes ASCII only
+    inside = [line.strip("│").rstrip() for line in text.splitlines() if not line.startswith(("╭", "╰"))]
+    rules = [place for place, line in enumerate(inside) if line.strip() and not line.strip(" ─-")]
+    begin = 0 if boxed or not rules else rules.pop(0) + 1
+    lines = textwrap.dedent("\n".join(inside[begin : rules[0] if rules else None])).splitlines()
+    if lines and lines[0].startswith("Missing from"):
+        names = [line.strip() for line in lines if re.match(" {4}[^ ]", line)]
+        whats = re.split("\n {4}[^ ].*", "\n".join(lines))[1:]
+        short = [re.split("[.,;:(]", " ".join(what.split()))[0].strip() for what in whats]
+        return "missing: " + ", ".join(f"{n} ({w})" for n, w in zip(names, short, strict=True))
+    sentence = " ".join(" ".join(lines).split()).split(" Got errors:")[0]
+    for said, plain in _PLAINER.items():
+        sentence = re.sub(said, plain, sentence)
+    return sentence.rstrip(".")
+
+
+#: What tyro says in Python's words, in plain ones.
+_PLAINER = {
+    "no type matching (.*) could be instantiated from": r"expected \1, found",
+    r"invalid literal for int\(\) with base 10:": "expected a whole number, found",
+    "could not convert string to float:": "expected a number, found",
+}
 
 
 if __name__ == "__main__":

@@ -118,7 +118,9 @@ class Segment:
             AtlasegError: no scan can be labelled at all (no such model, no scans).
         """
         from pipeline.errors import AtlasegError
+        from pipeline.failures import told
         from workflows.scan_files import FoundScans, digits_of, find_scans, validation_scans
+        from workflows.screen import printable
 
         models = Models("seeds", (), self.paths) if self.method or self.seed else find_models(self.paths)
         self._check(models)
@@ -138,13 +140,13 @@ class Segment:
                     self._one(labeller, name, files, f"[{number}/{len(scans)}] {name}")
                 except (AtlasegError, RuntimeError, MemoryError) as error:
                     # torch reports exhausted memory as RuntimeError; the batch goes on all the same
-                    failed[name] = " ".join(str(error).split())
+                    failed[name] = printable(str(told(error, str(files[0]), "cannot be labelled")))
             if not failed:
                 labeller.finish()
         total = len(scans) + len(found.problems)
         print(f"{total - len(failed)} of {total} scans labelled in {self.out}")
         for name, reason in failed.items():
-            print(f"FAILED {name}: {reason}", file=sys.stderr)
+            print(f"FAILED {printable(name)}: {reason}", file=sys.stderr)
         return 1 if failed else 0
 
     def _check(self, models: Models) -> None:

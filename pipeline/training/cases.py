@@ -9,9 +9,10 @@ from typing import Any
 
 from monai.transforms import Transform
 
-from pipeline.errors import MissingFileError, OptionError
+from pipeline.errors import DatasetError, MissingFileError, OptionError
+from pipeline.failures import told
 
-__all__ = ["located", "preprocessed_cases", "sources"]
+__all__ = ["located", "preprocessed_cases", "refuse_empty", "sources"]
 
 
 def located(cases: Sequence[Mapping[str, Any]], folder: str, run: str) -> list[dict[str, Any]]:
@@ -66,7 +67,27 @@ class _OneAtATime(Transform):
     def __call__(self, case: Any) -> Any:
         # one lock for all: training and validation share their transform
         with _READING:
-            return self.transform(case)
+            try:
+                return self.transform(case)
+            except RuntimeError as error:  # MONAI's own, whatever it was
+                raise told(error, _file_of(case), "cannot be prepared for training") from error
+
+
+def _file_of(case: Mapping[str, Any]) -> str:
+    """The file that messages name: the first channel of the scan."""
+    return str(case["image"] if isinstance(case["image"], str) else case["image"][0])
+
+
+def refuse_empty(image: Any) -> None:
+    """What the configs do with a scan that has no voxel to crop to.
+
+    Raises:
+        DatasetError: always.
+    """
+    file = getattr(image, "meta", {}).get("filename_or_obj", "the scan")
+    raise DatasetError(
+        f"{file}: the scan is empty, no voxel lies above the plan's foreground_threshold, to which this network crops"
+    )
 
 
 def preprocessed_cases(

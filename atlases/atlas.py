@@ -26,6 +26,7 @@ from pipeline.errors import (
     UnreadableFileError,
 )
 from pipeline.inspection import CaseReport, Problem, inspect_case
+from pipeline.mask import read_mask
 from pipeline.scan_names import volume_name
 from pipeline.volume import grid_difference, read_header, read_label_map, read_voxels
 
@@ -137,15 +138,11 @@ class Atlas:
         """Mask as uint8, 1 inside, or ``None`` where the atlas has none.
 
         Raises:
-            LabelError: the mask holds fractions, or is empty.
-            MissingFileError, UnreadableFileError, GeometryError: as :func:`pipeline.volume.read_label_map`.
+            AtlasegError: as :func:`pipeline.mask.read_mask`.
         """
         if self.mask is None:
             return None
-        inside = read_label_map(self.mask) != 0
-        if not inside.any():
-            raise LabelError(f"{self.mask}: the mask is empty; draw it, or remove the file")
-        return to_itk(inside, read_header(self.mask).affine)
+        return to_itk(read_mask(self.mask), read_header(self.mask).affine)
 
 
 @dataclass(frozen=True)
@@ -372,18 +369,11 @@ def _too_thin(atlas: Atlas, report: CaseReport) -> list[AtlasegError]:
 
 def _mask_problems(mask: Path, image: Path) -> list[AtlasegError]:
     try:
-        difference = grid_difference(read_header(image), read_header(mask))
-        empty = not read_label_map(mask).any()
+        read_header(image)
+    except AtlasegError:
+        return []  # a broken image has been reported already
+    try:
+        read_mask(mask, image)
     except AtlasegError as error:
-        # a broken image has been reported already
-        return [error] if str(mask) in str(error) else []
-    found: list[AtlasegError] = []
-    if difference:
-        found.append(
-            GeometryError(
-                f"{mask}: not on the grid of its image: {difference}; resample it onto {image.name}"
-            )
-        )
-    if empty:
-        found.append(LabelError(f"{mask}: the mask is empty; draw it, or remove the file"))
-    return found
+        return [error]
+    return []

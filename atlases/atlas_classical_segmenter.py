@@ -30,6 +30,7 @@ from pipeline.errors import (
 )
 from pipeline.evaluation.overlap import mean_dice
 from pipeline.files import read_json, taking_apart, write_text
+from pipeline.mask import read_mask
 from pipeline.segmenter import Segmentation
 from pipeline.slice_borders import keep_slice_borders
 from pipeline.volume import read_image, read_label_map
@@ -198,7 +199,7 @@ class AtlasClassicalSegmenter:
             ) from error
         for case in everything.dataset.subset(group).labelled:
             image = read_image(case.images)
-            mask = None if masks is None else read_label_map(masks[case.name]) != 0
+            mask = None if masks is None else read_mask(masks[case.name])
             found = self._atlases.propagate(image, mask=mask, without=case.name)
             votes = self._atlases.fuse(found, probabilities=True, corrected=False).probabilities
             label: Any = case.label

@@ -19,6 +19,7 @@ from pipeline.case import LabelTable, value_counts
 from pipeline.datasets.listing import inside
 from pipeline.errors import AtlasegError, DatasetError, MissingFileError
 from pipeline.files import read_json, write_text
+from pipeline.mask import read_mask
 from pipeline.volume import (
     read_header,
     read_label_map,
@@ -138,7 +139,7 @@ def _copy(atlas: Atlas, target: Atlas) -> None:
     """Voxels and grids, nothing else of the headers."""
     write_label_map(target.label, _smallest(read_label_map(atlas.label)), atlas.label)
     if atlas.mask is not None and target.mask is not None:
-        write_label_map(target.mask, (read_label_map(atlas.mask) != 0).astype(np.uint8), atlas.mask)
+        write_label_map(target.mask, read_mask(atlas.mask).astype(np.uint8), atlas.mask)
     files = iter(target.images)
     for path in atlas.images:
         header, voxels = read_header(path), read_voxels(path)

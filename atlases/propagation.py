@@ -26,7 +26,8 @@ from atlases.registration.transform import Transform
 from atlases.selection import select
 from atlases.waiting import as_they_finish
 from atlases.work_folder import digest_of_arrays
-from pipeline.errors import AtlasegError, DatasetError, GeometryError, OptionError
+from pipeline.errors import AtlasegError, GeometryError, OptionError
+from pipeline.mask import inside_of
 
 if TYPE_CHECKING:
     from monai.data import MetaTensor
@@ -277,9 +278,7 @@ def _mask(mask: npt.NDArray[Any] | None, shape: tuple[int, ...]) -> npt.NDArray[
         return None
     if mask.shape != shape:
         raise GeometryError(f"the scan's mask has shape {mask.shape}, the scan {shape}: resample it")
-    if not np.any(mask):
-        raise DatasetError("the scan's mask is empty; draw it, or go without")
-    return np.asarray(mask) != 0
+    return inside_of(np.asarray(mask), "scan")
 
 
 def _run(tasks: Sequence[Task], executor: Executor | None, report: _Progress) -> list[Arrived | AtlasegError]:

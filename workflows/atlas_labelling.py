@@ -252,12 +252,11 @@ def mask_of(masks: Path | None, name: str, scan: Path) -> npt.NDArray[np.bool_] 
 
     Raises:
         MissingFileError: the folder has no mask of this name.
-        GeometryError: the mask is not on the scan's grid.
-        DatasetError: the mask is empty.
+        AtlasegError: as :func:`pipeline.mask.read_mask`.
     """
-    from pipeline.errors import DatasetError, GeometryError, MissingFileError
+    from pipeline.errors import MissingFileError
+    from pipeline.mask import read_mask
     from pipeline.scan_names import find_volume, volume_name
-    from pipeline.volume import grid_difference, read_header, read_label_map
 
     if masks is None:
         return None
@@ -267,14 +266,7 @@ def mask_of(masks: Path | None, name: str, scan: Path) -> npt.NDArray[np.bool_] 
         if found is None:
             raise MissingFileError(f"{masks / name}.nii.gz: no mask for this scan; draw it, or go without")
         path = found
-    if difference := grid_difference(read_header(scan), read_header(path)):
-        raise GeometryError(
-            f"{path}: not on the grid of {scan.name} ({difference}); resample it onto the scan"
-        )
-    inside: npt.NDArray[np.bool_] = read_label_map(path) != 0
-    if not inside.any():
-        raise DatasetError(f"{path}: the mask is empty; draw it, or go without")
-    return inside
+    return read_mask(path, scan)
 
 
 def _rounded(figures: dict[str, float | None]) -> dict[str, float | None]:

@@ -97,7 +97,7 @@ def masks_of(folder: Path, names: list[str]) -> dict[str, Path] | None:
 
     Raises:
         MissingFileError: a mask belongs to no case.
-        GeometryError, LabelError: a mask is not on its scan's grid, or empty.
+        GeometryError, DatasetError: a mask is not on its scan's grid, or empty.
     """
     if not (folder / "masks").is_dir():
         return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -15,8 +15,20 @@ if TYPE_CHECKING:
 
     from atlases.registration.register import Registration
     from atlases.registration.stage import Stage
+    from atlases.registration.transform import Transform
 
 __all__ = ["Register"]
+
+#: Options that mean nothing to a transform through landmarks.
+_WITHOUT_POINTS = (
+    "engine",
+    "initial",
+    "metric",
+    "iterations",
+    "different_modality",
+    "fixed_mask",
+    "moving_mask",
+)
 
 
 @dataclass(frozen=True)
@@ -75,16 +87,20 @@ class Register:
         """
         from atlases.registration.register import register
 
+        self._check_options()
+        stages, initial = self._stages(), self._initial()
+        self._check_format(initial)
+        self._check_out()
         found = register(
             self.fixed,
             self.moving,
-            self._stages(),
+            stages,
             engine=self.engine,
             fixed_mask=self.fixed_mask,
             moving_mask=self.moving_mask,
             fixed_landmarks=_points(self.fixed_landmarks),
             moving_landmarks=_points(self.moving_landmarks),
-            initial=self._initial(),
+            initial=initial,
             same_modality=not self.different_modality,
             channel=self.channel,
             seed=self.seed,
@@ -104,11 +120,81 @@ class Register:
             iterations=self.iterations,
         )
 
-    def _initial(self) -> Any:
+    def _initial(self) -> str | Transform:
         from atlases.registration.initialisation import INITIALISATIONS
-        from atlases.registration.transform_files import read_transform
+        from atlases.registration.transform_files import TRANSFORM_SUFFIXES, read_transform
+        from pipeline.errors import OptionError
 
-        return self.initial if self.initial in INITIALISATIONS else read_transform(Path(self.initial))
+        if self.initial in INITIALISATIONS:
+            return self.initial
+        if not self.initial.lower().endswith(TRANSFORM_SUFFIXES):
+            raise OptionError(
+                f"--initial {self.initial}: neither a beginning ({', '.join(INITIALISATIONS)}) nor a transform file "
+                f"({', '.join(TRANSFORM_SUFFIXES)})"
+            )
+        return read_transform(Path(self.initial))
+
+    def _check_options(self) -> None:
+        """Refuse options that the transform has no use for: what is named must count."""
+        from pipeline.errors import OptionError
+
+        if self.grid_spacing is not None and self.transform != "bspline":
+            raise OptionError(
+                f"--grid-spacing belongs to --transform bspline, {self.transform} has no grid; leave it out"
+            )
+        if self.transform != "tps":
+            for option in ("fixed_landmarks", "moving_landmarks"):
+                if getattr(self, option) is not None:
+                    raise OptionError(
+                        f"{_flag(option)} belongs to --transform tps, {self.transform} does not look at points; "
+                        "leave it out"
+                    )
+            return
+        for field in fields(self):
+            if field.name in _WITHOUT_POINTS and getattr(self, field.name) != field.default:
+                raise OptionError(f"tps goes through its landmarks alone; leave out {_flag(field.name)}")
+
+    def _check_format(self, initial: str | Transform) -> None:
+        """Refuse a file that cannot hold the transform that is to come."""
+        from atlases.registration.presets import LINEAR
+        from pipeline.errors import OptionError
+
+        bends = self.transform not in LINEAR or not (isinstance(initial, str) or initial.is_linear)
+        if self.format == "mat" and bends:
+            what = self.transform if self.transform not in LINEAR else f"{self.initial}, the beginning,"
+            raise OptionError(f"--format mat holds linear transforms only, {what} bends; choose h5 or nii.gz")
+
+    def _check_out(self) -> None:
+        """Refuse a place for the results where they cannot be, or would replace or be taken for data."""
+        from pipeline.errors import OptionError
+
+        for folder in (self.out, *self.out.parents):
+            if folder.exists() and not folder.is_dir():
+                raise OptionError(
+                    f"--out {self.out}: {folder} is a file, results need a folder; choose another"
+                )
+        for scan in (self.fixed, self.moving):
+            if scan.absolute().parent.resolve() == self.out.resolve():
+                raise OptionError(
+                    f"--out {self.out}: the folder of {scan.name}; results among scans would be taken for scans, "
+                    "choose another"
+                )
+        results = {self._transform_file(kind).resolve() for kind in ("tfm", "h5", "mat", "nii.gz")}
+        results |= {
+            (self.out / name).resolve() for name in ("warped.nii.gz", "quality.json", "registration.png")
+        }
+        for given in (
+            self.fixed_mask,
+            self.moving_mask,
+            self.fixed_landmarks,
+            self.moving_landmarks,
+            self.initial,
+        ):
+            if given is not None and Path(given).resolve() in results:
+                raise OptionError(f"--out {self.out}: a result would replace {given}; choose another folder")
+
+    def _transform_file(self, kind: str) -> Path:
+        return self.out / f"transform.{kind}"
 
     def _write(self, found: Registration) -> None:
         from atlases.registration.frames import from_itk, read_itk
@@ -122,7 +208,7 @@ class Register:
 
         fixed, moving = (read_itk(path, self.channel) for path in (self.fixed, self.moving))
         kind = self.format or ("tfm" if found.transform.is_linear else "h5")
-        transform_file = self.out / f"transform.{kind}"
+        transform_file = self._transform_file(kind)
         write_transform(transform_file, found.transform, fixed)
         warped = from_itk(resample_image(moving, fixed, found.transform))[0]
         write_image(self.out / "warped.nii.gz", warped, self.fixed)
@@ -161,6 +247,10 @@ class Register:
         figures["engine"], figures["seconds"] = found.engine, round(found.seconds, 2)
         figures["stages"] = [asdict(stage) for stage in found.stages]
         return figures
+
+
+def _flag(field: str) -> str:
+    return f"--{field.replace('_', '-')}"
 
 
 def _array(image: Any) -> npt.NDArray[np.float64]:

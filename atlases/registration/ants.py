@@ -95,7 +95,8 @@ class AntsEngine:
             written = Path(folder, "resultComposite.h5")
             if failed or not written.is_file():
                 raise RegistrationError(
-                    f"ants gave up (code {failed}): the images may have too little overlap or contrast to go by"
+                    f"ants gave up (code {failed}): the images may have too little overlap or contrast to go by; try "
+                    "another initialisation, metric or engine, or masks"
                 )
             forward = read_transform(written).itk
             back = Path(folder, "resultInverseComposite.h5")

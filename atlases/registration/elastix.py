@@ -18,7 +18,7 @@ from atlases.registration.elastix_text import ParameterMap
 from atlases.registration.elastix_transform import itk_transform, maps_of
 from atlases.registration.engine import Problem, RegistrationError
 from atlases.registration.intensity import standardise_locally
-from atlases.registration.outcome import require_contrast, require_overlap
+from atlases.registration.outcome import reason_of, require_contrast, require_overlap
 from atlases.registration.stage import Stage
 from atlases.registration.transform import Transform
 from pipeline.errors import OptionError
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     import SimpleITK as sitk
 
 __all__ = ["ElastixEngine"]
+
+_ADVICE = "try another initialisation, metric or engine, or masks"
 
 
 class ElastixEngine:
@@ -149,7 +151,9 @@ def _run(
         method.UpdateLargestPossibleRegion()
     except RuntimeError as error:
         # without a log elastix says only that there was an error; with the same seed it fails again in the same way
-        raise RegistrationError(f"elastix gave up: {_reason(method) or _last_line(str(error))}") from error
+        raise RegistrationError(
+            f"elastix gave up: {_reason(method) or reason_of(error)}; {_ADVICE}"
+        ) from error
     result = method.GetTransformParameterObject()
     found = [result.GetParameterMap(n) for n in range(result.GetNumberOfParameterMaps())]
     # with an initial transform given as parameters, elastix may put that in front of its own
@@ -174,14 +178,8 @@ def _reason(method: Any) -> str:
     described = re.findall(r"Description:\s*(?:ITK ERROR:\s*)?(?:\w+\(0x\w+\):\s*)?(.+)", text)
     reasons = described or re.findall(r"ERROR:\s*(.+)", text)
     if reasons and "Too many samples" in reasons[-1]:
-        return f"the images overlap too little ({reasons[-1].rstrip('. ')}); try another initialisation, or masks"
-    return str(reasons[-1]).strip() if reasons else ""
-
-
-def _last_line(message: str) -> str:
-    return (
-        message.strip().splitlines()[-1].removeprefix("ITK ERROR: ") if message.strip() else "no reason given"
-    )
+        return f"the images overlap too little ({reasons[-1].rstrip('. ')})"
+    return str(reasons[-1]).strip().rstrip(".") if reasons else ""
 
 
 class _Library:

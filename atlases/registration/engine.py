@@ -9,14 +9,22 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
 
 from atlases.registration.stage import Stage
-from pipeline.errors import AtlasegError, OptionError
+from pipeline.errors import AtlasegError, GeometryError, OptionError
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
 
     from atlases.registration.transform import Transform
 
-__all__ = ["ENGINES", "Problem", "RegistrationEngine", "RegistrationError", "check_stages", "make_engine"]
+__all__ = [
+    "ENGINES",
+    "Problem",
+    "RegistrationEngine",
+    "RegistrationError",
+    "check_slices",
+    "check_stages",
+    "make_engine",
+]
 
 
 class RegistrationError(AtlasegError, RuntimeError):
@@ -61,6 +69,31 @@ class Problem:
             mask = sitk.Resample(mask, self.fixed, transform.itk, sitk.sitkNearestNeighbor, 0)
         return replace(self, moving=moving, moving_mask=mask, initial=Transform.identity())
 
+    def turned(self) -> Problem:
+        """The same pair with the roles exchanged; the initial transform must be linear."""
+        return replace(
+            self,
+            fixed=self.moving,
+            moving=self.fixed,
+            initial=self.initial.linear_inverse(),
+            fixed_mask=self.moving_mask,
+            moving_mask=self.fixed_mask,
+        )
+
+    def where_both_are(self) -> Problem:
+        """The same problem with the metric confined to where the moving image is, by the initial transform."""
+        import SimpleITK as sitk
+
+        inside = self.moving_mask
+        if inside is None:
+            inside = sitk.Image(self.moving.GetSize(), sitk.sitkUInt8) + 1
+            inside.CopyInformation(self.moving)
+        seen = sitk.Resample(inside, self.fixed, self.initial.itk, sitk.sitkNearestNeighbor, 0)
+        if self.fixed_mask is not None:
+            seen = seen * self.fixed_mask
+        # thin slices may pass between all voxels of a coarser image
+        return replace(self, fixed_mask=seen) if sitk.GetArrayViewFromImage(seen).any() else self
+
 
 @runtime_checkable
 class RegistrationEngine(Protocol):
@@ -93,6 +126,16 @@ ENGINES: dict[str, tuple[str, str, str, str]] = {
     "greedy": ("atlases.registration.greedy", "GreedyEngine", "atlaseg[greedy]", "picsl_greedy"),
 }
 
+#: Fewest slices with which kinds of an engine come to something: greedy halves thin masks away, and the demons
+#: have no way to leave out what continues a slab.
+FEWEST_SLICES: dict[tuple[str, str], int] = {
+    ("greedy", "rigid"): 4,
+    ("greedy", "similarity"): 4,
+    ("greedy", "affine"): 4,
+    ("greedy", "deformable"): 4,
+    ("simpleitk", "deformable"): 8,
+}
+
 
 def make_engine(name: str) -> RegistrationEngine:
     """Engine by name.
@@ -120,6 +163,27 @@ def check_stages(engine: RegistrationEngine, stages: Sequence[Stage]) -> None:
             raise OptionError(f"{engine.name} has no {stage.kind} stage; {_who('kinds', stage.kind)}")
         if stage.metric is not None and stage.metric not in engine.metrics:
             raise OptionError(f"{engine.name} has no metric {stage.metric}; {_who('metrics', stage.metric)}")
+
+
+def check_slices(engine_name: str, stages: Sequence[Stage], slices: int, image: str) -> None:
+    """Refuse images with too few slices for an engine.
+
+    Args:
+        engine_name: as in :data:`ENGINES`.
+        stages: what is to be run.
+        slices: voxels along the shortest axis of the image.
+        image: what it is called.
+
+    Raises:
+        GeometryError: the engine would come to nothing with so few.
+    """
+    for stage in stages:
+        fewest = FEWEST_SLICES.get((engine_name, stage.kind), 1)
+        if slices < fewest:
+            raise GeometryError(
+                f"{image}: {slices} slice(s) are too few for the {stage.kind} stage of {engine_name}, which needs "
+                f"{fewest}; choose the engine torch"
+            )
 
 
 def _who(what: str, wanted: str) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from atlases.registration.engine import Problem, RegistrationError
-from atlases.registration.outcome import require_contrast, require_overlap
+from atlases.registration.outcome import reason_of, require_contrast, require_overlap
 from atlases.registration.quiet import quiet
 from atlases.registration.stage import Stage
 from atlases.registration.transform import Transform
@@ -128,7 +128,9 @@ def _linear(problem: Problem, stage: Stage, part: _Pass, begin: npt.NDArray[np.f
     matrix = _run(problem, stage, part, ("-ia", begin), options, ("matrix",))["matrix"]
     matrix = np.asarray(matrix, dtype=np.float64)
     if not np.isfinite(matrix).all() or abs(np.linalg.det(matrix)) < 1e-9:
-        raise RegistrationError(f"greedy: the {stage.kind} stage ended in a matrix that is not invertible")
+        raise RegistrationError(
+            f"greedy: the {stage.kind} stage ended in a matrix that is not invertible; try a mask or another engine"
+        )
     return Transform.from_matrix(matrix)
 
 
@@ -187,8 +189,10 @@ def _run(
             with quiet():
                 greedy.execute(" ".join(command), out=said, err=said, **images, **outputs)
         except RuntimeError as error:
-            reason = " ".join(str(error).split())
-            raise RegistrationError(f"greedy: the {stage.kind} stage gave up: {reason}") from error
+            raise RegistrationError(
+                f"greedy: the {stage.kind} stage gave up ({reason_of(error)}); try another initialisation, metric or "
+                "engine"
+            ) from error
     return {name: greedy[name] for name in wanted}
 
 

@@ -9,13 +9,14 @@ import numpy as np
 import numpy.typing as npt
 
 from atlases.registration.frames import affine_of, from_itk
+from atlases.registration.slab import is_part_of
 from atlases.registration.transform import Transform
 from pipeline.errors import GeometryError, OptionError
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
 
-__all__ = ["INITIALISATIONS", "Initialisation", "initial_transform"]
+__all__ = ["INITIALISATIONS", "Initialisation", "check_start", "initial_transform"]
 
 Initialisation = Literal["auto", "identity", "centres", "centres-of-mass", "moments"]
 INITIALISATIONS: tuple[str, ...] = get_args(Initialisation)
@@ -26,6 +27,25 @@ _COARSE = 24
 _BINS = 16
 #: Beginnings that leave less of the fixed image covered than this are not considered by ``auto``.
 _LEAST_COVERAGE = 0.25
+#: A start that shrinks one direction by this factor beside another has no use: it carries space into a plane.
+_SINGULAR = 1e-6
+
+
+def check_start(start: Transform) -> None:
+    """Refuse a transform from which no registration can begin.
+
+    Raises:
+        GeometryError: it is linear, and its matrix is not finite or (nearly) singular.
+    """
+    if not start.is_linear:
+        return
+    matrix = start.matrix
+    stretches = np.linalg.svd(matrix[:3, :3], compute_uv=False) if np.isfinite(matrix).all() else np.zeros(3)
+    if not stretches.min() > _SINGULAR * stretches.max():
+        raise GeometryError(
+            "the initial transform has no inverse (it carries space into a plane or is not finite), so registration "
+            "cannot begin there; give another file, or auto"
+        )
 
 
 def initial_transform(
@@ -68,12 +88,14 @@ def initial_transform(
         return _shift(_moments(fixed, fixed_mask)[0], _moments(moving, moving_mask)[0])
     if how == "moments":
         return _principal_axes(fixed, moving, fixed_mask, moving_mask)
+    # overlap and likeness are looked at in the smaller image: a slab covers little of a whole scan wherever it lies
+    of = _agreement_backwards if is_part_of(moving, fixed) else _agreement
     candidates = [
         Transform.identity(),
         _shift(_centre(fixed), _centre(moving)),
         _shift(_moments(fixed, fixed_mask)[0], _moments(moving, moving_mask)[0]),
     ]
-    return max(candidates, key=lambda begin: _agreement(fixed, moving, begin))
+    return max(candidates, key=lambda begin: of(fixed, moving, begin))
 
 
 def _shift(fixed_point: npt.NDArray[np.float64], moving_point: npt.NDArray[np.float64]) -> Transform:
@@ -97,7 +119,7 @@ def _moments(
     voxels, affine = from_itk(image)
     weights = (voxels - voxels.min()).astype(np.float64)
     if mask is not None:
-        weights *= from_itk(mask)[0] > 0
+        weights *= from_itk(mask)[0] != 0
     total = weights.sum()
     if total <= 0:
         return _centre(image), np.eye(3)
@@ -179,6 +201,11 @@ def _agreement(fixed: sitk.Image, moving: sitk.Image, begin: Transform) -> float
     joint = np.histogram2d(a[both], b[both], bins=_BINS)[0] / both.sum()
     fine, left, right = (_entropy(p) for p in (joint, joint.sum(axis=1), joint.sum(axis=0)))
     return (left + right) / fine if fine > 0 else 0.0
+
+
+def _agreement_backwards(fixed: sitk.Image, moving: sitk.Image, begin: Transform) -> float:
+    """The same on a coarse grid of the moving image."""
+    return _agreement(moving, fixed, begin.linear_inverse())
 
 
 def _entropy(p: npt.NDArray[np.float64]) -> float:

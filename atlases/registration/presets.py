@@ -30,12 +30,16 @@ LONG_AXIS = 200
 CROP_VOXELS = 64
 #: A dense field is not worked out on more voxels than this: the finest level is then a coarser one.
 DENSE_VOXELS = 16_000_000
+#: Images with an axis of fewer voxels than this are slabs, whose few slices say nothing about levels or distances.
+FEWEST_SLICES = 8
 #: Control points of a B-spline: one for every 6 voxels along an axis, ...
 VOXELS_PER_CONTROL_POINT = 6.0
-#: ... at least 11.5 intervals along the shortest axis, so that a small crop can bend at all, ...
+#: ... at least 11.5 intervals along the shortest axis (of slabs: of the others), so that a small crop can bend, ...
 FEWEST_INTERVALS = 11.5
 #: ... and no more control points than this, which bounds time and memory on whole-body scans.
 MOST_CONTROL_POINTS = 40_000
+#: What a user may ask for at most.
+TOO_MANY_CONTROL_POINTS = 2_000_000
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,7 @@ class _Choice:
     Args:
         same: metric for images of one modality.
         different: metric for images of two; ``None`` where the engine has none.
+        same_in_slabs: in place of ``same`` where an image has few slices; ``None``: no other.
         iterations: at each level, coarse to fine; the first is repeated where there are more levels.
         samples: voxels drawn; 0 for all.
         all_up_to: images of at most so many voxels use all of them (mutual information excepted, which is slow
@@ -67,12 +72,16 @@ class _Choice:
     radius_in_crops: int = 0
     most_voxels: int = 0
     grid_factor: float = 1.0
+    same_in_slabs: Metric | None = None
 
 
 _CHOICES: dict[str, dict[str, _Choice]] = {
     "elastix": {
         "linear": _Choice("ncc", "mi", (250, 250, 250), 2048, radius=4),
-        "bspline": _Choice("lncc", "mi", (250, 250, 250), 4096, 150_000, (30, 30, 30), radius=3),
+        # windows of the two images hold other things where one is a slab: with ncc half the error
+        "bspline": _Choice(
+            "lncc", "mi", (250, 250, 250), 4096, 150_000, (30, 30, 30), radius=3, same_in_slabs="ncc"
+        ),
     },
     "ants": {
         "linear": _Choice("mi", "mi", (500, 250, 100), 250_000, radius=4),
@@ -148,7 +157,7 @@ def check_modality(engine_name: str, stages: Sequence[Stage], same_modality: boo
         OptionError: the engine compares only images of one modality.
     """
     for stage in stages:
-        _metric(stage, engine_name, same_modality)
+        _metric(stage, engine_name, same_modality, False)
 
 
 def axis_shrink(
@@ -188,11 +197,17 @@ class _Grid:
     spacing: tuple[float, ...]
     size: tuple[int, ...]
     coarser_mm: float
+    is_slab: bool
 
     @classmethod
     def of(cls, fixed: sitk.Image, moving: sitk.Image) -> _Grid:
         own, other = (float(np.prod(image.GetSpacing())) ** (1 / 3) for image in (fixed, moving))
-        return cls(tuple(fixed.GetSpacing()), tuple(fixed.GetSize()), max(own, other))
+        return cls(
+            tuple(fixed.GetSpacing()),
+            tuple(fixed.GetSize()),
+            max(own, other),
+            min(*fixed.GetSize(), *moving.GetSize()) < FEWEST_SLICES,
+        )
 
     @property
     def finest_mm(self) -> float:
@@ -218,10 +233,12 @@ def _choice(stage: Stage, engine: str) -> _Choice:
     return _CHOICES.get(engine, {}).get("linear" if stage.kind in LINEAR else stage.kind, _OTHER)
 
 
-def _metric(stage: Stage, engine: str, same_modality: bool) -> Metric:
+def _metric(stage: Stage, engine: str, same_modality: bool, is_slab: bool) -> Metric:
     if stage.metric is not None:
         return stage.metric
     choice = _choice(stage, engine)
+    if same_modality and is_slab and choice.same_in_slabs is not None:
+        return choice.same_in_slabs
     metric = choice.same if same_modality else choice.different
     if metric is None:
         raise OptionError(
@@ -233,13 +250,15 @@ def _metric(stage: Stage, engine: str, same_modality: bool) -> Metric:
 
 def _fill(stage: Stage, grid: _Grid, engine: str, same_modality: bool) -> Stage:
     choice = _choice(stage, engine)
-    metric = _metric(stage, engine, same_modality)
+    metric = _metric(stage, engine, same_modality, grid.is_slab)
     blur = _factors(stage, grid, choice.most_voxels)
     shrink = stage.shrink or tuple(grid.largest_shrink(factor) for factor in blur)
     smoothing = stage.smoothing_mm
     if smoothing is None:
         # half the voxel of the level, which is what a voxel of that size would have averaged; none at the finest
         smoothing = tuple(round(0.5 * f * grid.finest_mm, 6) if f > 1 else 0.0 for f in blur)
+    if stage.grid_spacing_mm is not None:
+        _check_grid_spacing(stage.grid_spacing_mm, grid)
     samples, iterations = _samples(stage, choice, metric, grid), choice.iterations
     if samples == 0 and choice.iterations_of_all:
         iterations = choice.iterations_of_all
@@ -289,6 +308,29 @@ def _levels(values: tuple[int, ...], levels: int) -> tuple[int, ...]:
 
 def _control_spacing(grid: _Grid) -> float:
     """Distance of the control points at the finest level, mm."""
-    wanted = min(VOXELS_PER_CONTROL_POINT * grid.coarser_mm, min(grid.extent_mm) / FEWEST_INTERVALS)
+    # a slab bends across its slices; along the few that it has there is nothing to bend
+    across = [mm for mm, n in zip(grid.extent_mm, grid.size, strict=True) if n >= FEWEST_SLICES]
+    wanted = min(VOXELS_PER_CONTROL_POINT * grid.coarser_mm, min(across or grid.extent_mm) / FEWEST_INTERVALS)
     bound = (float(np.prod(grid.extent_mm)) / MOST_CONTROL_POINTS) ** (1 / 3)
     return round(max(wanted, bound), 4)
+
+
+def _check_grid_spacing(spacing_mm: float, grid: _Grid) -> None:
+    """Refuse a distance of control points that these images cannot have.
+
+    Raises:
+        OptionError: more control points than any computer can move, or none within the image.
+    """
+    extent = " x ".join(f"{mm:.4g}" for mm in grid.extent_mm)
+    advice = f"choose another, such as {_control_spacing(grid):.3g} mm"
+    points = float(np.prod([mm / spacing_mm + 3 for mm in grid.extent_mm]))
+    if points > TOO_MANY_CONTROL_POINTS:
+        raise OptionError(
+            f"a grid spacing of {spacing_mm:g} mm makes {points:.3g} control points on an image of {extent} mm, more "
+            f"than {TOO_MANY_CONTROL_POINTS:,}; {advice}"
+        )
+    if spacing_mm > max(grid.extent_mm):
+        raise OptionError(
+            f"a grid spacing of {spacing_mm:g} mm is larger than the image of {extent} mm, so nothing would bend; "
+            f"{advice}"
+        )

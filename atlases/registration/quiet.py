@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["quiet"]
+__all__ = ["quiet", "without_warnings"]
 
 
 @contextmanager
@@ -32,3 +32,16 @@ def quiet() -> Iterator[None]:
             os.dup2(descriptor, number)
             os.close(descriptor)
         os.close(nowhere)
+
+
+@contextmanager
+def without_warnings() -> Iterator[None]:
+    """SimpleITK's warnings are not printed while this lasts: they name lines of its source, and errors follow them."""
+    import SimpleITK as sitk
+
+    before = sitk.ProcessObject.GetGlobalWarningDisplay()
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    try:
+        yield
+    finally:
+        sitk.ProcessObject.SetGlobalWarningDisplay(before)

@@ -5,18 +5,30 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from atlases.registration.engine import Problem, RegistrationEngine, check_stages, make_engine
+from atlases.registration.engine import (
+    Problem,
+    RegistrationEngine,
+    RegistrationError,
+    check_slices,
+    check_stages,
+    make_engine,
+)
 from atlases.registration.frames import affine_of, as_itk, from_itk, to_itk
-from atlases.registration.initialisation import initial_transform
+from atlases.registration.initialisation import check_start, initial_transform
+from atlases.registration.outcome import reason_of
+from atlases.registration.presets import LINEAR, check_modality, complete
+from atlases.registration.quiet import without_warnings
+from atlases.registration.slab import continued, is_part_of
 from atlases.registration.stage import Stage, stages_of
 from atlases.registration.transform import Transform
-from pipeline.errors import DatasetError, GeometryError, OptionError
+from pipeline.errors import AtlasegError, GeometryError, OptionError
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
@@ -26,8 +38,8 @@ __all__ = ["DEFAULT_ENGINE", "Registration", "default_engine", "register"]
 
 #: Engine of each kind where a user names none.
 DEFAULT_ENGINE = {"syn": "ants", "deformable": "torch"}
-#: Volumes thinner than this along an axis are continued by their own edge: pyramids need some depth.
-_THINNEST = 8
+#: What all engines can take.
+LARGEST_SEED, MOST_THREADS = 2**31 - 2, 1024
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,46 +102,61 @@ def register(
         OptionError: an engine lacks what a stage asks for, or landmarks are missing.
         RegistrationError: the engine gave up.
     """
-    from atlases.registration.presets import complete
+    from atlases.registration.thin_plate_spline import thin_plate_spline
 
     begin = time.perf_counter()
     wanted = stages_of(stages) if isinstance(stages, str) else tuple(stages)
     if not wanted:
         raise OptionError("no stages to register with: give the name of a transform, or at least one stage")
-    fixed_image, moving_image = (
-        _prepared(image, name, channel) for image, name in ((fixed, "fixed"), (moving, "moving"))
+    _check_numbers(seed, threads)
+    names = tuple(
+        str(image) if isinstance(image, str | Path) else f"{role} image"
+        for image, role in ((fixed, "fixed"), (moving, "moving"))
     )
     if any(stage.kind == "tps" for stage in wanted):
-        transform = _by_landmarks(wanted, fixed_image, fixed_landmarks, moving_landmarks)
-        return Registration(transform, wanted, "landmarks", time.perf_counter() - begin)
-    runner = (
-        default_engine(wanted)
-        if engine == "auto"
-        else make_engine(engine)
-        if isinstance(engine, str)
-        else engine
-    )
-    check_stages(runner, wanted)
-    inside_fixed = None if fixed_mask is None else _mask(fixed_mask, fixed_image, "fixed")
-    inside_moving = None if moving_mask is None else _mask(moving_mask, moving_image, "moving")
-    start = initial
-    if not isinstance(start, Transform):
-        start = initial_transform(
-            fixed_image, moving_image, start, fixed_mask=inside_fixed, moving_mask=inside_moving
+        points = _landmarks(wanted, fixed_landmarks, moving_landmarks)
+        grid, _ = (
+            _prepared(image, name, channel) for image, name in zip((fixed, moving), names, strict=True)
         )
-    problem = Problem(
-        fixed=_thick(fixed_image),
-        moving=_thick(moving_image),
-        initial=start,
-        fixed_mask=None if inside_fixed is None else _thick(inside_fixed),
-        moving_mask=None if inside_moving is None else _thick(inside_moving),
-        seed=seed,
-        threads=threads,
+        transform = thin_plate_spline(*points, grid)
+        return Registration(transform, wanted, "landmarks", time.perf_counter() - begin)
+    runner = _engine(engine, wanted)
+    check_stages(runner, wanted)
+    check_modality(runner.name, wanted, same_modality)
+    if isinstance(initial, Transform):
+        check_start(initial)
+    pair = _prepared(fixed, names[0], channel), _prepared(moving, names[1], channel)
+    for name, image in zip(names, pair, strict=True):
+        check_slices(runner.name, wanted, min(image.GetSize()), name)
+    masks = (
+        None if fixed_mask is None else _mask(fixed_mask, pair[0], "fixed"),
+        None if moving_mask is None else _mask(moving_mask, pair[1], "moving"),
     )
-    finished = complete(wanted, problem.fixed, problem.moving, runner.name, same_modality=same_modality)
-    check_stages(runner, finished)
-    transform = runner.register(problem, finished)
+    try:
+        with without_warnings():
+            if not isinstance(initial, Transform):
+                initial = initial_transform(*pair, initial, fixed_mask=masks[0], moving_mask=masks[1])
+            transform, finished = _run(runner, pair, masks, initial, wanted, same_modality, seed, threads)
+    except AtlasegError as error:
+        raise type(error)(f"{_both(names)}{error}") from error
+    # ITK's and torch's own, numpy's of singular matrices: nothing that the images could not bring about
+    except (RuntimeError, MemoryError, np.linalg.LinAlgError) as error:
+        raise RegistrationError(
+            f"{_both(names)}{runner.name} gave up ({reason_of(error)}); try another initialisation, metric or engine"
+        ) from error
     return Registration(transform, finished, runner.name, time.perf_counter() - begin)
+
+
+def _both(names: Sequence[str]) -> str:
+    """The two scans at the head of a message, where they have names."""
+    fixed, moving = names
+    return "" if (fixed, moving) == ("fixed image", "moving image") else f"{fixed} and {moving}: "
+
+
+def _engine(engine: str | RegistrationEngine, stages: Sequence[Stage]) -> RegistrationEngine:
+    if engine == "auto":
+        return default_engine(stages)
+    return make_engine(engine) if isinstance(engine, str) else engine
 
 
 def default_engine(stages: Sequence[Stage]) -> RegistrationEngine:
@@ -138,11 +165,45 @@ def default_engine(stages: Sequence[Stage]) -> RegistrationEngine:
     return make_engine(names[-1] if names else "elastix")
 
 
-def _prepared(image: MetaTensor | sitk.Image | Path | str, role: str, channel: int) -> sitk.Image:
+def _run(
+    engine: RegistrationEngine,
+    pair: tuple[sitk.Image, sitk.Image],
+    masks: tuple[sitk.Image | None, sitk.Image | None],
+    start: Transform,
+    stages: tuple[Stage, ...],
+    same_modality: bool,
+    seed: int,
+    threads: int,
+) -> tuple[Transform, tuple[Stage, ...]]:
+    """The whole mapping, and the stages as they were run.
+
+    What a stage leaves open follows from the images before slabs are continued. A metric is worked out at the voxels
+    of the fixed image: of a slab all of them count, of a whole scan few that lie in it. So linear stages of a whole
+    scan and a slab run from the slab, and their result is inverted.
+    """
+
+    def filled(some: Sequence[Stage], fixed: sitk.Image, moving: sitk.Image) -> tuple[Stage, ...]:
+        made = complete(some, fixed, moving, engine.name, same_modality=same_modality)
+        check_stages(engine, made)
+        return made
+
+    (fixed, fixed_mask), (moving, moving_mask) = (continued(*one) for one in zip(pair, masks, strict=True))
+    problem = Problem(fixed, moving, start, fixed_mask, moving_mask, seed, threads)
+    backwards = start.is_linear and is_part_of(pair[1], pair[0])
+    first = tuple(takewhile(lambda stage: stage.kind in LINEAR, stages)) if backwards else ()
+    done: tuple[Stage, ...] = ()
+    if first:
+        done = filled(first, pair[1], pair[0])
+        start = engine.register(problem.turned(), done).linear_inverse()
+        problem = replace(problem, initial=start).where_both_are()
+    rest = filled(stages[len(first) :], *pair)
+    return engine.register(problem, rest) if rest else problem.initial, (*done, *rest)
+
+
+def _prepared(image: MetaTensor | sitk.Image | Path | str, name: str, channel: int) -> sitk.Image:
     """Float32 in [0, 1], checked."""
     from atlases.registration.intensity import rescale
 
-    name = str(image) if isinstance(image, str | Path) else f"{role} image"
     try:
         itk = as_itk(image, channel)
     except GeometryError as error:
@@ -152,47 +213,45 @@ def _prepared(image: MetaTensor | sitk.Image | Path | str, role: str, channel: i
 
 
 def _mask(mask: MetaTensor | sitk.Image | Path | str, image: sitk.Image, role: str) -> sitk.Image:
-    from pipeline.volume import GRID_TOLERANCE_VOXELS, corner_distance
+    """Mask as uint8 on the grid of its image, 1 inside."""
+    from pipeline.grid import Grid, grid_difference
+    from pipeline.mask import inside_of, read_mask
+    from pipeline.volume import read_header
 
-    name = str(mask) if isinstance(mask, str | Path) else f"{role} mask"
-    voxels, affine = from_itk(as_itk(mask))
+    if isinstance(mask, str | Path):
+        name, path = str(mask), Path(mask)
+        inside, affine = read_mask(path), read_header(path).affine
+    else:
+        name = f"{role} mask"
+        voxels, affine = from_itk(as_itk(mask))
+        inside = inside_of(voxels, name)
     expected = affine_of(image)
-    tolerance = GRID_TOLERANCE_VOXELS * min(image.GetSpacing())
-    if voxels.shape != image.GetSize() or corner_distance(expected, affine, voxels.shape) > tolerance:
+    x, y, z = image.GetSize()
+    if difference := grid_difference(Grid((x, y, z), expected), Grid(inside.shape, affine)):
         raise GeometryError(
-            f"{name}: not on the grid of the {role} image ({voxels.shape} voxels instead of {image.GetSize()}, or "
-            "another place); resample it onto the image"
+            f"{name}: not on the grid of the {role} image ({difference}); resample it onto the image"
         )
-    if not (voxels > 0).any():
-        raise DatasetError(
-            f"{name}: empty, so nothing of the {role} image would count; leave it out or mend it"
-        )
-    return to_itk((voxels > 0).astype(np.uint8), expected)
+    return to_itk(inside.astype(np.uint8), expected)
 
 
-def _thick(image: sitk.Image) -> sitk.Image:
-    """The image, continued by its edge voxels along axes with very few slices; places in space are kept."""
-    import SimpleITK as sitk
-
-    if min(image.GetSize()) >= _THINNEST:
-        return image
-    missing = [max(0, _THINNEST - n) for n in image.GetSize()]
-    return sitk.ZeroFluxNeumannPad(image, [m // 2 for m in missing], [m - m // 2 for m in missing])
+def _check_numbers(seed: int, threads: int) -> None:
+    if not 0 <= seed <= LARGEST_SEED:
+        raise OptionError(f"the seed must be from 0 to {LARGEST_SEED}, found {seed}")
+    if not 1 <= threads <= MOST_THREADS:
+        raise OptionError(f"the number of threads must be from 1 to {MOST_THREADS}, found {threads}")
 
 
-def _by_landmarks(
+def _landmarks(
     stages: tuple[Stage, ...],
-    fixed: sitk.Image,
-    fixed_landmarks: npt.NDArray[np.float64] | None,
-    moving_landmarks: npt.NDArray[np.float64] | None,
-) -> Transform:
-    from atlases.registration.thin_plate_spline import thin_plate_spline
-
+    fixed: npt.NDArray[np.float64] | None,
+    moving: npt.NDArray[np.float64] | None,
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Both sets, if a thin-plate spline is all that is asked for."""
     if len(stages) > 1:
         raise OptionError("tps goes through its landmarks whatever comes before: give it as the only stage")
-    if fixed_landmarks is None or moving_landmarks is None:
+    if fixed is None or moving is None:
         raise OptionError("tps needs corresponding landmarks of both images: give fixed and moving landmarks")
-    return thin_plate_spline(fixed_landmarks, moving_landmarks, fixed)
+    return fixed, moving
 
 
 def with_choices(stages: Sequence[Stage], **choices: object) -> tuple[Stage, ...]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from atlases.registration.engine import Problem, RegistrationError
-from atlases.registration.outcome import require_contrast, require_overlap
+from atlases.registration.outcome import reason_of, require_contrast, require_overlap
 from atlases.registration.stage import Stage
 from atlases.registration.threads import itk_threads
 from atlases.registration.transform import Transform
@@ -83,16 +83,12 @@ class SimpleItkEngine:
                     step = run.get(stage.kind, _linear)(problem, stage, current)
                 except RuntimeError as error:
                     raise RegistrationError(
-                        f"simpleitk: the {stage.kind} stage gave up: {_reason(error)}"
+                        f"simpleitk: the {stage.kind} stage gave up ({reason_of(error)}); try another "
+                        "initialisation, metric or engine"
                     ) from error
                 current = Transform.compose([step, current])
         require_overlap(self.name, problem, current, "the result")
         return current
-
-
-def _reason(error: RuntimeError) -> str:
-    """What ITK said, without the places in its source."""
-    return str(error).strip().rsplit("\n", maxsplit=1)[-1].removeprefix("ITK ERROR: ").strip()
 
 
 def _levels(stage: Stage, fixed: sitk.Image) -> Iterator[_Level]:

@@ -25,6 +25,9 @@ STAGES_OF: dict[str, tuple[Kind, ...]] = {
     "tps": ("tps",),
 }
 
+#: More levels than any image has halves of, and more iterations than any registration comes to an end with.
+MOST_LEVELS, MOST_ITERATIONS = 10, 100_000
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -63,22 +66,28 @@ class Stage:
             raise OptionError(
                 f"{self.kind}: shrink, smoothing and iterations must name the same number of levels"
             )
-        if any(s < 1 for s in self.shrink or ()):
-            raise OptionError(f"{self.kind}: shrink factors must be at least 1, found {self.shrink}")
-        if any(s < 0 for s in self.smoothing_mm or ()):
-            raise OptionError(f"{self.kind}: smoothing must be at least 0 mm, found {self.smoothing_mm}")
-        if any(n < 1 for n in self.iterations or ()):
-            raise OptionError(f"{self.kind}: iterations must be at least 1, found {self.iterations}")
-        if self.grid_spacing_mm is not None and self.grid_spacing_mm <= 0:
+        if levels and max(levels) > MOST_LEVELS:
             raise OptionError(
-                f"{self.kind}: grid spacing must be more than 0 mm, found {self.grid_spacing_mm}"
+                f"{self.kind}: at most {MOST_LEVELS} levels, found {max(levels)}: each halves the one before"
             )
-        if self.samples is not None and self.samples < 0:
-            raise OptionError(f"{self.kind}: samples must be 0 (all) or more, found {self.samples}")
-        if self.metric_radius is not None and self.metric_radius < 1:
-            raise OptionError(
-                f"{self.kind}: metric radius must be at least 1 voxel, found {self.metric_radius}"
-            )
+        for name, unit, values, (least, most) in (
+            ("shrink factors", "", self.shrink, (1, 2 ** (MOST_LEVELS - 1))),
+            ("smoothing", " mm", self.smoothing_mm, (0, 1e4)),
+            ("iterations", "", self.iterations, (1, MOST_ITERATIONS)),
+            ("grid spacing", " mm", _one(self.grid_spacing_mm), (1e-3, 1e6)),
+            ("metric radius", " voxels", _one(self.metric_radius), (1, 64)),
+            ("samples", "", _one(self.samples), (0, 10**9)),
+        ):
+            for value in values or ():
+                # not the other way round: NaN is neither smaller nor larger than anything
+                if not least <= value <= most:
+                    raise OptionError(
+                        f"{self.kind}: {name} must be from {least:g} to {most:g}{unit}, found {value}"
+                    )
+
+
+def _one(value: float | None) -> tuple[float, ...] | None:
+    return None if value is None else (value,)
 
 
 def stages_of(transform: str) -> tuple[Stage, ...]:

@@ -126,7 +126,9 @@ def _linear(
         stage.metric_radius,
     )
     if not np.isfinite(matrix).all() or abs(np.linalg.det(matrix)) < 1e-9:
-        raise RegistrationError(f"torch: the {stage.kind} stage ended in a matrix that is not invertible")
+        raise RegistrationError(
+            f"torch: the {stage.kind} stage ended in a matrix that is not invertible; try a mask or another engine"
+        )
     return Transform.from_matrix(matrix)
 
 

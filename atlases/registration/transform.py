@@ -124,6 +124,17 @@ class Transform:
             )
         return matrix_between_frames(self.lps_matrix())
 
+    def linear_inverse(self) -> Transform:
+        """Moving -> fixed points, exactly.
+
+        Raises:
+            OptionError: the transform is not linear, or its matrix is singular.
+        """
+        matrix = self.matrix
+        if not np.isfinite(matrix).all() or abs(np.linalg.det(matrix)) < 1e-12:
+            raise OptionError(f"the transform has no inverse: its matrix is {matrix.tolist()}")
+        return Transform.from_matrix(np.linalg.inv(matrix).astype(np.float64))
+
     def lps_matrix(self) -> npt.NDArray[np.float64]:
         """As :attr:`matrix`, in ITK's LPS+ mm, without asking whether the transform is linear."""
         # any linear mapping is known by what it does to the origin and the three unit vectors

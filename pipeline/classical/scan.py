@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import DatasetError, GeometryError
+from pipeline.mask import inside_of
 
 __all__ = ["PERCENTILES", "Classes", "Scan"]
 
@@ -133,14 +134,10 @@ def _channels(image: Any) -> npt.NDArray[Any]:
 def _mask(mask: Any, shape: tuple[int, ...]) -> npt.NDArray[np.bool_]:
     if mask is None:
         return np.ones(shape, dtype=bool)
-    inside: npt.NDArray[np.bool_] = np.asarray(mask) != 0
-    if inside.shape != shape:
-        raise GeometryError(
-            f"the mask has shape {inside.shape}, the scan {shape}: give it on the scan's grid"
-        )
-    if not inside.any():
-        raise DatasetError("the mask is empty: draw it, or go without")
-    return np.ascontiguousarray(inside)
+    given = np.asarray(mask)
+    if given.shape != shape:
+        raise GeometryError(f"the mask has shape {given.shape}, the scan {shape}: give it on the scan's grid")
+    return np.ascontiguousarray(inside_of(given))
 
 
 def _affine(affine: Any) -> npt.NDArray[np.float64]:

@@ -94,10 +94,11 @@ class TrainingScans:
                 )
 
     def _scan(self, case: Case) -> Scan:
-        from pipeline.volume import read_image, read_label_map
+        from pipeline.mask import read_mask
+        from pipeline.volume import read_image
 
         image = read_image(case.images)
-        mask = read_label_map(self.masks[case.name]) if self.masks else None
+        mask = read_mask(self.masks[case.name], case.images[0]) if self.masks else None
         try:
             return Scan.of(image, mask=mask)
         except (DatasetError, GeometryError) as error:

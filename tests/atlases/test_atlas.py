@@ -11,6 +11,7 @@ import pytest
 import SimpleITK as sitk
 
 from atlases.atlas import Atlas, AtlasSet, index_type
+from atlases.registration.frames import from_itk
 from pipeline.case import LabelTable
 from pipeline.datasets import read_dataset
 from pipeline.errors import (
@@ -186,8 +187,16 @@ def mask_elsewhere(build, folder):
     build.volume(folder / "masks/a.nii.gz", build.labels(), np.eye(4))
 
 
-def soft_mask(build, folder):
-    build.volume(folder / "masks/a.nii.gz", build.labels() * 0.25, OBLIQUE)
+def test_a_soft_mask_covers_what_is_not_0(build, folder):
+    build.volume(folder / "masks/a.nii.gz", build.labels() * -0.25, OBLIQUE)
+    atlases = AtlasSet.read(folder)
+    atlases.check()
+    inside, _ = from_itk(atlases.atlases[0].mask_image())
+    np.testing.assert_array_equal(inside, (build.labels() != 0).astype(np.uint8))
+
+
+def undecided_mask(build, folder):
+    build.volume(folder / "masks/a.nii.gz", np.where(build.labels() > 0, np.nan, 0), OBLIQUE)
 
 
 @pytest.mark.parametrize(
@@ -202,9 +211,9 @@ def soft_mask(build, folder):
         (fractions, LabelError, "labels/a", "whole numbers"),
         (unlabelled, LabelError, "labels/a", "no voxel is labelled"),
         (unknown, LabelError, "labels/a", "unknown label values 3, 7"),
-        (empty_mask, LabelError, "masks/a", "the mask is empty"),
-        (mask_elsewhere, GeometryError, "masks/a", "not on the grid of its image"),
-        (soft_mask, LabelError, "masks/a", "whole numbers"),
+        (empty_mask, DatasetError, "masks/a", "the mask is empty"),
+        (mask_elsewhere, GeometryError, "masks/a", "not on the grid of a.nii.gz"),
+        (undecided_mask, DatasetError, "masks/a", "the mask holds NaN"),
     ],
 )
 def test_each_bad_input_is_one_line_that_names_the_file(build, folder, spoil, kind, file, says):

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from atlases.registration.transform_files import read_transform
+from atlases.registration.engine import RegistrationError
+from atlases.registration.transform import Transform
+from atlases.registration.transform_files import read_transform, write_transform
 from pipeline.errors import AtlasegError, DatasetError, GeometryError, MissingFileError, OptionError
 from workflows.register import Register
 
@@ -88,12 +90,29 @@ def test_choices_reach_the_last_stage(scans: dict[str, Path], tmp_path: Path) ->
     [
         ({"fixed": "nowhere"}, MissingFileError, "nowhere"),
         ({"moving": "constant"}, DatasetError, "constant.nii.gz"),
-        ({"fixed_mask": "empty"}, DatasetError, "empty.nii.gz: empty"),
+        ({"fixed_mask": "empty"}, DatasetError, "empty.nii.gz: the mask is empty"),
         ({"moving_mask": "mask"}, GeometryError, "not on the grid of the moving image"),
         ({"transform": "tps"}, OptionError, "landmarks"),
         ({"transform": "syn", "engine": "elastix"}, OptionError, "engines that have it: ants"),
         ({"channel": 2}, GeometryError, "channel 2"),
         ({"initial": "anywhere.tfm"}, MissingFileError, "anywhere.tfm"),
+        ({"initial": "centre"}, OptionError, "neither a beginning .*centres.* nor a transform file"),
+        ({"format": "mat"}, OptionError, "mat holds linear transforms only, deformable bends"),
+        ({"grid_spacing": 5.0, "transform": "affine"}, OptionError, "--grid-spacing belongs to"),
+        ({"grid_spacing": 1e-9, "transform": "bspline"}, OptionError, "grid spacing must be from 0.001"),
+        ({"grid_spacing": float("nan"), "transform": "bspline"}, OptionError, "found nan"),
+        ({"grid_spacing": 0.05, "transform": "bspline"}, OptionError, "control points on an image of"),
+        ({"grid_spacing": 500.0, "transform": "bspline"}, OptionError, "larger than the image"),
+        ({"iterations": (0,)}, OptionError, "iterations must be from 1"),
+        ({"iterations": (10**12,)}, OptionError, "iterations must be from 1"),
+        ({"iterations": (5,) * 30}, OptionError, "at most 10 levels"),
+        ({"seed": -1}, OptionError, "the seed must be from 0"),
+        ({"seed": 2**70}, OptionError, "the seed must be from 0"),
+        ({"threads": 0}, OptionError, "the number of threads must be from 1"),
+        ({"channel": -1}, GeometryError, "channel -1"),
+        ({"fixed_landmarks": "p.csv"}, OptionError, "--fixed-landmarks belongs to --transform tps"),
+        ({"transform": "tps", "metric": "mi"}, OptionError, "leave out --metric"),
+        ({"transform": "tps", "engine": "ants"}, OptionError, "leave out --engine"),
     ],
 )
 def test_one_line_for_what_is_wrong(
@@ -108,6 +127,73 @@ def test_one_line_for_what_is_wrong(
         Register(**options).run()  # type: ignore[arg-type]
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "out" / "transform.tfm").exists()
+
+
+@pytest.mark.parametrize("where", ["file", "under a file", "scans", "mask"])
+def test_results_go_to_a_folder_of_their_own(scans: dict[str, Path], tmp_path: Path, where: str) -> None:
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "m").mkdir()
+    mask = tmp_path / "m" / "warped.nii.gz"
+    mask.write_bytes(scans["mask"].read_bytes())
+    out, words = {
+        "file": (tmp_path / "file", "is a file, results need a folder"),
+        "under a file": (tmp_path / "file" / "deeper", "is a file, results need a folder"),
+        "scans": (scans["fixed"].parent, "the folder of fixed.nii.gz"),
+        "mask": (tmp_path / "m", "a result would replace"),
+    }[where]
+    before = sorted(scans["fixed"].parent.iterdir())
+    with pytest.raises(OptionError, match=words):
+        Register(scans["fixed"], scans["moving"], out, fixed_mask=mask).run()
+    assert (tmp_path / "file").read_text() == "mine"
+    assert sorted(scans["fixed"].parent.iterdir()) == before
+    assert mask.read_bytes() == scans["mask"].read_bytes()
+
+
+def test_a_start_without_an_inverse_is_refused(scans: dict[str, Path], tmp_path: Path) -> None:
+    start = tmp_path / "flat.tfm"
+    start.write_text(
+        "#Insight Transform File V1.0\n#Transform 0\nTransform: AffineTransform_double_3_3\n"
+        "Parameters: 1 0 0 0 1 0 0 0 0 0 0 0\nFixedParameters: 0 0 0\n"
+    )
+    with pytest.raises(AtlasegError) as caught:
+        Register(scans["fixed"], scans["moving"], tmp_path / "out", initial=str(start)).run()
+    assert "\n" not in str(caught.value)
+    assert "inverse" in str(caught.value) or "singular" in str(caught.value)
+
+
+def test_a_mask_of_another_type_is_the_same_mask(scans: dict[str, Path], tmp_path: Path) -> None:
+    mask = nib.load(scans["mask"])
+    inside = np.asarray(mask.dataobj) > 0
+    found = []
+    for name, voxels in (
+        ("ones", inside.astype(np.uint8)),
+        ("minus", np.where(inside, -1, 0).astype(np.int16)),
+    ):
+        nib.save(nib.Nifti1Image(voxels, mask.affine), tmp_path / f"{name}.nii.gz")
+        job = Register(
+            scans["fixed"],
+            scans["moving"],
+            tmp_path / name,
+            transform="rigid",
+            fixed_mask=tmp_path / f"{name}.nii.gz",
+            iterations=(20,),
+        )
+        assert job.run() == 0
+        found.append(read_transform(tmp_path / name / "transform.tfm").matrix)
+    np.testing.assert_array_equal(*found)
+
+
+def test_an_engine_that_gives_up_is_told_of_with_both_scans(scans: dict[str, Path], tmp_path: Path) -> None:
+    far = np.eye(4)
+    far[:3, 3] = 5000
+    write_transform(tmp_path / "far.tfm", Transform.from_matrix(far))
+    with pytest.raises(RegistrationError) as caught:
+        Register(scans["fixed"], scans["moving"], tmp_path / "out", initial=str(tmp_path / "far.tfm")).run()
+    message = str(caught.value)
+    assert message.startswith(
+        f"{scans['fixed']} and {scans['moving']}: torch: the initial transform carries nothing"
+    )
+    assert message.endswith("try another initialisation")
 
 
 def test_scans_that_do_not_overlap(scans: dict[str, Path], tmp_path: Path) -> None:

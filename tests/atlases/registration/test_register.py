@@ -33,7 +33,9 @@ def test_a_constant_or_broken_image_is_named_once() -> None:
     assert one_line(DatasetError, good, even).startswith("moving image: every voxel is 3;")
     broken = noise()
     broken[2, 3, 4] = np.nan
-    assert one_line(DatasetError, good, to_itk(broken, np.eye(4))).startswith("moving image: holds NaN")
+    assert one_line(DatasetError, good, to_itk(broken, np.eye(4))).startswith(
+        "moving image: 1 of 1680 voxels are NaN"
+    )
 
 
 def test_a_file_is_named_once(tmp_path: Path) -> None:
@@ -55,7 +57,9 @@ def test_masks_and_stages_are_checked() -> None:
     assert "fixed mask: not on the grid" in one_line(
         GeometryError, good, good, fixed_mask=to_itk(ones, shifted)
     )
-    assert "moving mask: empty" in one_line(DatasetError, good, good, moving_mask=to_itk(0 * ones, np.eye(4)))
+    assert "moving mask: the mask is empty" in one_line(
+        DatasetError, good, good, moving_mask=to_itk(0 * ones, np.eye(4))
+    )
     with pytest.raises(OptionError, match="no stages"):
         register(good, good, ())
     with pytest.raises(OptionError, match="elastix has no syn stage; engines that have it: ants"):

@@ -8,7 +8,7 @@ from concurrent.futures import Executor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pipeline.schema import Count, NotNegative, Positive, Seed
 
@@ -29,8 +29,11 @@ _FIXED = {
     "first": "--first",
     "last": "--last",
     "tolerance_mm": "--tolerance-mm",
+    "surface": "--surface",
     "channels": "--channels",
 }
+#: What holds for folders that were begun before there was such an option.
+_ONCE = {"surface": "voxels"}
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,9 @@ class Benchmark:
     """Also keep the probabilities of methods that give them."""
     tolerance_mm: NotNegative = 1.0
     """Distance in mm that the surface Dice takes as agreement."""
+    surface: Literal["voxels", "elements"] = "voxels"
+    """What surfaces are made of: voxels at the border of a structure, or elements between voxels, weighted by their
+    area (docs/scores.md)."""
     workers: Count = 1
     """Methods that run at the same time; each gets its share of the cores. Times are honest with 1."""
     share_registrations: bool = True
@@ -154,6 +160,7 @@ class Benchmark:
             "labels": self._label_numbers(),
             "minutes": self.minutes,
             "tolerance_mm": self.tolerance_mm,
+            "surface": self.surface,
             "channels": list(self.channels) or None,
             "workers": self.workers,
             "methods": [
@@ -210,7 +217,9 @@ class Benchmark:
                 raise OptionError(f"{self.out}: not empty and not a benchmark; choose another --out")
             return
         earlier = read_json(file, dict)
-        different = [option for key, option in _FIXED.items() if earlier.get(key) != about[key]]
+        different = [
+            option for key, option in _FIXED.items() if earlier.get(key, _ONCE.get(key)) != about[key]
+        ]
         if path.is_file() and path.read_text(encoding="utf-8").strip() != str(self.dataset.resolve()):
             different.append("DATASET")
         if different:
@@ -237,6 +246,7 @@ class Benchmark:
             share_registrations=self.share_registrations,
             workers=max(1, available_cores() // self.workers),
             tolerance_mm=self.tolerance_mm,
+            surface=self.surface,
         )
 
     def _plan(self, dataset: Dataset, entries: list[Entry]) -> list[tuple[Entry, int | None, Any]]:

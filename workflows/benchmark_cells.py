@@ -24,6 +24,7 @@ from workflows.benchmark_worker import Stage, Task, record_of_case, record_of_fi
 
 if TYPE_CHECKING:
     from pipeline.case import Case, LabelTable
+    from pipeline.evaluation.surface import Surface
     from workflows.benchmark_methods import Entry
 
 __all__ = [
@@ -56,6 +57,7 @@ class Conditions:
         share_registrations: whether methods share finished registrations.
         workers: processes and threads that a method may use.
         tolerance_mm: of the surface Dice.
+        surface: what surfaces are made of.
     """
 
     out: Path
@@ -66,6 +68,7 @@ class Conditions:
     share_registrations: bool = True
     workers: int = 1
     tolerance_mm: float = 1.0
+    surface: Surface = "voxels"
 
 
 @dataclass(frozen=True)
@@ -333,7 +336,7 @@ def _score(cell: Cell, conditions: Conditions) -> dict[str, Any]:
             if "seconds" in record:
                 costs.append({"case": case.name, "stage": "segment", **read_cost(record).as_dict()})
         found = None if error else cell.folder / "labels" / f"{case.name}.nii.gz"
-        compared = score_files(case, found, conditions.names, conditions.tolerance_mm)
+        compared = score_files(case, found, conditions.names, conditions.tolerance_mm, conditions.surface)
         if error:
             failures.append({"case": case.name, "error": error})
         scores += [asdict(score) for score in compared.scores]

@@ -10,11 +10,14 @@ from pipeline.errors import DatasetError
 if TYPE_CHECKING:
     from pipeline.case import Case, LabelTable
     from pipeline.evaluation.scores import CaseScores
+    from pipeline.evaluation.surface import Surface
 
 __all__ = ["score_files"]
 
 
-def score_files(case: Case, found: Path | None, names: LabelTable, tolerance_mm: float) -> CaseScores:
+def score_files(
+    case: Case, found: Path | None, names: LabelTable, tolerance_mm: float, surface: Surface = "voxels"
+) -> CaseScores:
     """Scores of one case.
 
     Args:
@@ -22,6 +25,7 @@ def score_files(case: Case, found: Path | None, names: LabelTable, tolerance_mm:
         found: label map of a method, ``None`` where it failed: the worst scores.
         names: label values and their names.
         tolerance_mm: of the surface Dice.
+        surface: what surfaces are made of.
 
     Raises:
         AtlasegError: a file is not readable, or the two are not on one grid.
@@ -36,14 +40,14 @@ def score_files(case: Case, found: Path | None, names: LabelTable, tolerance_mm:
         raise DatasetError(f"case {case.name} has no label map, so nothing can be compared with it")
     header, truth = read_header(case.label), _as_3d(read_label_map(case.label))
     if found is None:
-        scores = missing_prediction(truth, names, header.spacing, case=case.name)
+        scores = missing_prediction(truth, names, header.spacing, case=case.name, surface=surface)
         return CaseScores(tuple(scores), np.zeros((len(names), len(names)), np.int64))
     if difference := grid_difference(header, read_header(found)):
         raise GeometryError(
             f"{found}: not on the grid of {case.label} ({difference}); this is a fault of atlaseg"
         )
     labels = _as_3d(read_label_map(found))
-    return compare_case(labels, truth, names, header.spacing, tolerance_mm, case=case.name)
+    return compare_case(labels, truth, names, header.spacing, tolerance_mm, case=case.name, surface=surface)
 
 
 def _as_3d(label_map: Any) -> Any:

@@ -144,7 +144,8 @@ def _overview(tables: Tables, labels: Any) -> Table:
     everything = tables.summary[tables.summary["structure"] == ALL_STRUCTURES]
     chosen, times = _of_labels(everything, labels), _of_labels(tables.times, labels)
     title = "all training cases" if pd.isna(labels) else f"{labels} labelled training cases"
-    table = Table(title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    surface = f"HD95 in mm, of surface {tables.ranking['surface'].iloc[0]}"
+    table = Table(title=title, caption=surface, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("method", overflow="fold", min_width=12)
     for heading in ("rank", "Dice [95% CI]", "worst", "HD95", "fit s", "s/scan", "failed"):
         table.add_column(heading, justify="right", no_wrap=True)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pipeline.errors import (
     AtlasegError,
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from pipeline.case import LabelTable
     from pipeline.evaluation.scores import Score
     from pipeline.evaluation.statistics import Summary
+    from pipeline.evaluation.surface import Surface
 
 __all__ = ["Evaluate", "Pair", "Pairing", "pair_files", "read_label_names"]
 
@@ -67,6 +68,8 @@ class Evaluate:
         references: folder of label maps to compare with, or one file.
         out: table.csv, a row per case and structure; table.json gets the summary, table.png a box plot.
         tolerance_mm: distance in mm that the surface Dice takes as agreement.
+        surface: what surfaces are made of: voxels at the border of a structure, or elements between voxels, weighted by
+            their area, as some other software has them (docs/scores.md).
         labels: names of the structures: a plan.yaml, or a data set's folder or dataset.json. By default
             one of these beside the references, else names are made from the label values.
         only_predicted: leave out references without a prediction (such as the training cases of a fold)
@@ -78,6 +81,7 @@ class Evaluate:
     references: Path
     out: Path | None = None
     tolerance_mm: NotNegative = 1.0
+    surface: Literal["voxels", "elements"] = "voxels"
     labels: Path | None = None
     only_predicted: bool = False
     workers: Count = 1
@@ -109,7 +113,7 @@ class Evaluate:
         with _parallel(self.workers) as over_cases:
             table = self._label_table(pairs, over_cases, outcomes, problems)
             bad = {outcome.case for outcome in outcomes}
-            work = partial(_compare, labels=table, tolerance_mm=self.tolerance_mm)
+            work = partial(_compare, labels=table, tolerance_mm=self.tolerance_mm, surface=self.surface)
             good = [pair for pair in pairs if pair.case not in bad]
             outcomes += _with_progress(over_cases(work, good), len(good), problems)
         missing = [pair.case for pair in pairs if pair.prediction is None]
@@ -161,7 +165,7 @@ class Evaluate:
 
         scores = [score for outcome in outcomes for score in outcome.scores]
         summaries = summarise(scores)
-        _print_summary(summaries, self.tolerance_mm, console)
+        _print_summary(summaries, self.tolerance_mm, self.surface, console)
         if self.out is None:
             return
         confusion = np.zeros((len(labels), len(labels)), dtype=np.int64)
@@ -170,6 +174,7 @@ class Evaluate:
                 confusion += outcome.confusion
         about = {
             "tolerance_mm": self.tolerance_mm,
+            "surface": self.surface,
             "cases": [outcome.case for outcome in outcomes if outcome.scores],
             "missing_predictions": list(missing),
             "not_compared": [outcome.case for outcome in outcomes if outcome.problem],
@@ -288,7 +293,7 @@ def _values(pair: Pair) -> tuple[str, set[int], str]:
         return pair.case, set(), str(error)
 
 
-def _compare(pair: Pair, labels: LabelTable, tolerance_mm: float) -> _Outcome:
+def _compare(pair: Pair, labels: LabelTable, tolerance_mm: float, surface: Surface) -> _Outcome:
     """Scores of one case, or what is wrong with it."""
     from pipeline.evaluation.scores import compare_case, missing_prediction
     from pipeline.volume import grid_difference, read_header
@@ -297,14 +302,16 @@ def _compare(pair: Pair, labels: LabelTable, tolerance_mm: float) -> _Outcome:
         header = read_header(pair.reference)
         reference = _read(pair.reference, labels)
         if pair.prediction is None:
-            scores = missing_prediction(reference, labels, header.spacing, case=pair.case)
+            scores = missing_prediction(reference, labels, header.spacing, case=pair.case, surface=surface)
             return _Outcome(pair.case, scores)
         if difference := grid_difference(header, read_header(pair.prediction)):
             raise GeometryError(
                 f"{pair.prediction}: not on the grid of {pair.reference} ({difference}); resample it to that"
             )
         prediction = _read(pair.prediction, labels)
-        result = compare_case(prediction, reference, labels, header.spacing, tolerance_mm, case=pair.case)
+        result = compare_case(
+            prediction, reference, labels, header.spacing, tolerance_mm, case=pair.case, surface=surface
+        )
         return _Outcome(pair.case, result.scores, result.confusion)
     except AtlasegError as error:
         return _Outcome(pair.case, problem=str(error))
@@ -351,7 +358,9 @@ def _with_progress(outcomes: Iterable[_Outcome], total: int, console: Console) -
     return list(shown)
 
 
-def _print_summary(summaries: Sequence[Summary], tolerance_mm: float, console: Console) -> None:
+def _print_summary(
+    summaries: Sequence[Summary], tolerance_mm: float, surface: Surface, console: Console
+) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
 
@@ -369,7 +378,8 @@ def _print_summary(summaries: Sequence[Summary], tolerance_mm: float, console: C
     _say(
         console,
         f"means over {dice.n} case{'s' * (dice.n != 1)}; HD95 and ASSD in mm, surface: surface Dice at "
-        f"{tolerance_mm:g} mm; worst case {dice.worst_case} (Dice {dice.worst:.3f} over its structures)",
+        f"{tolerance_mm:g} mm, all by surface {surface}; worst case {dice.worst_case} (Dice {dice.worst:.3f} over its "
+        "structures)",
     )
     if everything.notes:
         notes = ", ".join(f"{count} x {note}" for note, count in everything.notes.items())

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.evaluation.scores import Score
+from pipeline.evaluation.scores import Score, surface_of
 from pipeline.files import replacing
 
 if TYPE_CHECKING:
@@ -51,13 +51,15 @@ def write_box_plot(path: Path, scores: Sequence[Score], tolerance_mm: float) -> 
         axes[0].set_yticks(range(len(structures)), structures)
         axes[0].set_ylim(len(structures) - 0.4, -0.6)
         cases = len({score.case for score in scores})
-        figure.supxlabel(_caption(cases, any(s.note for s in scores)), fontsize=7, color="#666666")
+        figure.supxlabel(
+            _caption(cases, surface_of(scores), any(s.note for s in scores)), fontsize=7, color="#666666"
+        )
         with replacing(path, ".png") as temporary:
             figure.savefig(temporary, format="png", dpi=200)
 
 
-def _caption(cases: int, flagged: bool) -> str:
-    text = f"{cases} case{'' if cases == 1 else 's'}; box: quartiles and median, whiskers: 1.5 x box"
+def _caption(cases: int, surface: str, flagged: bool) -> str:
+    text = f"{cases} case{'' if cases == 1 else 's'}; surface {surface}; box: quartiles and median, whiskers: 1.5 x box"
     return (
         f"{text}; red crosses: structure missing in a map (distance may be off the scale)"
         if flagged

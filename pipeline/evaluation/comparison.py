@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 #: Columns of the long table. ``labels`` is empty (``<NA>``) where a method had all training cases of its fold.
-COLUMNS = ("case", "structure", "method", "fold", "labels", "metric", "value", "failed")
+COLUMNS = ("case", "structure", "method", "fold", "labels", "metric", "value", "failed", "surface")
 
 #: Metrics that methods are tested on against each other.
 COMPARED = ("dice", "surface_dice", "hd95_mm", "assd_mm")
@@ -57,6 +57,7 @@ def score_rows(
             "metric": metric,
             "value": getattr(score, metric),
             "failed": failed,
+            "surface": score.surface,
         }
         for score in scores
         for metric in METRICS
@@ -67,7 +68,7 @@ def long_table(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
     """Rows of :func:`score_rows` as a table with fixed types, so that files of it are the same each time.
 
     Raises:
-        DatasetError: a row comes twice, or a value is infinite.
+        DatasetError: a row comes twice, a value is infinite, or surfaces are of two definitions.
     """
     table = pd.DataFrame(list(rows), columns=list(COLUMNS))
     table = table.astype({"fold": "int64", "labels": "Int64", "value": "float64", "failed": "bool"})
@@ -75,10 +76,27 @@ def long_table(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
     if repeated.any():
         row = table[repeated].iloc[0]
         raise DatasetError(f"case {row['case']}: scored twice with {row['method']}; each case is tested once")
+    _surface(table)
     if np.isinf(table["value"]).any():
         row = table[np.isinf(table["value"])].iloc[0]
         raise DatasetError(f"case {row['case']}: {row['metric']} of {row['method']} is infinite")
     return table
+
+
+def _surface(table: pd.DataFrame) -> str:
+    """What surfaces are made of in all rows.
+
+    Raises:
+        DatasetError: voxels in some rows and elements in others.
+    """
+    found = list(table["surface"].unique())
+    if len(found) > 1:
+        row = table[table["surface"] != found[0]].iloc[0]
+        raise DatasetError(
+            f"case {row['case']}: surfaces are made of {row['surface']} with {row['method']} and of {found[0]} "
+            "elsewhere; score all alike"
+        )
+    return str(found[0]) if found else "voxels"
 
 
 def case_means(table: pd.DataFrame, metric: str) -> pd.DataFrame:
@@ -110,8 +128,8 @@ def summarise_methods(table: pd.DataFrame, *, resamples: int = 2000, seed: int =
 
     Returns:
         Columns method, labels, structure, metric, mean, median, sd, low, high (95% percentile bootstrap interval of
-        the mean), worst, worst_case, n (cases with a value), failed (cases that failed). ``sd`` and the interval
-        are empty for a single case.
+        the mean), worst, worst_case, n (cases with a value), failed (cases that failed), surface. ``sd`` and the
+        interval are empty for a single case.
     """
     results = []
     for (method, labels), group in _groups(table, ["method", "labels"]):
@@ -140,6 +158,7 @@ def summarise_methods(table: pd.DataFrame, *, resamples: int = 2000, seed: int =
                         "worst_case": found.worst_case,
                         "n": found.n,
                         "failed": failed,
+                        "surface": _surface(table),
                     }
                 )
     return pd.DataFrame(results).astype({"labels": "Int64"})
@@ -153,8 +172,8 @@ def compare_methods(table: pd.DataFrame, metrics: Sequence[str] = COMPARED) -> p
     Holm's correction is over all pairs of one metric and one number of labels.
 
     Returns:
-        Columns labels, metric, method_a, method_b, n, difference (mean of a minus mean of b), p, p_holm; no rows
-        where there is one method only.
+        Columns labels, metric, method_a, method_b, n, difference (mean of a minus mean of b), p, p_holm, surface; no
+        rows where there is one method only.
     """
     results: list[dict[str, Any]] = []
     for (labels,), group in _groups(table, ["labels"]):
@@ -173,9 +192,10 @@ def compare_methods(table: pd.DataFrame, metrics: Sequence[str] = COMPARED) -> p
                         "difference": float((means[a] - means[b]).mean()),
                         "p": p,
                         "p_holm": float(corrected),
+                        "surface": _surface(table),
                     }
                 )
-    columns = ["labels", "metric", "method_a", "method_b", "n", "difference", "p", "p_holm"]
+    columns = ["labels", "metric", "method_a", "method_b", "n", "difference", "p", "p_holm", "surface"]
     return pd.DataFrame(results, columns=columns).astype({"labels": "Int64"})
 
 
@@ -215,7 +235,7 @@ def rank_methods(table: pd.DataFrame, metrics: Sequence[str] = RANKED) -> pd.Dat
     competitions should be interpreted with care, Nature Communications 9, 5217, 2018, 10.1038/s41467-018-07619-7).
 
     Returns:
-        Columns labels, method, rank, one ``rank_METRIC`` for each metric, n (cases); best first.
+        Columns labels, method, rank, one ``rank_METRIC`` for each metric, n (cases), surface; best first.
 
     Raises:
         DatasetError: a metric has no better and worse.
@@ -231,9 +251,16 @@ def rank_methods(table: pd.DataFrame, metrics: Sequence[str] = RANKED) -> pd.Dat
         for method, rank in together.mean().sort_values(kind="stable").items():
             of_metrics = {f"rank_{metric}": float(ranks[metric][method].mean()) for metric in metrics}
             results.append(
-                {"labels": labels, "method": method, "rank": float(rank), **of_metrics, "n": len(together)}
+                {
+                    "labels": labels,
+                    "method": method,
+                    "rank": float(rank),
+                    **of_metrics,
+                    "n": len(together),
+                    "surface": _surface(table),
+                }
             )
-    columns = ["labels", "method", "rank", *(f"rank_{metric}" for metric in metrics), "n"]
+    columns = ["labels", "method", "rank", *(f"rank_{metric}" for metric in metrics), "n", "surface"]
     return pd.DataFrame(results, columns=columns).astype({"labels": "Int64"})
 
 

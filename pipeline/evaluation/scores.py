@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -10,14 +10,14 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.case import LabelTable
-from pipeline.errors import GeometryError
+from pipeline.errors import DatasetError, GeometryError
 from pipeline.evaluation.overlap import (
     channel_indices,
     check_comparable,
     confusion_of_indices,
     overlap_scores,
 )
-from pipeline.evaluation.surface import SurfaceScores, field_of_view_mm, surface_scores
+from pipeline.evaluation.surface import Surface, SurfaceScores, field_of_view_mm, surface_scores
 
 __all__ = [
     "BOTH_EMPTY",
@@ -29,6 +29,7 @@ __all__ = [
     "compare_case",
     "missing_prediction",
     "score_case",
+    "surface_of",
 ]
 
 Note = Literal["", "both empty", "prediction empty", "reference empty", "prediction missing"]
@@ -60,6 +61,7 @@ class Score:
         hd95_mm: 95th percentile of the Hausdorff distance, see :mod:`pipeline.evaluation.surface`.
         assd_mm: average symmetric surface distance.
         surface_dice: surface Dice at the tolerance.
+        surface: what surfaces are made of in the three scores before.
         note: which map lacks the structure, so that the rule for empty structures holds; else ``""``.
     """
 
@@ -78,6 +80,7 @@ class Score:
     hd95_mm: float
     assd_mm: float
     surface_dice: float
+    surface: Surface = "voxels"
     note: Note = ""
 
 
@@ -102,6 +105,7 @@ def score_case(
     tolerance_mm: float = 1.0,
     *,
     case: str = "",
+    surface: Surface = "voxels",
 ) -> list[Score]:
     """Scores of every structure of one case, the background left out.
 
@@ -112,6 +116,7 @@ def score_case(
         spacing: voxel size in mm along each axis of the arrays.
         tolerance_mm: of the surface Dice.
         case: case name for the rows.
+        surface: what surfaces are made of, see :mod:`pipeline.evaluation.surface`.
 
     Raises:
         GeometryError: the shapes differ, or the spacing does not fit them.
@@ -124,7 +129,8 @@ def score_case(
     >>> [(s.structure, s.dice, s.hd95_mm, s.note) for s in scores]
     [('left', 1.0, 0.0, ''), ('right', 1.0, 0.0, 'both empty')]
     """
-    return list(compare_case(prediction, reference, labels, spacing, tolerance_mm, case=case).scores)
+    compared = compare_case(prediction, reference, labels, spacing, tolerance_mm, case=case, surface=surface)
+    return list(compared.scores)
 
 
 def compare_case(
@@ -135,12 +141,13 @@ def compare_case(
     tolerance_mm: float = 1.0,
     *,
     case: str = "",
+    surface: Surface = "voxels",
 ) -> CaseScores:
     """As :func:`score_case`, with the confusion matrix; arguments and errors are the same."""
     _check(prediction, reference, spacing)
     found, truth = channel_indices(prediction, labels), channel_indices(reference, labels)
     confusion = confusion_of_indices(found, truth, len(labels))
-    surfaces = _surfaces(found, truth, confusion, spacing, tolerance_mm)
+    surfaces = _surfaces(found, truth, confusion, spacing, tolerance_mm, surface)
     overlap = overlap_scores(confusion)
     voxel_ml = float(np.prod(np.asarray(spacing, dtype=float))) / 1000.0
     scores = []
@@ -163,6 +170,7 @@ def compare_case(
                 hd95_mm=surfaces[k - 1].hd95_mm,
                 assd_mm=surfaces[k - 1].assd_mm,
                 surface_dice=surfaces[k - 1].surface_dice,
+                surface=surface,
                 note=_note(*volumes),
             )
         )
@@ -170,7 +178,12 @@ def compare_case(
 
 
 def missing_prediction(
-    reference: npt.NDArray[Any], labels: LabelTable, spacing: Sequence[float], *, case: str = ""
+    reference: npt.NDArray[Any],
+    labels: LabelTable,
+    spacing: Sequence[float],
+    *,
+    case: str = "",
+    surface: Surface = "voxels",
 ) -> list[Score]:
     """The worst scores, for a case that was asked for and not segmented.
 
@@ -198,10 +211,25 @@ def missing_prediction(
             hd95_mm=worst,
             assd_mm=worst,
             surface_dice=0.0,
+            surface=surface,
             note=PREDICTION_MISSING,
         )
         for k in range(1, len(labels))
     ]
+
+
+def surface_of(scores: Iterable[Score]) -> Surface:
+    """What surfaces are made of in scores; one thing in all of them, or means of them would mean nothing.
+
+    Raises:
+        DatasetError: voxels in some and elements in others.
+    """
+    found = {score.surface for score in scores}
+    if len(found) > 1:
+        raise DatasetError(
+            f"surfaces are made of {' in some scores and of '.join(sorted(found))} in others; score all cases alike"
+        )
+    return next(iter(found), "voxels")
 
 
 def _check(prediction: npt.NDArray[Any], reference: npt.NDArray[Any], spacing: Sequence[float]) -> None:
@@ -218,6 +246,7 @@ def _surfaces(
     confusion: npt.NDArray[np.int64],
     spacing: Sequence[float],
     tolerance_mm: float,
+    surface: Surface,
 ) -> list[SurfaceScores]:
     """Surface scores of structures ``1..K-1``, each inside the box that holds it in both maps."""
     from scipy.ndimage import find_objects
@@ -234,7 +263,7 @@ def _surfaces(
     for k, (a, b) in enumerate(boxes, start=1):
         box = _union(a, b)
         results.append(
-            surface_scores(prediction[box] == k, reference[box] == k, sizes, tolerance_mm, worst_mm=worst)
+            surface_scores(prediction[box] == k, reference[box] == k, sizes, tolerance_mm, worst, surface)
         )
     return results
 

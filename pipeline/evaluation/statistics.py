@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from pipeline.errors import DatasetError
-from pipeline.evaluation.scores import Score
+from pipeline.evaluation.scores import Score, surface_of
 
 __all__ = ["ALL_STRUCTURES", "METRICS", "Statistic", "Summary", "statistic", "summarise"]
 
@@ -151,9 +151,10 @@ def summarise(scores: Iterable[Score], *, resamples: int = 2000, seed: int = 0) 
         seed: of each bootstrap.
 
     Raises:
-        DatasetError: there are no scores, or one of them is NaN or infinite.
+        DatasetError: there are no scores, one of them is NaN or infinite, or they are of surfaces of two definitions.
     """
     rows = list(scores)
+    surface_of(rows)
     if not rows:
         raise DatasetError("no scores to summarise: no case was compared")
     structures = dict.fromkeys((row.structure, row.value) for row in rows)

@@ -24,6 +24,7 @@ from workflows.benchmark import Benchmark, _alone_in
 from workflows.benchmark_cells import Cell, Conditions
 from workflows.benchmark_folds import choose_training, make_folds
 from workflows.benchmark_worker import Task, record_of_case, record_of_fit
+from workflows.report_page.folder import read_benchmark
 
 TABLES = ("scores.csv", "summary.csv", "significance.csv", "ranking.csv", "failures.csv")
 
@@ -247,10 +248,25 @@ def test_another_benchmark_is_not_overwritten(job: Callable[..., Benchmark], tmp
     job().run()
     with pytest.raises(OptionError, match="another --seed"):
         job(seed=1).run()
+    with pytest.raises(OptionError, match="another --surface"):
+        job(surface="elements").run()
+    about = json.loads((tmp_path / "out" / "benchmark.json").read_text())
+    del about["surface"]  # as folders were before there was a choice
+    (tmp_path / "out" / "benchmark.json").write_text(json.dumps(about))
+    assert job().run() == 0
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.txt").touch()
     with pytest.raises(OptionError, match="not a benchmark"):
         job(out=tmp_path / "full").run()
+
+
+def test_surfaces_of_elements(job: Callable[..., Benchmark], capsys: pytest.CaptureFixture[str]) -> None:
+    whole = job(surface="elements")
+    whole.run()
+    for name in ("scores", "summary", "significance", "ranking"):
+        assert set(read(whole, name)["surface"]) == {"elements"}
+    assert read_benchmark(whole.out).surface == "elements"
+    assert "surface elements" in " ".join(capsys.readouterr().out.split())
 
 
 def test_only_one_is_at_work_in_a_folder(job: Callable[..., Benchmark]) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from pipeline.case import LabelTable
 from pipeline.errors import DatasetError, MissingFileError, OptionError
+from pipeline.evaluation.surface import surface_scores
 from pipeline.plan import Plan
 from pipeline.plan_file import save_plan
 from workflows.evaluate import Evaluate, pair_files, read_label_names
@@ -117,6 +118,19 @@ def test_every_case_bad_writes_nothing(job):
         path.write_bytes(b"no NIfTI")
     assert job.run() == 1
     assert not job.out.exists()
+
+
+def test_surfaces_of_elements_are_said_everywhere(job, capsys):
+    assert replace(job, surface="elements").run() == 0
+    table = pd.read_csv(job.out)
+    assert set(table["surface"]) == {"elements"}
+    assert json.loads(job.out.with_suffix(".json").read_text())["surface"] == "elements"
+    assert "all by surface elements" in " ".join(capsys.readouterr().out.split())
+    masks = [folder_map == 25 for folder_map in (np.roll(make_map(2), 2, axis=0), make_map(2))]
+    expected = surface_scores(*masks, (0.8, 0.8, 2.5), surface="elements")
+    assert table["assd_mm"][5] == pytest.approx(expected.assd_mm)
+    assert job.run() == 0
+    assert set(pd.read_csv(job.out)["surface"]) == {"voxels"}
 
 
 def test_value_that_only_a_prediction_has_gets_its_row(job):
@@ -234,7 +248,7 @@ def test_mouse_brains_against_each_other(real_data, tmp_path, capsys):
     table = pd.read_csv(job.out)
     assert len(table) == 37
     assert not {22, 30, 37} & set(table["value"])
-    assert np.isfinite(table.drop(columns=["case", "structure", "note"]).to_numpy(float)).all()
+    assert np.isfinite(table.drop(columns=["case", "structure", "surface", "note"]).to_numpy(float)).all()
     assert replace(job, predictions=second, out=None).run() == 0
     assert (
         "all structures  1.000 [n too small]   1.000  1.000  0.00  0.00    1.000" in capsys.readouterr().out

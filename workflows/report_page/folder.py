@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,7 @@ import pandas as pd
 
 from pipeline.errors import DatasetError, MissingFileError, UnreadableFileError
 from pipeline.evaluation.statistics import ALL_STRUCTURES
+from pipeline.evaluation.surface import Surface
 from pipeline.files import read_json, taking_apart
 
 __all__ = ["Benchmark", "Cell", "MethodEntry", "read_benchmark", "with_labels"]
@@ -31,7 +32,18 @@ _TABLES: dict[str, tuple[str, ...]] = {
     "significance": ("labels", "metric", "method_a", "method_b", "n", "difference", "p", "p_holm"),
     "ranking": ("labels", "method", "rank"),
 }
-_TEXT = ("case", "structure", "method", "metric", "stage", "error", "worst_case", "method_a", "method_b")
+_TEXT = (
+    "case",
+    "structure",
+    "method",
+    "metric",
+    "stage",
+    "error",
+    "worst_case",
+    "method_a",
+    "method_b",
+    "surface",
+)
 _WHOLE = ("labels", "fold", "n")
 
 
@@ -93,6 +105,7 @@ class Benchmark:
         structures: ``{label value: name}``.
         tables: scores, times, failures, summary, significance, ranking.
         cells: finished ones.
+        surface: what surfaces are made of in all scores.
     """
 
     path: Path
@@ -103,6 +116,7 @@ class Benchmark:
     structures: dict[int, str]
     tables: Mapping[str, pd.DataFrame]
     cells: tuple[Cell, ...]
+    surface: Surface = "voxels"
 
     @property
     def structure_names(self) -> list[str]:
@@ -177,7 +191,23 @@ def read_benchmark(folder: Path) -> Benchmark:
         structures=dict(sorted(structures.items())),
         tables=tables,
         cells=_read_cells(folder / "cells", len({0, *structures})),
+        surface=_surface(file, about, tables),
     )
+
+
+def _surface(file: Path, about: Mapping[str, Any], tables: Mapping[str, pd.DataFrame]) -> Surface:
+    """What surfaces are made of in all tables: voxels where a folder is of before there was a choice."""
+    said = about.get("surface", "voxels")
+    found = {str(said)} | {
+        str(name) for table in tables.values() if "surface" in table for name in table["surface"].unique()
+    }
+    known: tuple[Surface, ...] = get_args(Surface)
+    if len(found) > 1 or said not in known:
+        raise DatasetError(
+            f"{file}: surfaces are made of {' and of '.join(sorted(found))} in the tables; expected one of "
+            f"{' and '.join(known)} in all, so score all alike"
+        )
+    return next(surface for surface in known if surface == said)
 
 
 def _check_methods(file: Path, known: set[str], scores: pd.DataFrame) -> None:

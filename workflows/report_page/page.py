@@ -129,6 +129,10 @@ def _content(
         "command": without_paths(_command(about.get("command"))),
         "versions": {str(k): str(v) for k, v in (about.get("versions") or {}).items()},
         "about": about,
+        "surface": {
+            "voxels": "the voxels of a structure that touch the outside, each counting the same",
+            "elements": "elements between voxels, weighted by their area (Nikolov et al. 2021)",
+        }[benchmark.surface],
         "finished": bool(about.get("finished")),
         "folds": _folds(benchmark),
         "cases": benchmark.cases,

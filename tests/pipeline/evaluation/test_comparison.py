@@ -66,6 +66,17 @@ def test_long_table_and_failed_cases() -> None:
         long_table(2 * score_rows([score("a", 0.5)], "m", 0, 5))
     with pytest.raises(DatasetError, match="infinite"):
         long_table(score_rows([score("a", np.inf)], "m", 0, 5))
+    mixed = [*score_rows([score("a", 0.5)], "m", 0, 5)]
+    mixed += score_rows([score("a", 0.5, surface="elements")], "other", 0, 5)
+    with pytest.raises(DatasetError, match="surfaces are made of elements with other and of voxels"):
+        long_table(mixed)
+
+
+def test_every_table_says_what_surfaces_are_made_of() -> None:
+    scores = [score(f"c{n}", dice, surface="elements") for n, dice in enumerate((0.5, 0.7, 0.6))]
+    table = long_table(score_rows(scores, "m", 0, None) + score_rows(scores, "other", 0, None))
+    for found in (table, summarise_methods(table), compare_methods(table), rank_methods(table)):
+        assert set(found["surface"]) == {"elements"}
 
 
 def test_summary_is_that_of_the_scores() -> None:

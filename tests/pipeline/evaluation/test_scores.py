@@ -10,6 +10,7 @@ import pytest
 from pipeline.case import LabelTable
 from pipeline.errors import GeometryError, LabelError
 from pipeline.evaluation.scores import compare_case, missing_prediction, score_case
+from pipeline.evaluation.surface import surface_scores
 
 LABELS = LabelTable.from_names({"left": 2, "right": 21, "absent": 40})
 SPACING = (1.0, 2.0, 5.0)
@@ -94,6 +95,25 @@ def test_single_slice_is_scored_in_its_plane():
     thick = score_case(smaller, disc, LABELS, (1, 1, 5))[0]
     assert thick.hd95_mm == flat.hd95_mm > 0
     assert thick.assd_mm == flat.assd_mm > 2.5  # as volume, inner voxels would count as surface at distance 0
+
+
+def test_surfaces_are_made_of_what_is_asked_for():
+    reference = np.zeros((20, 18, 16), int)
+    reference[4:14, 4:12, 4:12] = 3
+    prediction = np.roll(reference, 1, axis=0)
+    (voxels,), (elements,) = (
+        score_case(prediction, reference, LabelTable.from_names({"a": 3}), (1, 2, 3), 0.5, surface=surface)
+        for surface in ("voxels", "elements")
+    )
+    assert (voxels.surface, elements.surface) == ("voxels", "elements")
+    expected = surface_scores(prediction == 3, reference == 3, (1, 2, 3), 0.5, surface="elements")
+    assert (elements.hd95_mm, elements.assd_mm, elements.surface_dice) == (
+        *(expected.hd95_mm, expected.assd_mm, expected.surface_dice),
+    )
+    assert elements.dice == voxels.dice
+    assert elements.assd_mm != voxels.assd_mm
+    labels = LabelTable.from_names({"a": 3})
+    assert missing_prediction(reference, labels, (1, 2, 3), surface="elements")[0].surface == "elements"
 
 
 def test_inputs_are_not_changed():

@@ -100,6 +100,12 @@ def test_notes_are_counted():
     assert everything.notes == {"both empty": 2}
 
 
+def test_two_definitions_of_a_surface_are_not_averaged():
+    mixed = [replace(row, surface="elements") if row.case == "x" else row for row in rows()]
+    with pytest.raises(DatasetError, match="of elements in some scores and of voxels in others"):
+        summarise(mixed)
+
+
 def test_nothing_to_summarise():
     with pytest.raises(DatasetError, match="no case"):
         summarise([])

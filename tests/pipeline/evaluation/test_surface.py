@@ -147,3 +147,101 @@ def test_refuses_what_does_not_fit():
         surface_scores(mask, mask, (1, 1, 0))
     with pytest.raises(OptionError, match="tolerance"):
         surface_scores(mask, mask, (1, 1, 1), tolerance_mm=-1)
+
+
+@pytest.mark.filterwarnings("ignore:Please import:DeprecationWarning")  # inside the package
+@pytest.mark.parametrize("spacing", SPACINGS)
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_elements_agree_with_the_package_of_their_authors(seed, spacing):
+    import surface_distance
+
+    prediction, reference = blobs(seed)
+    prediction[:, 5:9, :6] = True  # reaches the border, and has corners
+    found = surface_distance.compute_surface_distances(reference, prediction, spacing)
+    result = surface_scores(prediction, reference, spacing, tolerance_mm=1.0, surface="elements")
+    there, back = surface_distance.compute_average_surface_distance(found)
+    areas = found["surfel_areas_gt"].sum(), found["surfel_areas_pred"].sum()
+    assert result.assd_mm == pytest.approx((there * areas[0] + back * areas[1]) / sum(areas), rel=1e-5)
+    assert result.hd95_mm == pytest.approx(surface_distance.compute_robust_hausdorff(found, 95), rel=1e-5)
+    expected = surface_distance.compute_surface_dice_at_tolerance(found, 1.0)
+    assert result.surface_dice == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:Please import:DeprecationWarning")
+def test_contours_in_a_plane_agree_with_the_package():
+    import surface_distance
+
+    prediction, reference = (mask[:, :, 8] for mask in blobs(2))
+    found = surface_distance.compute_surface_distances(reference, prediction, (0.7, 1.9))
+    result = surface_scores(prediction, reference, (0.7, 1.9), tolerance_mm=1.0, surface="elements")
+    assert result.surface_dice == pytest.approx(
+        surface_distance.compute_surface_dice_at_tolerance(found, 1.0), rel=1e-5
+    )
+    assert result.hd95_mm == pytest.approx(surface_distance.compute_robust_hausdorff(found, 95), rel=1e-5)
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (1.0, 1.0, 3.0), (2.0, 0.8, 1.0)])
+def test_elements_of_spheres_of_known_radius(spacing):
+    """Distance of two spheres, which elements make up to half a voxel too small, and shares of their areas."""
+    shape = [int(np.ceil(60 / s)) for s in spacing]
+    places = np.indices(shape).astype(float) * np.reshape(spacing, (3, 1, 1, 1)) - 29.3
+    radius = np.linalg.norm(places, axis=0)
+    outer, inner = radius <= 24, radius <= 20
+    result = surface_scores(outer, inner, spacing, tolerance_mm=4.0 + max(spacing), surface="elements")
+    assert 4 - 0.55 * np.cbrt(np.prod(spacing)) < result.assd_mm < 4
+    assert result.hd95_mm == pytest.approx(4, abs=0.6 * max(spacing))
+    assert result.surface_dice == 1
+    # a part of one surface that lies on the other has the share of its area: the halves of two spheres
+    half = np.where(places[0] > 0, radius <= 24, radius <= 16)
+    shares = 2 * np.pi * np.array([24**2, 24**2 + 16**2, 16**2, 24**2 - 16**2])
+    on_it = 2 * shares[0] / (2 * shares[0] + shares[1] + shares[3] / 2)
+    found = surface_scores(half, outer, spacing, tolerance_mm=0.0, surface="elements")
+    assert found.surface_dice == pytest.approx(on_it, abs=0.03)
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (0.8, 1.2, 3.0)])
+def test_elements_of_a_box_count_by_area(spacing):
+    """Of a box moved along one axis the two faces across it move, and the four others slide along themselves."""
+    box = np.zeros((64, 64, 30), bool)
+    box[6:56, 6:56, 6:20] = True
+    moved = np.roll(box, 1, axis=2)
+    a, b, c = (n * s for n, s in zip((50, 50, 14), spacing, strict=True))
+    across, along = 2 * a * b, 2 * (a * c + b * c)
+    found = surface_scores(moved, box, spacing, tolerance_mm=0.5, surface="elements")
+    assert found.assd_mm == pytest.approx(spacing[2] * across / (across + along), rel=0.06)
+    assert found.surface_dice == pytest.approx(along / (across + along), rel=0.06)
+    assert found.hd95_mm == pytest.approx(spacing[2])
+
+
+def test_elements_lie_closer_than_voxels_where_a_mask_is_one_voxel_larger():
+    """Surface voxels of both masks are one voxel apart; so are the elements, but corners weigh less."""
+    small = np.zeros((20, 20, 20), bool)
+    small[6:14, 6:14, 6:14] = True
+    large = np.zeros_like(small)
+    large[6:15, 6:14, 6:14] = True
+    voxels, elements = (
+        surface_scores(large, small, (1, 1, 1), 0.5, surface=s) for s in ("voxels", "elements")
+    )
+    assert elements.assd_mm < voxels.assd_mm
+    # one of six faces moves, four grow by an eighth, the other stays
+    assert elements.surface_dice == pytest.approx((2 * 64 * 6 + 32 - 128) / (2 * 64 * 6 + 32), abs=0.03)
+
+
+@pytest.mark.parametrize("shape", [(12,), (12, 10), (12, 10, 8)])
+def test_elements_of_equal_and_of_absent_masks(shape):
+    mask = np.zeros(shape, bool)
+    mask[(slice(2, 6),) * len(shape)] = True
+    spacing = (2.0,) * len(shape)
+    same = surface_scores(mask, mask, spacing, 0.0, surface="elements")
+    assert (same.hd95_mm, same.assd_mm, same.surface_dice) == (0, 0, 1)
+    none = surface_scores(mask, np.zeros_like(mask), spacing, surface="elements")
+    assert (none.hd95_mm, none.surface_dice) == (field_of_view_mm(shape, spacing), 0)
+    moved = surface_scores(np.roll(mask, 1, 0), mask, spacing, 2.0, surface="elements")
+    assert moved.surface_dice == 1
+    assert moved.hd95_mm == 2
+
+
+def test_elements_of_four_axes_are_refused():
+    mask = np.ones((3, 3, 3, 3), bool)
+    with pytest.raises(GeometryError, match="2 or 3 axes, found 4"):
+        surface_scores(mask, mask, (1.0,) * 4, surface="elements")

@@ -57,6 +57,15 @@ def test_tables_that_are_none(make_benchmark):
         read_benchmark(out)
 
 
+def test_tables_of_two_definitions_of_a_surface(make_benchmark):
+    out = make_benchmark(methods=(("majority", "majority", {}, 1.0),), probabilities=False).write()
+    assert read_benchmark(out).surface == "voxels"
+    about = json.loads((out / "benchmark.json").read_text()) | {"surface": "elements"}
+    (out / "benchmark.json").write_text(json.dumps(about))
+    with pytest.raises(DatasetError, match="surfaces are made of elements and of voxels in the tables"):
+        read_benchmark(out)
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

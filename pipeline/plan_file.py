@@ -24,6 +24,7 @@ from pipeline.errors import (
     UnreadableFileError,
     UnsafeModelError,
 )
+from pipeline.expressions import is_expression, is_key_of_code
 from pipeline.files import read_yaml, write_text
 from pipeline.options import read_value, split_option
 from pipeline.plan import Plan
@@ -82,13 +83,13 @@ def _refuse_expressions(value: Any, where: str) -> None:
     if isinstance(value, dict):
         for key, item in value.items():
             _refuse_expressions(key, f"{where}.{key}".strip("."))
-            if isinstance(key, str) and key.startswith("_"):
+            if isinstance(key, str) and is_key_of_code(key):
                 raise UnsafeModelError(f"plan: key {key!r} could name code to run; remove it")
             _refuse_expressions(item, f"{where}.{key}".strip("."))
     elif isinstance(value, list | tuple):
         for i, item in enumerate(value):
             _refuse_expressions(item, f"{where}[{i}]")
-    elif isinstance(value, str) and (value.lstrip().startswith("$") or "@" in value or "%" in value):
+    elif isinstance(value, str) and is_expression(value):
         raise UnsafeModelError(
             f"plan: {where or 'a key'} holds {value!r}; $, @ and % could run code and are not allowed here"
         )

@@ -16,6 +16,7 @@ import numpy as np
 from pipeline.augmentation_planning import choose_augmentation, choose_mirroring
 from pipeline.case import Dataset
 from pipeline.errors import PlanError
+from pipeline.expressions import without_expressions
 from pipeline.fingerprint import Fingerprint, compute_fingerprint
 from pipeline.hardware import bf16_is_fast
 from pipeline.memory import estimate_training_memory
@@ -141,7 +142,7 @@ def make_plan(
     typical = [float(n) for n in np.ceil(np.percentile(shapes, 75, axis=0) - 1e-3)]
     network, reasons["network.depth"] = choose_network(method, typical, spacing, depth, device)
     plan = Plan(
-        dataset=fingerprint.dataset,
+        dataset=without_expressions(fingerprint.dataset),
         channels=fingerprint.channels,
         labels=fingerprint.labels,
         spacing=spacing,

@@ -12,6 +12,7 @@ from pipeline.datasets.folders import list_folders
 from pipeline.datasets.listing import Listing, Report, raise_at_once, read_json
 from pipeline.datasets.nnunet_raw import list_nnunet_raw
 from pipeline.errors import DatasetError, LabelError, MissingFileError
+from pipeline.expressions import is_expression, is_key_of_code
 from pipeline.volume import read_label_map
 
 __all__ = ["check_values", "label_values", "list_dataset", "read_dataset"]
@@ -60,6 +61,15 @@ def list_dataset(folder: Path, report: Report) -> Listing:
     """
     if not folder.is_dir():
         raise MissingFileError(f"{folder}: no such folder; give the folder of a data set")
+    listing = _in_its_layout(folder, report)
+    for name in (*listing.channels, *(listing.labels.names if listing.labels else ())):
+        if is_expression(name) or is_key_of_code(name):
+            problem = f"channel or structure name {name!r}: configs of runs take no @, %, leading $ or _"
+            report(DatasetError(f"{folder}: {problem}; rename it"), folder)
+    return listing
+
+
+def _in_its_layout(folder: Path, report: Report) -> Listing:
     if (folder / "dataset.json").is_file():
         content = read_json(folder / "dataset.json")
         if "channel_names" in content or "file_ending" in content:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pipeline.bundle_scripts import script_files
 from pipeline.case import Case
 from pipeline.errors import MissingFileError
+from pipeline.expressions import quoted
 from pipeline.files import write_text
 from pipeline.networks.table import build_network, network_config
 from pipeline.plan import Plan
@@ -208,9 +209,7 @@ def render_config(name: str, plan: Plan, values: dict[str, Any]) -> str:
 
 def path_expression(path: Path) -> str:
     """A path as MONAI's parser takes it for nothing else, whatever characters are in it."""
-    # the parser looks for references and macros in the quoted path too
-    quoted = repr(str(path.resolve())).replace("@", "\\x40").replace("%", "\\x25")
-    return f"${quoted}"
+    return f"${quoted(str(path.resolve()))}"
 
 
 def render_bundle(
@@ -252,7 +251,7 @@ def refresh_bundle(folder: Path, dataset_dir: Path) -> None:
 
 def _write_configs(plan: Plan, folder: Path, dataset_dir: Path) -> None:
     configs = folder / "configs"
-    directory = str(dataset_dir.resolve())
+    directory = path_expression(dataset_dir)
     values = {
         "train.yaml": {"dataset_dir": directory},
         "inference.yaml": {},

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-__all__ = ["is_expression", "is_key_of_code", "without_expressions"]
+__all__ = ["is_expression", "is_key_of_code", "quoted", "without_expressions"]
 
 _SIGNS = "$@%"
+#: Signs that the parser looks for within texts too: references, macros, parts of names.
+_LOOKED_FOR = "@%#:"
 
 
 def is_expression(text: str) -> bool:
@@ -19,6 +21,15 @@ def is_expression(text: str) -> bool:
 def is_key_of_code(key: str) -> bool:
     """Whether a key of a mapping may tell ``monai.bundle`` what to build, such as ``_target_``."""
     return key.startswith("_")
+
+
+def quoted(text: str) -> str:
+    r"""A Python literal of a text, in which the parser finds nothing to resolve: ``$`` before it makes it a value.
+
+    >>> quoted("a@b #1"), eval(quoted("a@b #1"))
+    ("'a\\x40b \\x231'", 'a@b #1')
+    """
+    return "".join(f"\\x{ord(sign):02x}" if sign in _LOOKED_FOR else sign for sign in repr(text))
 
 
 def without_expressions(text: str) -> str:

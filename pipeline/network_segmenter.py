@@ -73,7 +73,7 @@ def run_training(folder: Path, tracking: str = "mlflow", device: str = "auto") -
     from pipeline.bundle import path_expression
 
     workflow = ConfigWorkflow(
-        config_file=str(folder / "configs" / "train.yaml"),
+        config_file=[str(folder / "configs" / "train.yaml")],  # of a single text, commas part files
         workflow_type="train",
         bundle_root=path_expression(folder),
         tracking=None,  # MONAI's own, which would add handlers of its own

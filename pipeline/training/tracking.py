@@ -40,12 +40,14 @@ def mlflow_tracking(
     """
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # read when mlflow is imported
     from monai.handlers import MLFlowHandler
-    from monai.utils import path_to_sqlite_uri
+    from monai.utils import path_to_sqlite_uri, path_to_uri
 
     Path(folder).mkdir(parents=True, exist_ok=True)
     reasonless = {key: value for key, value in plan.items() if key != "reasons"}
     return MLFlowHandler(
         tracking_uri=path_to_sqlite_uri(str(Path(folder) / "mlruns.db")),
+        # by itself MONAI takes the folder of the database as it is written in the URI, "%20" and all
+        artifact_location=path_to_uri(Path(folder) / "mlruns"),
         experiment_name="atlaseg",
         run_name=run_name,
         experiment_param={

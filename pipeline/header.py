@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.errors import GeometryError, HeaderWarning, MissingFileError, UnreadableFileError
+from pipeline.errors import AtlasegError, GeometryError, HeaderWarning, MissingFileError, UnreadableFileError
 from pipeline.grid import GRID_TOLERANCE_VOXELS, Affine, corner_distance, sizes_in_words, spacing_of
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ __all__ = [
     "read_header",
     "readable",
     "spatial_shape_of",
+    "volumes_of",
 ]
 
 #: sform and qform further apart than this (in voxels, at a corner) put labels visibly in the wrong place.
@@ -297,6 +298,14 @@ def header_problems(path: Path) -> tuple[Header, tuple[HeaderProblem, ...]]:
     """Header of a file and all that is wrong with it; raises only as :func:`open_volume` does."""
     header = header_of(open_volume(path), path)
     return header, header.problems
+
+
+def volumes_of(path: Path) -> int | None:
+    """Number of volumes in a file, 1 for a 3-D one; ``None`` where it cannot be read, which reading it says."""
+    try:
+        return header_problems(path)[0].channels
+    except AtlasegError:
+        return None
 
 
 def read_header(path: Path) -> Header:

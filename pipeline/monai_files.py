@@ -5,7 +5,9 @@ A run carries a copy of this file for MONAI alone (see :mod:`pipeline.bundle_scr
 
 from __future__ import annotations
 
+import json
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,15 +21,15 @@ from monai.transforms import MapTransform
 
 from pipeline.errors import AtlasegError, GeometryError
 from pipeline.grid import Grid, grid_difference
-from pipeline.scan_names import volume_name
-from pipeline.volume import read_channels, read_header, read_label_map, write_label_map
+from pipeline.scan_names import digits_in_names, group_scans, list_volumes, volume_name
+from pipeline.volume import read_channels, read_header, read_label_map, volumes_of, write_label_map
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from monai.data import MetaTensor
 
-__all__ = ["OneGridd", "SaveLabelMapd", "VolumeReader"]
+__all__ = ["OneGridd", "SaveLabelMapd", "VolumeReader", "scans_of"]
 
 
 class VolumeReader(ImageReader):
@@ -109,7 +111,7 @@ class OneGridd(MapTransform):
 
 
 class SaveLabelMapd(MapTransform):
-    """Write label maps on the grids of their scans, whose headers they keep, named after them.
+    """Write label maps on the grids of their scans, whose headers they keep; the case's ``name`` names the file.
 
     MONAI's ``SaveImaged`` passes labels through float32, and does not write scans of one slice.
 
@@ -129,9 +131,40 @@ class SaveLabelMapd(MapTransform):
         """The case as it is, once its label maps are written."""
         for key in self.key_iterator(dict(data)):
             scan = Path(str(data[key].meta["filename_or_obj"]))
+            name = str(data["name"]) if "name" in data else volume_name(scan)
             values = data[key].cpu().numpy()[0].astype(self.dtype)
-            write_label_map(self.output_dir / f"{volume_name(scan)}.nii.gz", values, scan)
+            write_label_map(self.output_dir / f"{name}.nii.gz", values, scan)
         return dict(data)
+
+
+def scans_of(
+    folder: str | os.PathLike[str], channels: int, cases: str | os.PathLike[str]
+) -> list[dict[str, Any]]:
+    """Scans of a folder for MONAI, each ``{"name": ..., "image": [path, ...]}``, as `atlaseg segment` finds them.
+
+    Ends the program with one line where a file cannot be taken; what else is left out is said on standard error.
+
+    Args:
+        folder: of the scans.
+        channels: how many the network expects.
+        cases: the run's ``cases.json``, whose names tell whether four digits belong to names; it need not be there.
+    """
+    with _said_in_one_line(stop=True):
+        listed = list_volumes(Path(folder))
+    grouping = group_scans(listed.volumes, channels, volumes_of, digits=_digits(Path(cases)))
+    for path, problem in {**listed.refused, **listed.scans, **grouping.problems}.items():
+        raise SystemExit(f"{path}: {problem}")
+    for note in listed.notes():
+        print(note, file=sys.stderr)
+    return [{"name": name, "image": [str(file) for file in files]} for name, files in grouping.scans.items()]
+
+
+def _digits(cases: Path) -> bool | None:
+    if not cases.is_file():
+        return None
+    content = json.loads(cases.read_text(encoding="utf-8"))
+    named = [entry for part in ("training", "validation") for entry in content[part]]
+    return digits_in_names((entry["name"], [Path(path) for path in entry["image"]]) for entry in named)
 
 
 def _grid(image: MetaTensor) -> Grid:

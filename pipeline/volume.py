@@ -30,6 +30,7 @@ from pipeline.header import (
     read_header,
     readable,
     spatial_shape_of,
+    volumes_of,
 )
 from pipeline.scan_names import suffix_of
 
@@ -52,6 +53,7 @@ __all__ = [
     "read_label_map",
     "read_voxels",
     "same_grid",
+    "volumes_of",
     "write_image",
     "write_label_map",
     "write_probabilities",

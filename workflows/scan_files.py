@@ -163,9 +163,9 @@ def find_scans(images: tuple[Path, ...], channels: int, digits: bool | None = No
 def _of_folder(
     folder: Path, channels: int, digits: bool | None, notes: list[str], problems: dict[str, str]
 ) -> Grouping:
-    from pipeline.datasets.listing import volumes_of
     from pipeline.errors import DatasetError
     from pipeline.scan_names import group_scans, list_volumes
+    from pipeline.volume import volumes_of
 
     listed = list_volumes(folder)
     for path, problem in listed.refused.items():
@@ -189,8 +189,8 @@ def _problem_of(path: Path, grouping: Grouping) -> str:
 
 def _of_file(path: Path, channels: int, digits: bool | None) -> Grouping:
     """Scans of the folder of a file, as far as they may have to do with it."""
-    from pipeline.datasets.listing import volumes_of
     from pipeline.scan_names import group_scans, is_volume, split_channel, suffix_of
+    from pipeline.volume import volumes_of
 
     siblings = [path]
     if split_channel(path) is not None and suffix_of(path):

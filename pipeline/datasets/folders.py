@@ -10,11 +10,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline.case import LabelTable
-from pipeline.datasets.listing import CaseList, Listing, Report, left_out, read_json, volumes_in, volumes_of
+from pipeline.datasets.listing import CaseList, Listing, Report, left_out, read_json, volumes_in
 from pipeline.errors import AtlasegError, DatasetError, LabelError, MissingFileError
 from pipeline.scan_names import group_scans, volume_name
 from pipeline.schema import shortened
-from pipeline.volume import header_problems
+from pipeline.volume import header_problems, volumes_of
 
 __all__ = ["list_folders"]
 

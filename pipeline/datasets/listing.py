@@ -16,7 +16,6 @@ from pipeline.case import Case, LabelTable
 from pipeline.errors import AtlasegError, DatasetError, MissingFileError, UnreadableFileError
 from pipeline.files import read_json as read_json_file
 from pipeline.scan_names import enumerated, list_volumes
-from pipeline.volume import header_problems
 
 __all__ = [
     "CaseList",
@@ -28,7 +27,6 @@ __all__ = [
     "raise_at_once",
     "read_json",
     "volumes_in",
-    "volumes_of",
 ]
 
 
@@ -150,14 +148,6 @@ def volumes_in(folder: Path, report: Report) -> list[Path]:
     for path, problem in {**found.refused, **found.scans, **found.pictures}.items():
         report(DatasetError(f"{path}: {problem}"), path)
     return list(found.volumes)
-
-
-def volumes_of(path: Path) -> int | None:
-    """Number of volumes in a file, 1 for a 3-D one; ``None`` where it cannot be read, which reading it says."""
-    try:
-        return header_problems(path)[0].channels
-    except AtlasegError:
-        return None
 
 
 def left_out(files: Iterable[Path], *, listed: bool) -> dict[Path, str]:

@@ -149,6 +149,9 @@ def scans_of(
         channels: how many the network expects.
         cases: the run's ``cases.json``, whose names tell whether four digits belong to names; it need not be there.
     """
+    if not Path(folder).is_dir():  # MONAI opens configs without any scan, too, to check them
+        print(f"{folder}: no such folder, so there is nothing to label; give --dataset_dir", file=sys.stderr)
+        return []
     with _said_in_one_line(stop=True):
         listed = list_volumes(Path(folder))
     grouping = group_scans(listed.volumes, channels, volumes_of, digits=_digits(Path(cases)))

@@ -10,7 +10,7 @@ from monai.data import MetaTensor
 from monai.transforms import LoadImage
 
 from pipeline.errors import GeometryError, UnreadableFileError
-from pipeline.monai_files import OneGridd, SaveLabelMapd, VolumeReader
+from pipeline.monai_files import OneGridd, SaveLabelMapd, VolumeReader, scans_of
 
 
 def tensor(shape: tuple[int, ...], affine: np.ndarray, name: str) -> MetaTensor:
@@ -75,6 +75,31 @@ def test_another_grid_is_refused_with_both_names() -> None:
         GeometryError, match=r"in/label\.nii: not on the grid of scan\.nii \(voxels up to 1 mm apart"
     ):
         OneGridd(keys=["label", "prior"], allow_missing_keys=True)(case)
+
+
+def test_scans_are_found_as_segment_finds_them(
+    build, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cases = tmp_path / "cases.json"
+    cases.write_text(
+        '{"training": [{"name": "p_0007", "image": ["images/p_0007.nii.gz"]}], "validation": []}'
+    )
+    for name in ("p_0000.nii.gz", "p_0001.nii.gz", "q.NII"):
+        build.volume(tmp_path / "scans" / name, build.noise())
+    (tmp_path / "scans" / "notes.txt").write_text("")
+    by_name = {
+        entry["name"]: [Path(path).name for path in entry["image"]]
+        for entry in scans_of(tmp_path / "scans", 1, cases)
+    }
+    assert by_name == {"p_0000": ["p_0000.nii.gz"], "p_0001": ["p_0001.nii.gz"], "q": ["q.NII"]}
+    assert "left out, not NIfTI: notes.txt" in capsys.readouterr().err
+    cases.unlink()  # two files of two channels, where no case tells
+    (tmp_path / "scans" / "q.NII").unlink()
+    (two,) = scans_of(tmp_path / "scans", 2, cases)
+    assert (two["name"], len(two["image"])) == ("p", 2)
+    (tmp_path / "scans" / "p_0001.nii.gz").unlink()
+    with pytest.raises(SystemExit, match=r"p_0001\.nii\.gz: this channel of scan p is missing"):
+        scans_of(tmp_path / "scans", 2, cases)
 
 
 def test_refusals_end_a_bundle_that_monai_runs_alone(tmp_path: Path) -> None:

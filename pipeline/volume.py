@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import gzip
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -104,20 +103,21 @@ def _refuse_impossible_sizes(image: nib.Nifti1Image, path: Path) -> None:
             f"{needed:,} bytes, more than it can hold"
         )
     # as stored, and as the float32 that everything works on
-    memory = _memory_of_the_machine()
+    memory = _free_memory()
     if memory is not None and needed + 4 * count > memory:
         raise UnreadableFileError(
-            f"{path}: {shape} voxels need {(needed + 4 * count) / 2**30:.3g} GiB of memory, this machine has "
-            f"{memory / 2**30:.3g}; crop the scan or resample it to larger voxels"
+            f"{path}: {shape} voxels need {(needed + 4 * count) / 2**30:.3g} GiB of memory, "
+            f"{memory / 2**30:.3g} are free; crop the scan or resample it to larger voxels"
         )
 
 
-def _memory_of_the_machine() -> int | None:
-    """Bytes of memory, ``None`` where the system does not tell."""
-    names = getattr(os, "sysconf_names", {})
-    if not {"SC_PAGE_SIZE", "SC_PHYS_PAGES"} <= names.keys():
+def _free_memory() -> int | None:
+    """Bytes that can be had, ``None`` where MONAI runs a bundle alone without psutil, which can tell."""
+    try:
+        import psutil
+    except ModuleNotFoundError:
         return None
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return int(psutil.virtual_memory().available)
 
 
 def read_voxels(path: Path, header: Header | None = None) -> npt.NDArray[Any]:

@@ -377,3 +377,41 @@ def test_results_of_the_wrong_shape_or_name_are_not_written(tmp_path: Path):
     with pytest.raises(OptionError, match=r"written as .nii or .nii.gz"):
         write_label_map(tmp_path / "out/a.mha", np.zeros(SHAPE, np.uint8), source)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_file_that_goes_on_after_its_voxels(tmp_path: Path) -> None:
+    """What follows the voxels is not unpacked to its end: it may be of any size."""
+    whole = nib.Nifti1Image(np.ones((4, 5, 6), np.uint8), np.eye(4)).to_bytes()
+    (tmp_path / "padded.nii.gz").write_bytes(gzip.compress(whole + bytes(4096), 1))
+    assert read_voxels(tmp_path / "padded.nii.gz").sum() == 120
+    (tmp_path / "bomb.nii.gz").write_bytes(gzip.compress(whole + bytes(1 << 25), 1))
+    with pytest.raises(
+        Unreadable, match=r"bomb\.nii\.gz: the voxels cannot be read.*goes on long after its last voxel"
+    ):
+        read_voxels(tmp_path / "bomb.nii.gz")
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+def test_headers_that_ask_for_more_than_the_file_holds(tmp_path: Path, suffix: str) -> None:
+    content = bytearray(nib.Nifti1Image(np.ones((4, 5, 6), np.uint8), np.eye(4)).to_bytes())
+    content[42:48] = np.array([30000, 30000, 900], "<i2").tobytes()
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes(gzip.compress(bytes(content), 1) if suffix == ".nii.gz" else bytes(content))
+    with pytest.raises(
+        Unreadable, match="asks for 30000 x 30000 x 900 voxels, 810,000,000,000 bytes, more than it can hold"
+    ):
+        read_image(path)
+
+
+def test_scans_that_do_not_fit_into_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import psutil
+
+    path = scan(tmp_path / "a.nii", AFFINES["RAS"])  # 495 voxels of 2 bytes, and of 4 as float32
+    for free, fits in ((2970, True), (2969, False)):
+        memory = psutil.virtual_memory()._replace(available=free)
+        monkeypatch.setattr(psutil, "virtual_memory", lambda memory=memory: memory)
+        if fits:
+            assert read_image(path).shape == (1, *SHAPE)
+        else:
+            with pytest.raises(Unreadable, match=r"9 x 11 x 5 voxels need .* are free; crop the scan"):
+                read_image(path)

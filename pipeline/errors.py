@@ -8,6 +8,7 @@ from __future__ import annotations
 
 __all__ = [
     "AtlasegError",
+    "BusyFolderError",
     "DatasetError",
     "DivergenceError",
     "GeometryError",
@@ -38,6 +39,10 @@ class MemoryShortageError(AtlasegError, MemoryError):
 
 class MissingFileError(AtlasegError, FileNotFoundError):
     """A file or folder that was named is not there."""
+
+
+class BusyFolderError(AtlasegError, OSError):
+    """Another job is writing where this one was to write."""
 
 
 class DatasetError(AtlasegError, ValueError):

@@ -15,7 +15,7 @@ from pipeline.errors import AtlasegError, MissingFileError, UnreadableFileError,
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-__all__ = ["read_arrays", "read_json", "read_yaml", "replacing", "taking_apart", "write_text"]
+__all__ = ["WRITING", "read_arrays", "read_json", "read_yaml", "replacing", "taking_apart", "write_text"]
 
 _Kind = TypeVar("_Kind")
 _JSON_NAMES: dict[type[Any], str] = {
@@ -27,6 +27,8 @@ _JSON_NAMES: dict[type[Any], str] = {
     bool: "true or false",
     type(None): "null",
 }
+#: Names of files and folders begin so until they are whole.
+WRITING = ".writing-"
 
 
 @contextmanager
@@ -37,7 +39,7 @@ def replacing(path: Path, suffix: str | None = None) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     ending = path.suffix if suffix is None else suffix
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".writing-", suffix=ending)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=WRITING, suffix=ending)
     os.close(handle)
     temporary = Path(name)
     try:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from pipeline.case import Case, Dataset, LabelTable
 from pipeline.errors import OptionError
+from pipeline.files import WRITING
 
 __all__ = ["SyntheticCase", "case_seeds", "require_new_folder", "write_synthetic_dataset"]
 
@@ -93,7 +94,7 @@ def write_synthetic_dataset(
     """
     require_new_folder(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".writing-{folder.name}-"))
+    temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f"{WRITING}{folder.name}-"))
     try:
         names = [_write_case(temporary, case) for case in cases]
         table = _decathlon_table(

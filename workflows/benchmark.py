@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from concurrent.futures import Executor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
 __all__ = ["Benchmark"]
 
 FORMAT = 1
-LOCK = ".lock"
 #: What must stay the same in a folder, and how people call it.
 _FIXED = {
     "dataset": "DATASET",
@@ -116,8 +114,7 @@ class Benchmark:
         )  # before any file is written, because it refuses impossible options
         dataset = settle_channels(dataset, refuse_problems(self.dataset), self.channels)
         self.out.mkdir(parents=True, exist_ok=True)
-        with _alone_in(self.out):
-            return self._compare(dataset, about, conditions, plan, executor)
+        return self._compare(dataset, about, conditions, plan, executor)
 
     def _compare(
         self,
@@ -212,7 +209,7 @@ class Benchmark:
         file, path = self.out / "benchmark.json", self.out / "dataset.path"
         if not file.is_file():
             if self.out.is_dir() and any(
-                p.name not in (path.name, LOCK, "folds", "registrations") for p in self.out.iterdir()
+                p.name not in (path.name, "folds", "registrations") for p in self.out.iterdir()
             ):
                 raise OptionError(f"{self.out}: not empty and not a benchmark; choose another --out")
             return
@@ -338,28 +335,6 @@ class Benchmark:
 
         if contents := [content for cell in cells if (content := sealed(cell)) is not None]:
             write_tables(self.out, contents, self.seed)
-
-
-@contextmanager
-def _alone_in(out: Path) -> Iterator[None]:
-    """Refuse to work where another benchmark is at work; its end, however it comes, gives the folder free.
-
-    Raises:
-        OptionError: another one is.
-    """
-    from pipeline.errors import OptionError
-
-    try:
-        import fcntl
-    except ImportError:  # no such locks on Windows
-        yield
-        return
-    with (out / LOCK).open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise OptionError(f"{out}: another benchmark is at work there; wait for its end") from error
-        yield
 
 
 def _said(content: dict[str, Any]) -> str:

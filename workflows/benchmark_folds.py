@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.errors import OptionError
+from pipeline.files import WRITING
 from pipeline.scan_names import find_volume, list_volumes, suffix_of
 
 if TYPE_CHECKING:
@@ -186,7 +187,7 @@ def show_scans(folder: Path, cases: Sequence[Case], masks: Path | None) -> TestS
 
 def _fresh(folder: Path) -> Path:
     """An empty folder beside the one to be made, which takes its name when all is in it."""
-    making = folder.with_name(f".writing-{folder.name}")
+    making = folder.with_name(f"{WRITING}{folder.name}")
     shutil.rmtree(making, ignore_errors=True)
     making.mkdir(parents=True)
     return making

@@ -11,10 +11,11 @@ import re
 import sys
 import textwrap
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr
+from contextlib import AbstractContextManager, contextmanager, nullcontext, redirect_stderr, suppress
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from workflows.screen import only_printable, printable
@@ -134,19 +135,20 @@ def _run(name: str, words: list[str], *, apart: bool) -> int:
     except (AtlasegError, OSError) as error:
         print(f"atlaseg {name}: {printable(str(error))}", file=sys.stderr)
         return 2
-    work = partial(_work, name, job)
+    work = partial(_work, name, job, os.getpid())
     if not apart:
         return work()
     # for whatever starts Python again, be it a library
     os.environ.update(safe_path_environment())
-    return supervise(name, work, lambda: None)
+    return supervise(name, work, partial(_tidy, name, job))
 
 
-def _work(name: str, job: Any) -> int:
+def _work(name: str, job: Any, process: int) -> int:
+    """Do the job, alone in the place that it writes; returns the exit code."""
     from pipeline.errors import AtlasegError
 
     try:
-        with heard_signals(), _assumptions_said(name):
+        with heard_signals(), _assumptions_said(name), _alone(name, job, process):
             return int(job.run())
     except (AtlasegError, OSError) as error:
         # the system's own: no permission, no space, a file where a folder should be
@@ -158,6 +160,22 @@ def _work(name: str, job: Any) -> int:
     except TerminatedError:
         print(f"atlaseg {name}: terminated", file=sys.stderr)
         return TERMINATED
+
+
+def _alone(name: str, job: Any, process: int) -> AbstractContextManager[None]:
+    """Hold the folder or file that a job writes, if it does, against other jobs."""
+    from pipeline.folder_lock import alone_in
+
+    place = getattr(job, "place", None) or getattr(job, "out", None)
+    return alone_in(place, name, process) if isinstance(place, Path) else nullcontext()
+
+
+def _tidy(name: str, job: Any) -> None:
+    """Remove what a job that was killed left half-written."""
+    from pipeline.errors import AtlasegError
+
+    with suppress(AtlasegError), _alone(name, job, os.getpid()):
+        pass
 
 
 #: Files whose headers leave something to be assumed are named one by one, up to this many.

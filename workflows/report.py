@@ -32,6 +32,11 @@ class Report:
     worst_cases: Whole = 4
     """How many of the methods' worst cases to draw; with 0, no voxel of a scan is in the page."""
 
+    @property
+    def place(self) -> Path:
+        """The page."""
+        return self.folder / "report.html" if self.out is None else self.out
+
     def run(self) -> int:
         """Write the page; returns the exit code, 1 where files of some cases could not be used.
 
@@ -41,7 +46,7 @@ class Report:
         """
         if self.worst_cases < 0:
             raise OptionError(f"worst cases must be 0 or more, found {self.worst_cases}")
-        out = self.folder / "report.html" if self.out is None else self.out
+        out = self.place
         if out.suffix.lower() not in {".html", ".htm"} or out.is_dir():
             raise OptionError(f"{out}: the page is an .html file, give a name such as {out / 'report.html'}")
         from pipeline.files import write_text

@@ -88,7 +88,7 @@ def supervise(name: str, job: Callable[[], int], after_a_crash: Callable[[], Non
     signal.pthread_sigmask(signal.SIG_UNBLOCK, handed_on)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     signal.setitimer(signal.ITIMER_REAL, 0)
-    if code != 0:
+    if code < 0 or code in _SAID:
         after_a_crash()
     return code if code >= 0 else _say_crash(name, signal.Signals(-code), watch.told)
 

@@ -333,13 +333,14 @@ def only_configs(folder: Path) -> bool:
     """Whether a folder is empty, or holds no more than a run that was killed before it began to train."""
     from pipeline.bundle import CONFIGS
     from pipeline.bundle_scripts import script_files
+    from pipeline.files import WRITING
 
     written = {*CONFIGS, "plan.yaml", "cases.json", "metadata.json", "logging.conf"}
     parts = {"configs": written, "scripts": set(script_files())}
     return all(
         path.name in parts
         and path.is_dir()
-        and all(p.name in parts[path.name] or p.name.startswith(".writing-") for p in path.iterdir())
+        and all(p.name in parts[path.name] or p.name.startswith(WRITING) for p in path.iterdir())
         for path in folder.iterdir()
     )
 

@@ -20,7 +20,7 @@ import pytest
 
 from pipeline.errors import DatasetError, OptionError
 from workflows import benchmark_cells
-from workflows.benchmark import Benchmark, _alone_in
+from workflows.benchmark import Benchmark
 from workflows.benchmark_cells import Cell, Conditions
 from workflows.benchmark_folds import choose_training, make_folds
 from workflows.benchmark_worker import Task, record_of_case, record_of_fit
@@ -267,14 +267,6 @@ def test_surfaces_of_elements(job: Callable[..., Benchmark], capsys: pytest.Capt
         assert set(read(whole, name)["surface"]) == {"elements"}
     assert read_benchmark(whole.out).surface == "elements"
     assert "surface elements" in " ".join(capsys.readouterr().out.split())
-
-
-def test_only_one_is_at_work_in_a_folder(job: Callable[..., Benchmark]) -> None:
-    whole = job()
-    whole.run()
-    with _alone_in(whole.out), pytest.raises(OptionError, match="at work"):
-        whole.run()
-    whole.run()
 
 
 def test_a_data_set_that_has_changed_is_told(

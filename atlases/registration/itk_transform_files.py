@@ -39,8 +39,6 @@ ONE_AT_A_TIME = Lock()
 _HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 #: Each transform of a file but the composite has one such entry (older versions of ITK misspelt its beginning).
 _HDF5_ENTRY = b"ormFixedParameters"
-#: Only these hold grids, whose sizes can end ITK's process.
-_HDF5_GRIDS = (b"BSpline", b"DisplacementField")
 _SECONDS_TO_TRY = 300
 
 
@@ -76,9 +74,7 @@ def read_itk_transform(path: Path, own: bool = False) -> Transform:
                 next(filter(None, map(problem_of_part, parts)), None) if itk.GetDimension() == 3 else None
             )
     except RuntimeError as error:
-        raise UnreadableFileError(
-            f"{path}: not readable as an ITK transform ({_reason(error, path)})"
-        ) from error
+        raise _unreadable(path, str(error)) from error
     _check_dimension(path, itk.GetDimension())
     if len(parts) != count:
         raise _without_order(path, count)
@@ -180,8 +176,10 @@ def _matlab_records(path: Path) -> list[Record]:
     data = path.read_bytes()
     place = 0
     while place < len(data):
-        header = np.frombuffer(data[place : place + 20], "<i4")
-        kind, rows, columns, imaginary, length = header if header.size == 5 else (-1,) * 5
+        start = data[place : place + 20]
+        kind, rows, columns, imaginary, length = (
+            np.frombuffer(start, "<i4") if len(start) == 20 else (-1,) * 5
+        )
         # type MOPT: M 0 little-endian, O 0 or (ITK's) 1 stored by rows, P 0 double or 1 single precision, T 0 full
         single, kind = divmod(int(kind) % 100, 10) if 0 <= kind < 200 else (0, -1)
         if kind != 0 or single > 1 or imaginary or rows < 0 or columns < 0 or not 0 < length < 200:
@@ -209,10 +207,7 @@ def _matlab_records(path: Path) -> list[Record]:
 
 
 def _look_through_hdf5(path: Path, own: bool) -> int:
-    """Number of transforms of an HDF5 file, the composite itself not counted.
-
-    Where it holds grids, a process of its own reads it first: sizes that are damaged end the process that reads them.
-    """
+    """Number of transforms of an HDF5 file, the composite itself not counted."""
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         if content[: len(_HDF5_SIGNATURE)] != _HDF5_SIGNATURE:
             raise UnreadableFileError(
@@ -222,32 +217,48 @@ def _look_through_hdf5(path: Path, own: bool) -> int:
         while place >= 0:
             count, place = count + 1, content.find(_HDF5_ENTRY, place + 1)
         composite = content.find(COMPOSITE.encode()) >= 0
-        grids = any(content.find(name) >= 0 for name in _HDF5_GRIDS)
     if count > 1 and not composite:
         raise _without_order(path, count)
-    if grids and not own:
+    if not own:
         _try_in_another_process(path)
     return count
 
 
+#: Says on standard output why ITK does not read a file. It ends at once, because HDF5 cannot close what is damaged.
+_TRIAL = """
+import os, sys, SimpleITK
+try:
+    SimpleITK.ReadTransform(sys.argv[1])
+except RuntimeError as error:
+    print(error, flush=True)
+os._exit(0)
+"""
+
+
 def _try_in_another_process(path: Path) -> None:
-    program = "import sys, SimpleITK\ntry: SimpleITK.ReadTransform(sys.argv[1])\nexcept RuntimeError: pass"
+    """Let another process read a file first: damaged HDF5 can end the process that reads it, or its grid can."""
     try:
         # -I: nothing of the current folder is imported
-        subprocess.run(  # noqa: S603 - our own program, the path is its argument
-            [sys.executable, "-I", "-c", program, str(path)],
+        tried = subprocess.run(  # noqa: S603 - our own program, the path is its argument
+            [sys.executable, "-I", "-c", _TRIAL, str(path)],
             check=True,
-            stdout=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
+            text=True,
             timeout=_SECONDS_TO_TRY,
         )
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
-        raise UnreadableFileError(f"{path}: ITK breaks down over this file; its grid is damaged") from error
+        raise UnreadableFileError(f"{path}: ITK breaks down over this file; it is damaged") from error
+    if tried.stdout.strip():
+        raise _unreadable(path, tried.stdout)
 
 
-def _reason(error: RuntimeError, path: Path) -> str:
+def _unreadable(path: Path, report: str) -> UnreadableFileError:
+    return UnreadableFileError(f"{path}: not readable as an ITK transform ({_reason(report, path)})")
+
+
+def _reason(text: str, path: Path) -> str:
     """The telling part of ITK's report, which runs over many lines."""
-    text = str(error)
     if "Could not create" in text or "factory" in text.lower() or "is not of type" in text:
         return "a type of transform that is not known here"
     lines = [line.strip() for line in text.splitlines() if line.strip()]

@@ -313,7 +313,7 @@ def test_threads_may_read_and_write_at_the_same_time(tmp_path: Path) -> None:
         matrix[0, 3] = number
         path = tmp_path / f"{number % 4}-{number}.h5"
         write_transform(path, Transform.from_matrix(matrix))
-        return float(read_transform(path).matrix[0, 3])
+        return float(read_transform(path, own=True).matrix[0, 3])
 
     with ThreadPoolExecutor(4) as executor:
         assert list(executor.map(there_and_back, range(300))) == [float(n) for n in range(300)]

@@ -22,7 +22,7 @@ __all__ = ["COMPOSITE", "Kind", "Record", "is_invertible", "problem_of", "proble
 
 COMPOSITE = "CompositeTransform"
 
-_TYPE = re.compile(r"^(\w+?)_(?:double|float)_(\d+)_(\d+)(?:_(\d+))?$")
+_TYPE = re.compile(r"^(\w+?)_(?:double|float)_(\d+)_(\d+)(?:_(\d+))?$", re.ASCII)
 
 #: Parameters and fixed parameters (centre of rotation) of transforms in three dimensions, by ITK's names.
 _COUNTS: dict[str, tuple[int, tuple[int, ...]]] = {

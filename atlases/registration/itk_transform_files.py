@@ -73,7 +73,7 @@ def read_itk_transform(path: Path, own: bool = False) -> Transform:
             problem = (
                 next(filter(None, map(problem_of_part, parts)), None) if itk.GetDimension() == 3 else None
             )
-    except RuntimeError as error:
+    except (RuntimeError, UnicodeDecodeError) as error:  # names that are no text come back in ITK's report
         raise _unreadable(path, str(error)) from error
     _check_dimension(path, itk.GetDimension())
     if len(parts) != count:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from atlases.registration.frames import flip_points
-from atlases.registration.points import Landmarks, number_in
+from atlases.registration.points import Landmarks, number_in, shown
 from pipeline.errors import UnreadableFileError
 
 __all__ = ["fcsv_text", "markups_text", "read_fcsv", "read_markups"]
@@ -84,11 +84,12 @@ def _check_control(path: Path, number: int, control: Any) -> None:
     """Refuse a control point that has no place in space; 3D Slicer keeps such ones at 0, 0, 0."""
     if not isinstance(control, dict):
         raise UnreadableFileError(f"{path}: point {number}: not a control point of 3D Slicer")
-    label = f" ({control['label']})" if control.get("label") else ""
+    label = f" ({shown(str(control['label']))})" if control.get("label") else ""
     status = control.get("positionStatus", "defined")
     if status != "defined":
         raise UnreadableFileError(
-            f"{path}: point {number}{label} is {str(status)[:40]}, it has no place; place it or delete it in 3D Slicer"
+            f"{path}: point {number}{label} is {shown(str(status))}, it has no place; place it or delete it in "
+            "3D Slicer"
         )
     position = control.get("position")
     if not isinstance(position, list) or len(position) != 3 or not all(map(_is_number, position)):
@@ -147,7 +148,7 @@ def read_fcsv(path: Path, text: str) -> Landmarks:
         elif line.strip():
             lines.append((number, line))
     if not {"x", "y", "z"} <= set(columns):
-        raise UnreadableFileError(f"{path}: expected columns x, y, z, found {','.join(columns)[:60]}")
+        raise UnreadableFileError(f"{path}: expected columns x, y, z, found {shown(','.join(columns))}")
     rows = [_row(path, number, line, columns) for number, line in lines]
     labels, descriptions = ([row.get(name, "") for row in rows] for name in ("label", "desc"))
     points = np.array([[number_in(row[axis]) for axis in "xyz"] for row in rows], np.float64).reshape(-1, 3)
@@ -167,8 +168,8 @@ def _row(path: Path, number: int, line: str, columns: list[str]) -> dict[str, st
     row = dict(zip(columns, values, strict=False))
     if any(number_in(row.get(axis, "")) is None for axis in "xyz"):
         raise UnreadableFileError(
-            f"{path}: line {number}: expected three finite numbers for each point (columns {','.join(columns[:4])}), "
-            f"found {line[:60]!r}"
+            f"{path}: line {number}: expected three finite numbers for each point (columns "
+            f"{shown(','.join(columns[:4]))}), found {line[:60]!r}"
         )
     return row
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from atlases.registration.frames import flip_points
-from atlases.registration.points import Landmarks, number_in
+from atlases.registration.points import Landmarks, number_in, shown
 from pipeline.errors import UnreadableFileError
 
 __all__ = ["read_table", "table_text"]
@@ -77,13 +77,13 @@ def _layout(path: Path, number: int, row: list[str]) -> _Layout:
         others = [name for name in names if name not in axes]
         if "t" in others:
             raise UnreadableFileError(
-                f"{path}: columns {','.join(names)} are those of ANTs, whose points are LPS+ mm; name them l,p,s "
-                "and leave out t"
+                f"{path}: columns {shown(','.join(names))} are those of ANTs, whose points are LPS+ mm; name them "
+                "l,p,s and leave out t"
             )
         labels = [names.index(name) for name in others if name in _LABELS]
         if len(others) > 1 or len(labels) != len(others):
             raise UnreadableFileError(
-                f"{path}: the meaning of the columns {','.join(others)[:60]} is not known; leave x,y,z and label"
+                f"{path}: the meaning of the columns {shown(','.join(others))} is not known; leave x,y,z and label"
             )
         first, second, third = (names.index(axis) for axis in axes)
         return _Layout(len(row), (first, second, third), labels[0] if labels else None, lps)
@@ -99,7 +99,7 @@ def _found(row: list[str], width: int) -> str:
 
 
 def _shown(row: list[str]) -> str:
-    return ",".join(row)[:60]
+    return shown(",".join(row))
 
 
 def table_text(landmarks: Landmarks) -> str:

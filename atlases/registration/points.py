@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Landmarks", "number_in"]
+__all__ = ["Landmarks", "number_in", "shown"]
 
 #: Python takes more for a number (1_000, digits of other scripts, "infinity") than any writer of tables means.
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
@@ -38,8 +38,17 @@ class Landmarks:
         >>> Landmarks(np.zeros((2, 3)), labels=("AC", "PC")).name_of(1)
         'point 2 (PC)'
         """
-        label = self.labels[number] if self.labels else ""
+        label = shown(self.labels[number]) if self.labels else ""
         return f"point {number + 1}" + (f" ({label})" if label else "")
+
+
+def shown(text: str) -> str:
+    r"""Text of a file as a message shows it: on one line, printable, not long.
+
+    >>> shown("A\n\x1b[1mB")
+    'A [1mB'
+    """
+    return "".join(c for c in " ".join(text.split()) if c.isprintable())[:60]
 
 
 def number_in(text: str) -> float | None:

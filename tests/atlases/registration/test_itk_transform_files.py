@@ -37,7 +37,7 @@ def matlab(path: Path, *entries: tuple[str, list[float]]) -> Path:
     with path.open("wb") as file:
         for name, values in entries:
             file.write(struct.pack("<5i", 0, len(values), 1, 0, len(name) + 1))
-            file.write(name.encode() + b"\0" + struct.pack(f"<{len(values)}d", *values))
+            file.write(name.encode("latin-1") + b"\0" + struct.pack(f"<{len(values)}d", *values))
     return path
 
 
@@ -177,6 +177,7 @@ def test_text_that_itk_would_misread_or_not_survive(tmp_path: Path, text: str, m
         ([("BSplineTransform_double_3_3", [0.0] * 9), ("fixed", [*GRID])], "takes 375 parameters, found 9"),
         ([("M", [1.0] * 16)], "expected parameters and then a matrix 'fixed', found M"),
         ([("M", [1.0] * 16), ("fixed", [0.0])], "'M' is no type of transform"),
+        ([("\xc4ffineTransform_double_3_3", [1.0] * 12), ("fixed", [0.0] * 3)], "is no type of transform"),
     ],
 )
 def test_matlab_files(tmp_path: Path, entries: list, message: str):

@@ -53,6 +53,7 @@ def test_tables(text: str, points: list, labels: tuple[str, ...]):
         ("1,2,3\n4,5\n", "line 2: expected x, y, z"),
         ("x,y,z,label\n1,2,3\n", "line 2: expected 4 values as in the first line, found 3 values"),
         ("1,2,3\nx,y,z\n4,5,6\n", "line 2: expected three finite numbers"),
+        ('x,y,z\n1,2,"3\n4"\n', "line 2: expected three finite numbers for each point, found '1,2,3 4'"),
         ("1" * 200_000 + ",2,3\n", "not a table"),
     ],
 )

@@ -86,7 +86,8 @@ def local_correlation(
 
     Windows in which either image is even count as 0: nothing there says that the images fit. Sign and scale of
     the intensities: a linear change of either image, even a different one in each window, does not matter as long
-    as it rises. Cachier and Pennec, MMBIA 2000, doi:10.1109/MMBIA.2000.852379.
+    as it rises. Cachier and Pennec, "3D non-rigid registration by gradient descent on a Gaussian-windowed similarity
+    measure using convolutions", MMBIA 2000, 182-189.
 
     Args:
         fixed: ``(*spatial)``, any real type.

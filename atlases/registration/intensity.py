@@ -110,7 +110,8 @@ def standardise_locally(image: sitk.Image, sigma_mm: float) -> sitk.Image:
     """Image whose every neighbourhood has about mean 0 and standard deviation 1.
 
     The correlation of two such images is a local correlation: what is bright beside its surroundings counts,
-    whatever the bias field or the tissue around. Cachier and Pennec, MMBIA 2000, doi:10.1109/MMBIA.2000.852379.
+    whatever the bias field or the tissue around. Cachier and Pennec, "3D non-rigid registration by gradient descent on
+    a Gaussian-windowed similarity measure using convolutions", MMBIA 2000, 182-189.
 
     Args:
         image: float32 in [0, 1].

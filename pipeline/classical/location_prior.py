@@ -48,7 +48,7 @@ class LocationPrior:
     """Mean one-hot label map of labelled scans on a coarse lattice over their bounding boxes.
 
     This is a probabilistic atlas whose registration is no more than a box onto a box; Ashburner and Friston,
-    NeuroImage 26:839-851 (2005), doi:10.1016/j.neuroimage.2005.02.018, use one that is registered in the same way.
+    NeuroImage 26:839-851 (2005), doi:10.1016/j.neuroimage.2005.02.018, use one that is warped to the scan.
 
     Args:
         lattice: ``(K, a, b, c)`` float32, probability of each label in each cell, background first; axes along RAS+.

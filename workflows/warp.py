@@ -203,10 +203,8 @@ class Warp:
 
 
 def _same(file: Path, other: Path) -> bool:
-    """Whether two paths are one file, through links too."""
-    if file.exists() and other.exists():
-        return file.samefile(other)
-    return file.resolve() == other.resolve()
+    """Whether two paths are one file that is there, through links too."""
+    return file.exists() and other.exists() and file.samefile(other)
 
 
 def _check_axes(header: Header) -> None:

@@ -37,8 +37,11 @@ _SOMETHING_ELSE = re.compile(
     r"\b(mapping|deformations?|absolute|positions?|velocit(y|ies)|momentum|dartel|svf|warped coordinates)\b",
     re.IGNORECASE,
 )
-#: Vectors whose derivative is that of the voxels' own places, to this much, are places and not displacements.
-_LIKENESS = 0.4
+#: A map that stretches the whole scan by more than this along each axis is none of anatomy: positions that are added
+#: to the places of the voxels stretch by two.
+_MOST_STRETCH = 1.6
+#: How far the indices of voxels may be moved, as a share of the scan, and still be taken for indices.
+_LIKENESS = 0.2
 #: Voxels looked at along each axis.
 _SAMPLES = 24
 
@@ -135,8 +138,8 @@ def _intent(path: Path, header: Header) -> int:
 def _positions_in(vectors: npt.NDArray[np.float64], affine: npt.NDArray[np.float64]) -> str | None:
     """Whether vectors ``(x, y, z, 3)`` are places rather than displacements, in words.
 
-    Places in mm follow the grid: their derivative is the identity, give or take a warp, where displacements that did so
-    would double the whole scan, or flatten it. Indices of voxels do so too, and begin at 0.
+    Places in mm follow the grid, so that as displacements they would about double the whole scan, in the frame that
+    they are in. Indices of voxels are near the indices.
     """
     shape = vectors.shape[:3]
     wide = [axis for axis in range(3) if shape[axis] > 1]
@@ -147,12 +150,11 @@ def _positions_in(vectors: npt.NDArray[np.float64], affine: npt.NDArray[np.float
         return None
     design = np.column_stack([indices[:, wide], np.ones(len(indices))])
     slope = np.linalg.lstsq(design, values, rcond=None)[0][:-1].T  # (3, axes): mm from voxel to voxel
-    in_ras = affine[:3, wide]
-    sizes = np.linalg.norm(in_ras, axis=0)
-    for axes in (in_ras, flip_points(in_ras.T).T):
-        if np.abs((slope - axes) / sizes).max() < _LIKENESS:
+    by_mm = slope @ np.linalg.pinv(affine[:3, wide])  # derivative of the vectors by the place in RAS+ mm
+    for derivative in (by_mm, flip_points(by_mm.T).T):
+        if np.linalg.det(np.eye(3) + derivative) > _MOST_STRETCH ** len(wide):
             return "the positions in mm"
     off = np.abs(values - indices)[:, wide].max(axis=0)
-    if (off < _LIKENESS / 2 * (np.array(shape)[wide] - 1)).all():
+    if (off < _LIKENESS * (np.array(shape)[wide] - 1)).all():
         return "the indices"
     return None

@@ -24,6 +24,8 @@ ITERATIONS = 100
 ENOUGH = 1e-4
 #: Voxels beyond the grid on each side, so that points that T^-1 moves in from there have an inverse too.
 MARGIN = 3
+#: An inverse that is not exact enough is sought again on a grid twice as fine, if that has no more voxels than this.
+MOST_FINE_VOXELS = 6_000_000
 
 
 class Inverse(NamedTuple):
@@ -53,7 +55,8 @@ def invert(
 
     Args:
         transform: fixed -> moving points.
-        grid: image on the grid of fixed points where an inverse is wanted; by default, the transform's own domain.
+        grid: image on the grid of fixed points where an inverse is wanted; by default, the transform's own domain,
+            and a grid twice as fine where that is not exact enough.
         tolerance_mm: largest error to accept; by default half of the smallest voxel side.
 
     Raises:
@@ -66,8 +69,8 @@ def invert(
     if transform.is_linear:
         back = Transform(_inverse_affine(transform.matrix).itk, transform.itk)
         return Inverse(back, *_errors(transform, back, _some_points(grid)))
-    if grid is None:
-        grid = domain_of(transform)
+    own_grid = grid is None
+    grid = domain_of(transform) if grid is None else grid
     points = _some_points(grid)
     tolerance = min(grid.GetSpacing()) / 2 if tolerance_mm is None else tolerance_mm
     if transform.known_inverse is not None:
@@ -77,12 +80,29 @@ def invert(
             return Inverse(back, largest, mean)
     back = _numeric(transform, grid)
     largest, mean = _errors(transform, back, points)
+    if not largest <= tolerance and own_grid and _finer_helps(transform, grid):
+        back = _numeric(transform, _finer(grid))
+        largest, mean = _errors(transform, back, points)
     if not largest <= tolerance:
         raise GeometryError(
             f"the transform has no inverse to {tolerance:.3g} mm: it ends up to {largest:.3g} mm away "
             f"(mean {mean:.3g}); {_where_it_folds(transform, grid)}"
         )
     return Inverse(back, largest, mean)
+
+
+def _finer_helps(transform: Transform, grid: sitk.Image) -> bool:
+    """Whether an inverse may only be bent too much within voxels: the transform does not fold, and there is room."""
+    if min(grid.GetSize()) < 2 or 8 * grid.GetNumberOfPixels() > MOST_FINE_VOXELS:
+        return False
+    return not _folds(transform, grid)[0].any()
+
+
+def _finer(grid: sitk.Image) -> sitk.Image:
+    """Grid of half the spacing over the same voxel centres."""
+    affine = affine_of(grid)
+    affine[:3, :3] /= 2
+    return empty_grid(tuple(2 * n - 1 for n in grid.GetSize()), affine)
 
 
 def domain_of(transform: Transform) -> sitk.Image:
@@ -187,11 +207,18 @@ def _fixed_point(
     return shifts
 
 
-def _where_it_folds(transform: Transform, grid: sitk.Image) -> str:
+def _folds(transform: Transform, grid: sitk.Image) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float32]]:
+    """Voxels where space is turned inside out, and the determinants, positive elsewhere."""
     determinants = jacobian_determinant(transform, grid)
     if np.median(determinants) < 0:  # a reflection
         determinants = -determinants
-    folded = determinants <= 0
+    return determinants <= 0, determinants
+
+
+def _where_it_folds(transform: Transform, grid: sitk.Image) -> str:
+    if min(grid.GetSize()) < 2:
+        return "its grid is a single slice, across which it is not defined"
+    folded, determinants = _folds(transform, grid)
     if not folded.any():
         return "it does not fold on the grid, so give a finer grid or a larger tolerance"
     worst = np.array(np.unravel_index(int(determinants.argmin()), determinants.shape))

@@ -8,6 +8,7 @@ import pytest
 import SimpleITK as sitk
 
 from atlases.registration.displacement import displacement_transform, empty_grid
+from atlases.registration.frames import read_itk
 from atlases.registration.landmarks import read_landmark_file, read_landmarks, write_landmarks
 from atlases.registration.points import Landmarks
 from atlases.registration.transform import Transform
@@ -330,3 +331,47 @@ def test_vectors_are_no_image(files: Path):
     volume(files / "five.nii", np.zeros((*SHAPE, 2, 2), np.float32), MOVING)
     with pytest.raises(OptionError, match="up to four dimensions"):
         warp(files, "five.nii", "out.nii.gz", "affine.mat")
+
+
+@pytest.mark.parametrize("suffix", [".tfm", ".h5", ".nii.gz"])
+def test_scans_in_microns_go_with_transforms_in_mm(tmp_path: Path, suffix: str):
+    """ITK, ANTs and 3D Slicer honour the unit of the header; so do transforms written and applied here."""
+    rng, affine = np.random.default_rng(0), np.diag([-150.0, 150, 200, 1])
+    blobs = sitk.SmoothingRecursiveGaussian(sitk.GetImageFromArray(rng.normal(size=(12, 14, 16))), 2.0)
+    for name, offset in (("fixed.nii", 0.0), ("moving.nii", 700.0)):
+        place = affine.copy()
+        place[:3, 3] = (offset, 30, -80)
+        image = nib.Nifti1Image(sitk.GetArrayFromImage(blobs).T.astype(np.float32), place)
+        image.set_qform(place, 1)
+        image.header.set_xyzt_units("micron")
+        nib.save(image, tmp_path / name)
+    fixed, moving = (sitk.ReadImage(str(tmp_path / name)) for name in ("fixed.nii", "moving.nii"))
+    assert np.allclose(fixed.GetSpacing(), (0.15, 0.15, 0.2))
+    spline = sitk.BSplineTransformInitializer(fixed, [2, 2, 2], 3)
+    spline.SetParameters(rng.normal(0, 0.2, len(spline.GetParameters())).tolist())
+    truth = sitk.CompositeTransform([sitk.TranslationTransform(3, (-0.7, 0.1, 0.2)), spline])
+    expected = sitk.Resample(moving, fixed, truth, sitk.sitkLinear, 0.0, sitk.sitkFloat32)
+    write_transform(tmp_path / f"t{suffix}", Transform(truth), read_itk(tmp_path / "fixed.nii"))
+    # what is written means the same to SimpleITK
+    if suffix == ".nii.gz":
+        field = sitk.ReadImage(str(tmp_path / "t.nii.gz"), sitk.sitkVectorFloat64)
+        assert np.allclose(field.GetSpacing(), fixed.GetSpacing(), rtol=1e-5)
+        assert np.allclose(field.GetOrigin(), fixed.GetOrigin(), atol=1e-5)
+        theirs: sitk.Transform = sitk.DisplacementFieldTransform(field)
+    else:
+        theirs = sitk.ReadTransform(str(tmp_path / f"t{suffix}"))
+    by_them = sitk.Resample(moving, fixed, theirs, sitk.sitkLinear, 0.0, sitk.sitkFloat32)
+    job = Warp(
+        tmp_path / "moving.nii",
+        (str(tmp_path / f"t{suffix}"),),
+        tmp_path / "w.nii.gz",
+        tmp_path / "fixed.nii",
+    )
+    assert job.run() == 0
+    found = sitk.ReadImage(str(tmp_path / "w.nii.gz"))
+    assert np.allclose(found.GetSpacing(), fixed.GetSpacing())
+    for image in (expected, by_them):
+        difference = np.abs(sitk.GetArrayFromImage(found) - sitk.GetArrayFromImage(image))
+        assert np.median(difference) < 1e-5
+        # half a voxel's rounding decides at the border whether a place is covered
+        assert (difference < 1e-3).mean() > 0.98

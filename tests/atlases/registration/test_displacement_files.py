@@ -80,6 +80,18 @@ def test_positions_are_never_displacements(tmp_path: Path, intent: int, name: st
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("intent", [1006, 1007])
+@pytest.mark.parametrize("degrees", [0, 15, 40])
+@pytest.mark.parametrize("scale", [0.85, 1.2])
+def test_positions_in_another_space(tmp_path: Path, intent: int, degrees: float, scale: float):
+    """Of a scan that lies turned and shifted to the template, in either frame, and nothing in the header says so."""
+    c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    moved = scale * places() @ np.array([[1, 0, 0], [0, c, -s], [0, s, c]]).T + (30, -12, 5) + bumps()
+    for vectors in (moved, flip_points(moved)):
+        with pytest.raises(UnreadableFileError, match="found the positions in mm of the voxels themselves"):
+            read_field(field(tmp_path / "y.nii.gz", vectors, intent))
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -113,6 +113,9 @@ class Warp:
             raise OptionError(f"{self.out}: results are written as .nii or .nii.gz, choose such a name")
         if self.out.is_dir():
             raise OptionError(f"{self.out}: this is a folder; name a file for the result")
+        folder = next((parent for parent in self.out.parents if parent.exists()), None)
+        if folder is not None and not folder.is_dir():
+            raise OptionError(f"{self.out}: {folder} is a file, where a folder for the result should be")
 
     def _steps(self) -> list[tuple[Path, Transform, bool]]:
         """Each file's transform, and whether it is taken backwards, in the order in which they are applied."""

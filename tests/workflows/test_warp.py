@@ -152,6 +152,7 @@ def test_the_command_line(files: Path, capsys: pytest.CaptureFixture[str]):
         ({"out": "scan.nii.gz"}, "would replace the scan.nii.gz it is made from"),
         ({"out": "reference.nii.gz"}, "would replace the reference.nii.gz"),
         ({"out": "result.mha"}, "results are written as .nii or .nii.gz"),
+        ({"out": "affine.mat/new/result.nii.gz"}, "affine.mat is a file, where a folder"),
         ({"out": "affine.mat"}, "would replace the affine.mat it is made from"),
         ({"out": "warp.nii.gz", "transform": ("warp.nii.gz:inverse",)}, "would replace the warp.nii.gz"),
         ({"input": "points.csv", "out": "points.csv"}, "would replace the points.csv"),

@@ -28,7 +28,7 @@ from pipeline.errors import (
 from pipeline.inspection import CaseReport, Problem, inspect_case
 from pipeline.mask import read_mask
 from pipeline.scan_names import volume_name
-from pipeline.volume import grid_difference, read_header, read_label_map, read_voxels
+from pipeline.volume import read_channels, read_header, read_label_map
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
@@ -106,19 +106,9 @@ class Atlas:
         """All channels, ``(C, *spatial)`` float32.
 
         Raises:
-            GeometryError: the channels lie on different grids.
-            MissingFileError, UnreadableFileError: a file is missing or broken.
+            AtlasegError: as :func:`pipeline.volume.read_channels`.
         """
-        first = read_header(self.images[0])
-        volumes = []
-        for path in self.images:
-            if difference := grid_difference(first, read_header(path)):
-                raise GeometryError(
-                    f"{path}: not on the grid of {first.path.name} ({difference}); resample it"
-                )
-            voxels = read_voxels(path).astype(np.float32)
-            volumes.append(np.moveaxis(voxels.reshape(*first.spatial_shape, -1), -1, 0))
-        return np.concatenate(volumes)
+        return read_channels(self.images)[0]
 
     def labels(self, table: LabelTable) -> sitk.Image:
         """Label map as channel indices of the table, uint8 (up to 256 labels) or uint16.

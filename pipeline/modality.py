@@ -15,7 +15,15 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Assumption", "Hounsfield", "Modality", "assume_channels", "hounsfield_units", "modality_of"]
+__all__ = [
+    "Assumption",
+    "Hounsfield",
+    "Modality",
+    "air_for_filling",
+    "assume_channels",
+    "hounsfield_units",
+    "modality_of",
+]
 
 Modality = Literal["CT", "MRI", "mixed"]
 Hounsfield = Literal["yes", "no", "unclear"]
@@ -159,6 +167,27 @@ def _without_filling(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]
         values = values[values > lowest]
     zero = values == 0
     return values[~zero] if zero.mean(dtype=np.float64) > 0.25 and not zero.all() else values
+
+
+def air_for_filling(voxels: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Voxels with air where CT scanners fill in a number below it around their field of view (-3024, -2048, -32768).
+
+    Recognised by what lies below air: one number, and next to nothing else. Other images are returned as they are.
+
+    Args:
+        voxels: one channel, any shape; not changed.
+
+    >>> air_for_filling(np.array([-3024, -1000, 40, 200])).tolist()
+    [-1000, -1000, 40, 200]
+    """
+    lowest = voxels.min(initial=0)
+    if not np.isfinite(lowest) or lowest >= _BELOW_AIR:
+        return voxels
+    below = voxels < _BELOW_AIR
+    others = np.count_nonzero(below & (voxels != lowest))
+    if below.all() or others > 0.02 * voxels.size:
+        return voxels
+    return np.where(below, voxels[~below].min(), voxels)
 
 
 def _has_air(values: npt.NDArray[np.float32]) -> bool:

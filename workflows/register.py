@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -85,13 +87,18 @@ class Register:
         Raises:
             AtlasegError: a file cannot be read, options do not fit together, or the engine gave up.
         """
-        from atlases.registration.register import register
-
         self._check_options()
         stages, initial = self._stages(), self._initial()
         self._check_format(initial)
         self._check_out()
-        found = register(
+        with self._folder():
+            self._write(self._registered(stages, initial))
+        return 0
+
+    def _registered(self, stages: Sequence[Stage], initial: str | Transform) -> Registration:
+        from atlases.registration.register import register
+
+        return register(
             self.fixed,
             self.moving,
             stages,
@@ -106,8 +113,18 @@ class Register:
             seed=self.seed,
             threads=self.threads,
         )
-        self._write(found)
-        return 0
+
+    @contextmanager
+    def _folder(self) -> Iterator[None]:
+        """The folder for the results, there before the work begins; gone again where nothing came of it."""
+        new = [folder for folder in (self.out, *self.out.parents) if not folder.exists()]
+        self.out.mkdir(parents=True, exist_ok=True)
+        try:
+            yield
+        finally:
+            for folder in new:
+                if not any(folder.iterdir()):
+                    folder.rmdir()
 
     def _stages(self) -> tuple[Stage, ...]:
         from atlases.registration.register import with_choices
@@ -234,7 +251,8 @@ class Register:
         from atlases.registration.transform import Transform
 
         fixed, moving = (read_itk(path, self.channel) for path in (self.fixed, self.moving))
-        target = _array(fixed)
+        moving = _with_air(moving)
+        target = _array(_with_air(fixed))
         figures: dict[str, Any] = {}
         for name, transform in (("before", Transform.identity()), ("after", found.transform)):
             inside = _array(seen(moving, fixed, transform)) > 0
@@ -251,6 +269,15 @@ class Register:
 
 def _flag(field: str) -> str:
     return f"--{field.replace('_', '-')}"
+
+
+def _with_air(image: Any) -> Any:
+    """What a CT scanner filled in around its field of view would lead all figures."""
+    from atlases.registration.frames import from_itk, to_itk
+    from pipeline.modality import air_for_filling
+
+    voxels, affine = from_itk(image)
+    return to_itk(air_for_filling(voxels), affine)
 
 
 def _array(image: Any) -> npt.NDArray[np.float64]:

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import DatasetError, GeometryError, OptionError
+from pipeline.modality import air_for_filling
 from pipeline.volume import not_finite
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ def rescale(
 ) -> npt.NDArray[np.float32]:
     """Intensities between two percentiles mapped linearly to [0, 1], what lies beyond them clipped.
 
+    What CT scanners fill in around their field of view counts as air (:func:`pipeline.modality.air_for_filling`).
+
     Percentiles rather than the extremes, as in Nyul and Udupa, Magnetic Resonance in Medicine 42:1072-1081 (1999),
     doi:10.1002/(SICI)1522-2594(199912)42:6<1072::AID-MRM11>3.0.CO;2-M. Where the percentiles coincide (a small
     object before an even background), the smallest and largest values become 0 and 1 instead.
@@ -51,6 +54,7 @@ def rescale(
     >>> rescale(np.array([0, 250, 500, 1000]), percentiles=(0, 100)).tolist()
     [0.0, 0.25, 0.5, 1.0]
     """
+    image = air_for_filling(image)
     low, high = _range(image, mask, percentiles, name)
     # the difference first, in double precision: large offsets would lose the digits that matter
     scaled = (np.asarray(image, dtype=np.float64) - low) / (high - low)

@@ -39,7 +39,9 @@ __all__ = ["DEFAULT_ENGINE", "Registration", "default_engine", "register"]
 #: Engine of each kind where a user names none.
 DEFAULT_ENGINE = {"syn": "ants", "deformable": "torch"}
 #: What all engines can take.
-LARGEST_SEED, MOST_THREADS = 2**31 - 2, 1024
+LARGEST_SEED, MOST_THREADS = 2**32 - 1, 1024
+#: Along the second shortest axis: what is thinner is a line. And the share of a place in space to which it is known.
+FEWEST_VOXELS, DIGITS_OF_PLACES = 4, 1e-10
 
 
 @dataclass(frozen=True, eq=False)
@@ -208,8 +210,25 @@ def _prepared(image: MetaTensor | sitk.Image | Path | str, name: str, channel: i
         itk = as_itk(image, channel)
     except GeometryError as error:
         raise type(error)(f"{name}: {str(error).removeprefix(f'{name}: ')}") from error
+    _check_grid(itk, name)
     voxels, affine = from_itk(itk)
     return to_itk(rescale(voxels, name=name), affine)
+
+
+def _check_grid(image: sitk.Image, name: str) -> None:
+    """Refuse images with too few voxels to tell one position from another, and those out of this world."""
+    size = image.GetSize()
+    if sorted(size)[1] < FEWEST_VOXELS:
+        raise GeometryError(
+            f"{name}: {' x '.join(map(str, size))} voxels are too few to register; expected at least {FEWEST_VOXELS} "
+            "along two axes"
+        )
+    far, voxel = float(np.abs(image.GetOrigin()).max()), min(image.GetSpacing())
+    if far * DIGITS_OF_PLACES > voxel:
+        raise GeometryError(
+            f"{name}: lies {far:.3g} mm from the origin of the scanner, where voxels of {voxel:.3g} mm "
+            "cannot be told apart; mend its header"
+        )
 
 
 def _mask(mask: MetaTensor | sitk.Image | Path | str, image: sitk.Image, role: str) -> sitk.Image:

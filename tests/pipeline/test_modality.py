@@ -7,7 +7,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from pipeline.modality import Hounsfield, assume_channels, hounsfield_units, modality_of
+from pipeline.modality import Hounsfield, air_for_filling, assume_channels, hounsfield_units, modality_of
 
 
 @pytest.mark.parametrize(
@@ -119,3 +119,23 @@ def test_names_are_kept_and_doubted() -> None:
     assert "unlike Hounsfield units in 2 of 3 scans" in ct.doubts[0]
     assert assume_channels(("CT",), "channels.json", [("unclear",), ("yes",)]).doubts == ()
     assert assume_channels(("CT",), "channels.json", []).doubts == ()
+
+
+def test_filling_below_air_becomes_air_and_nothing_else_changes() -> None:
+    rng = np.random.default_rng(0)
+    ct = rng.integers(-1000, 1500, (10, 10, 10)).astype(np.int16)
+    for filling in (-3024, -2048, -32768):
+        filled = ct.copy()
+        filled[:3] = filling
+        found = air_for_filling(filled)
+        np.testing.assert_array_equal(found[3:], ct[3:])
+        assert (found[:3] == ct[3:].min()).all()
+        assert (filled[:3] == filling).all()
+    for other in (
+        ct,
+        ct - 2000,
+        rng.normal(0, 3000, (10, 10, 10)),
+        np.array([-np.inf, 1, 2]),
+        np.array([np.nan, 1]),
+    ):
+        np.testing.assert_array_equal(air_for_filling(other), other)

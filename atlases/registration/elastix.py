@@ -179,7 +179,7 @@ def _reason(method: Any) -> str:
     reasons = described or re.findall(r"ERROR:\s*(.+)", text)
     if reasons and "Too many samples" in reasons[-1]:
         return f"the images overlap too little ({reasons[-1].rstrip('. ')})"
-    return str(reasons[-1]).strip().rstrip(".") if reasons else ""
+    return str(reasons[-1]).strip().removeprefix("ERROR: ").rstrip(".") if reasons else ""
 
 
 class _Library:

@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint install clean
+.PHONY: demo test test-all lint install clean
 
 # The stamp is newer than the files that say what is installed, or the environment is brought up to date.
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -25,6 +25,10 @@ lint: install
 
 test: lint
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --cov --cov-report=term
+
+# What takes longer than the quick suite allows too: the bad inputs of every command, and trainings that go on for minutes.
+test-all: test
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m slow
 
 clean:
 	rm -rf $(VENV) atlaseg-demo

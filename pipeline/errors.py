@@ -8,6 +8,7 @@ from __future__ import annotations
 
 __all__ = [
     "AtlasegError",
+    "AtlasegWarning",
     "BusyFolderError",
     "DatasetError",
     "DivergenceError",
@@ -16,6 +17,7 @@ __all__ = [
     "LabelError",
     "MemoryShortageError",
     "MissingFileError",
+    "NotConvergedWarning",
     "NotFittedError",
     "NothingToLearnError",
     "OptionError",
@@ -81,5 +83,13 @@ class NotFittedError(AtlasegError, RuntimeError):
     """A segmenter was asked to segment before it was fitted or loaded."""
 
 
-class HeaderWarning(UserWarning):
+class AtlasegWarning(UserWarning):
+    """What a user should know though the work goes on; the command line prints it in one line."""
+
+
+class NotConvergedWarning(AtlasegWarning):
+    """An iteration was stopped before it stood still; its result is what it had come to."""
+
+
+class HeaderWarning(AtlasegWarning):
     """What had to be assumed about a file whose header does not say it. No error: the work goes on."""

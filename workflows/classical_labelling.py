@@ -120,6 +120,8 @@ class SeedLabeller:
         self.masks = masks
         self.seeds = [read_seed(text) for text in seeds]
         self.options: Any = make_method(method, read_options(method, options))
+        #: What is to be said of scans whose result nobody should take as it is.
+        self.doubtful: dict[str, str] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -148,7 +150,10 @@ class SeedLabeller:
         labels = self.options.grow(scan, points)
         grown = int((labels > 0).sum())
         reachable = int(labels.size if scan.mask is None else scan.mask.sum())
-        print(f"{title}: {grown} voxels{_leak(grown, reachable)}", flush=True)
+        leak = _leak(grown, reachable)
+        print(f"{title}: {grown} voxels{leak}", flush=True)
+        if leak and self.masks is None:
+            self.doubtful[name] = f"{grown} voxels{leak}"
         return Segmentation(table.to_values(labels), scan.affine)
 
     def finish(self) -> None:

@@ -184,16 +184,16 @@ _MOST_ASSUMPTIONS = 10
 
 @contextmanager
 def _assumptions_said(name: str) -> Iterator[None]:
-    """Print what had to be assumed about files (:class:`~pipeline.errors.HeaderWarning`), one line each, each once."""
+    """Print what a user should know (:class:`~pipeline.errors.AtlasegWarning`), one line each, each once."""
     import warnings
 
-    from pipeline.errors import HeaderWarning
+    from pipeline.errors import AtlasegWarning
 
     said: set[str] = set()
     show = warnings.showwarning
 
     def tell(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
-        if not issubclass(category, HeaderWarning):
+        if not issubclass(category, AtlasegWarning):
             show(message, category, *place, **more)
         elif str(message) not in said:
             said.add(str(message))
@@ -201,7 +201,7 @@ def _assumptions_said(name: str) -> Iterator[None]:
                 print(f"atlaseg {name}: warning: {printable(str(message))}", file=sys.stderr)
 
     with warnings.catch_warnings():
-        warnings.simplefilter("always", HeaderWarning)
+        warnings.simplefilter("always", AtlasegWarning)
         warnings.showwarning = tell
         try:
             yield

@@ -112,7 +112,7 @@ class Segment:
     """Without RUN: an option of the method, name=value; may be repeated (docs/classical.md)."""
 
     def run(self) -> int:
-        """Label all scans; returns 0, or 1 where a scan failed.
+        """Label all scans; returns 0, or 1 where a scan failed or a region has leaked over most of it.
 
         Raises:
             AtlasegError: no scan can be labelled at all (no such model, no scans).
@@ -140,14 +140,19 @@ class Segment:
                     self._one(labeller, name, files, f"[{number}/{len(scans)}] {name}")
                 except (AtlasegError, RuntimeError, MemoryError) as error:
                     # torch reports exhausted memory as RuntimeError; the batch goes on all the same
-                    failed[name] = printable(str(told(error, str(files[0]), "cannot be labelled")))
+                    reason = printable(str(told(error, str(files[0]), "cannot be labelled")))
+                    named = any(str(file) in reason for file in files)
+                    failed[name] = reason if named else f"{printable(str(files[0]))}: {reason}"
             if not failed:
                 labeller.finish()
+            doubtful: dict[str, str] = getattr(labeller, "doubtful", {})
         total = len(scans) + len(found.problems)
         print(f"{total - len(failed)} of {total} scans labelled in {self.out}")
         for name, reason in failed.items():
             print(f"FAILED {printable(name)}: {reason}", file=sys.stderr)
-        return 1 if failed else 0
+        for name, reason in doubtful.items():
+            print(f"LEAKED {printable(name)}: {reason}", file=sys.stderr)
+        return 1 if failed or doubtful else 0
 
     def _check(self, models: Models) -> None:
         from pipeline.errors import OptionError

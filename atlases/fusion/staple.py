@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -11,7 +12,7 @@ import numpy.typing as npt
 
 from atlases.fusion.candidates import Candidates, Fused
 from atlases.fusion.voting import SLAB_BYTES, Canvas, slabs, winners_of
-from pipeline.errors import OptionError
+from pipeline.errors import NotConvergedWarning, OptionError
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -85,6 +86,9 @@ class Staple:
 
         ``details`` holds ``performance``, ``(N, K, K)`` nested lists, ``[atlas][true label][vote]``, rows sum to
         one; ``log_likelihood`` after each iteration, natural logarithm; ``iterations``; ``converged``.
+
+        Warns:
+            NotConvergedWarning: the iterations were over before the performance stood still.
         """
         canvas = Canvas(candidates, probabilities)
         patterns = Patterns.of(candidates, canvas.mask if self.region == "disagreement" else None)
@@ -115,6 +119,13 @@ class Staple:
                 truth += weighted.sum(axis=0)
                 log_likelihood += float(counts @ evidence)
             estimate = self._m_step(votes, truth, estimate, log_likelihood)
+        if not estimate.converged:
+            warnings.warn(
+                f"staple has not converged in {self.max_iterations} iterations: the performance of a label map still "
+                f"changes by more than tolerance={self.tolerance:g}; raise max_iterations, or doubt the result",
+                NotConvergedWarning,
+                stacklevel=2,
+            )
         return estimate
 
     def _beginning(self, atlases: int, classes: int) -> Floats:

@@ -109,10 +109,12 @@ def test_a_region_that_leaks_is_told_of(
     balls: Path, tmp_path: Path, capsys: Any, seed: str, told: bool
 ) -> None:
     words = ["segment", "--method", "region-growing", "--seed", seed, "--option", "homogeneity=range"]
-    assert main([*words, str(balls), "--out", str(tmp_path / "out")]) == 0
+    assert main([*words, str(balls), "--out", str(tmp_path / "out")]) == int(told)
     share = (labels(tmp_path / "out" / "balls.nii.gz") > 0).mean()
     assert (share > 0.5) == told
-    assert (f"{share:.0%} of all: it has leaked" in capsys.readouterr().out) == told
+    shown = capsys.readouterr()
+    assert (f"{share:.0%} of all: it has leaked" in shown.out) == told
+    assert (f"LEAKED balls: {int(share * 8000)} voxels, {share:.0%} of all" in shown.err) == told
 
 
 def test_a_seed_outside_is_one_line(balls: Path, tmp_path: Path, capsys: Any) -> None:

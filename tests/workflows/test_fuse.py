@@ -103,6 +103,13 @@ def test_staple_reports_the_performance_of_each_label_map(maker: Maker, tmp_path
     assert np.trace(report["performance"][1]) > np.trace(report["performance"][0])
 
 
+def test_staple_says_that_it_has_not_converged(maker: Maker, tmp_path: Path, capsys: Any) -> None:
+    words = ["fuse", *map(str, maker.labels()), "--out", str(tmp_path / "fused.nii.gz"), "--method", "staple"]
+    assert main([*words, "--option", "max_iterations=1"]) == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("atlaseg fuse: warning: staple has not converged in 1 iterations")
+
+
 @pytest.mark.parametrize("method", INTENSITY_METHODS)
 def test_methods_that_compare_intensities(maker: Maker, tmp_path: Path, method: str) -> None:
     labels = maker.labels()
@@ -224,7 +231,11 @@ def test_bad_images_are_named(maker: Maker, tmp_path: Path) -> None:
     refused(DatasetError, r"even\.nii\.gz: every voxel is 3", job(target, even, *images[1:]))
     hole = np.zeros(SHAPE, np.float32)
     hole[0, 0, 0] = np.nan
-    refused(DatasetError, r"hole\.nii\.gz: holds NaN", job(maker.write("hole.nii.gz", hole), *images))
+    refused(
+        DatasetError,
+        r"hole\.nii\.gz: 1 of 3360 voxels are NaN",
+        job(maker.write("hole.nii.gz", hole), *images),
+    )
     noise = maker.rng.normal(size=(*SHAPE, 2)).astype(np.float32)
     two = maker.write("two.nii.gz", noise)
     refused(GeometryError, r"two\.nii\.gz: has 2 channel\(s\), the scan", job(target, two, *images[1:]))

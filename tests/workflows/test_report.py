@@ -218,6 +218,18 @@ def test_what_is_refused(made_benchmark, tmp_path):
     (folder / "benchmark.json").write_text(json.dumps(about | {"methods": about["methods"][1:]}))
     with pytest.raises(DatasetError, match="does not name method 'joint-fusion'"):
         Report(folder).run()
+    (folder / "benchmark.json").write_text(json.dumps(about))
+    for name in ("ranking", "summary", "scores"):
+        table = (folder / f"{name}.csv").read_text()
+        (folder / f"{name}.csv").write_text(table + table.splitlines()[1] + "\n")
+        with pytest.raises(UnreadableFileError, match=rf"{name}\.csv: two rows for "):
+            Report(folder).run()
+        (folder / f"{name}.csv").write_text(table)
+    same = dict.fromkeys(about["structures"], "same") | {"77": "same"}
+    (folder / "benchmark.json").write_text(json.dumps(about | {"structures": same}))
+    with pytest.raises(DatasetError, match="two structures are called 'same'"):
+        Report(folder).run()
+    (folder / "benchmark.json").write_text(json.dumps(about))
     (folder / "ranking.csv").unlink()
     with pytest.raises(MissingFileError, match=r"ranking\.csv"):
         Report(folder).run()

@@ -32,6 +32,13 @@ _TABLES: dict[str, tuple[str, ...]] = {
     "significance": ("labels", "metric", "method_a", "method_b", "n", "difference", "p", "p_holm"),
     "ranking": ("labels", "method", "rank"),
 }
+#: Columns that tell the rows of a table apart.
+_KEYS: dict[str, tuple[str, ...]] = {
+    "scores": ("case", "structure", "method", "fold", "labels", "metric"),
+    "summary": ("method", "labels", "structure", "metric"),
+    "significance": ("labels", "metric", "method_a", "method_b"),
+    "ranking": ("labels", "method"),
+}
 _TEXT = (
     "case",
     "structure",
@@ -181,6 +188,9 @@ def read_benchmark(folder: Path) -> Benchmark:
         )
         given = [None if n is None else int(n) for n in about.get("labels") or [None]]
         structures = {int(value): str(name) for value, name in about["structures"].items()}
+    for what, names in (("structures", list(structures.values())), ("methods", [m.name for m in methods])):
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise DatasetError(f"{file}: two {what} are called {twice[0]!r}; give each a name of its own")
     _check_methods(file, {m.name for m in methods}, tables["scores"])
     return Benchmark(
         path=folder,
@@ -235,8 +245,13 @@ def _read_table(file: Path, columns: tuple[str, ...]) -> pd.DataFrame:
                 table[name] = pd.to_numeric(table[name].replace({"": None})).astype("Int64")
             elif name not in _TEXT:
                 table[name] = pd.to_numeric(table[name].replace({"": None})).astype("float64")
-    except (ValueError, TypeError) as error:
-        raise UnreadableFileError(f"{file}: not readable as a table ({error})") from error
+    except (ValueError, TypeError, ArithmeticError) as error:
+        said = " ".join(str(error).split())[:200]
+        raise UnreadableFileError(f"{file}: not readable as a table ({said})") from error
+    keys = [column for column in _KEYS.get(file.stem, ()) if column in columns]
+    if keys and (twice := table[table.duplicated(keys)]).size:
+        found = ", ".join(str(value) for value in twice.iloc[0][keys] if not pd.isna(value))
+        raise UnreadableFileError(f"{file}: two rows for {found}; let atlaseg benchmark write the table anew")
     return table
 
 

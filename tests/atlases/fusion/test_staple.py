@@ -14,7 +14,7 @@ from atlases.fusion.candidates import Candidates
 from atlases.fusion.majority import Majority
 from atlases.fusion.staple import Patterns, Staple
 from pipeline.case import LabelTable
-from pipeline.errors import OptionError
+from pipeline.errors import NotConvergedWarning, OptionError
 
 
 def raters(truth: np.ndarray, accuracies: list[float], classes: int, seed: int = 0) -> np.ndarray:
@@ -53,6 +53,14 @@ def test_two_classes_agree_with_simpleitk(truth: np.ndarray) -> None:
     np.testing.assert_allclose(performance[:, 1, 1], reference.GetSensitivity(), atol=1e-4)
     np.testing.assert_allclose(performance[:, 0, 0], reference.GetSpecificity(), atol=1e-4)
     np.testing.assert_allclose(fused.probabilities[1], sitk.GetArrayFromImage(probability), atol=1e-4)
+
+
+def test_too_few_iterations_are_said(truth: np.ndarray, recwarn: pytest.WarningsRecorder) -> None:
+    maps = Candidates(raters(truth, [0.95, 0.8, 0.9, 0.7], classes=3), classes=3)
+    assert Staple().fuse(maps).details["converged"]  # type: ignore[index]
+    assert not [w for w in recwarn if w.category is NotConvergedWarning]
+    with pytest.warns(NotConvergedWarning, match="staple has not converged in 2 iterations"):
+        assert not Staple(max_iterations=2).fuse(maps).details["converged"]  # type: ignore[index]
 
 
 def test_several_classes_agree_with_simpleitk(truth: np.ndarray) -> None:

@@ -97,20 +97,13 @@ class BuildAtlas:
         return 1 if template.left_out else 0
 
     def _build(self, atlases: AtlasSet, options: TemplateOptions, executor: Executor | None) -> Template:
-        from tqdm import tqdm
-
         from atlases.template import build_template
+        from pipeline.progress import Progress
 
         atlases.check(executor=executor)
-        with tqdm(
-            total=len(atlases) * (options.iterations + 1) - 1, unit="registration", disable=None
-        ) as bar:
-
-            def advance(done: int, total: int) -> None:
-                bar.total = total
-                bar.update(done - bar.n)
-
-            return build_template(atlases, self.out / "work", options, executor=executor, progress=advance)
+        total = len(atlases) * (options.iterations + 1) - 1
+        with Progress("building", total, "registration") as bar:
+            return build_template(atlases, self.out / "work", options, executor=executor, progress=bar.show)
 
     def _draw(self, atlas: ProbabilisticAtlas) -> None:
         from atlases.registration.frames import from_itk

@@ -124,9 +124,8 @@ class AtlasLabeller:
         Raises:
             AtlasegError: the scan cannot be read or registered.
         """
-        from tqdm import tqdm
-
         from pipeline.files import write_text
+        from pipeline.progress import Progress
         from pipeline.volume import read_image
 
         segmenter = self._segmenter
@@ -137,14 +136,9 @@ class AtlasLabeller:
         )
         segmenter.executor, segmenter.work = self._workers(), self._work / name
         segmenter.threads = self.choices.threads or 1
-        with tqdm(desc=title, unit="registration", disable=None, total=len(segmenter.atlases)) as bar:
-
-            def progress(done: int, total: int) -> None:
-                bar.total = total
-                bar.update(done - bar.n)
-
+        with Progress(title, len(segmenter.atlases), "registration") as bar:
             try:
-                propagation = segmenter.propagate(image, mask=mask, without=own, progress=progress)
+                propagation = segmenter.propagate(image, mask=mask, without=own, progress=bar.show)
             except RuntimeError as error:
                 if _is_broken(error):
                     self._stop_workers()  # the next scan gets new ones

@@ -110,9 +110,8 @@ def _correct(segmenter: MultiAtlasSegmenter, work: Path, *, by_itself: bool) -> 
     """
     from contextlib import nullcontext
 
-    from tqdm import tqdm
-
     from pipeline.errors import NothingToLearnError
+    from pipeline.progress import Progress
     from pipeline.worker_processes import available_cores, worker_pool
 
     cores, copies = available_cores(), segmenter.executor
@@ -123,20 +122,18 @@ def _correct(segmenter: MultiAtlasSegmenter, work: Path, *, by_itself: bool) -> 
             "without: --correct no",
             file=sys.stderr,
         )
-    with worker_pool(cores) if cores > 1 else nullcontext() as executor, tqdm(total=total) as bar:
-        bar.set_description("Learning from atlases")
+    with (
+        worker_pool(cores) if cores > 1 else nullcontext() as executor,
+        Progress("learning from atlases", total, "scan") as progress,
+    ):
         segmenter.executor, segmenter.work = executor, work
-
-        def show(done: int, _: int) -> None:
-            bar.update(done - bar.n)
-
         try:
-            segmenter.learn_correction(progress=show)
+            segmenter.learn_correction(progress=lambda done, _: progress.show(done))
         except NothingToLearnError as error:
             if not by_itself:
                 raise
             print(f"No correction: {error}", file=sys.stderr)
-        bar.update(total - bar.n)
+        progress.show(total)
     segmenter.executor, segmenter.work = copies, None
 
 

@@ -66,10 +66,8 @@ class Check:
     def _inspect(self) -> Inspection:
         from concurrent.futures import ThreadPoolExecutor
 
-        from rich.console import Console
-        from rich.progress import Progress
-
         from pipeline.inspection import inspect_dataset
+        from pipeline.progress import Progress
 
         allowed: dict[Kind, bool] = {
             "empty-label": self.allow_empty,
@@ -78,17 +76,12 @@ class Check:
         # Threads are enough: decompressing and counting voxels release the interpreter's lock.
         # Each holds a whole case in memory, so the default stays modest on large machines.
         workers = self.workers or min(os.cpu_count() or 1, 4)
-        console = Console(stderr=True)
-        with (
-            ThreadPoolExecutor(workers) as executor,
-            Progress(console=console, transient=True, disable=not console.is_terminal) as progress,
-        ):
-            task = progress.add_task("reading", total=None)
+        with ThreadPoolExecutor(workers) as executor, Progress("reading", unit="case") as progress:
             return inspect_dataset(
                 self.dataset,
                 tolerated=[kind for kind, meant in allowed.items() if meant],
                 executor=executor,
-                on_case=lambda done, total: progress.update(task, completed=done, total=total),
+                on_case=progress.show,
             )
 
 

@@ -115,7 +115,7 @@ class Evaluate:
             bad = {outcome.case for outcome in outcomes}
             work = partial(_compare, labels=table, tolerance_mm=self.tolerance_mm, surface=self.surface)
             good = [pair for pair in pairs if pair.case not in bad]
-            outcomes += _with_progress(over_cases(work, good), len(good), problems)
+            outcomes += _with_progress(over_cases(work, good), len(good))
         missing = [pair.case for pair in pairs if pair.prediction is None]
         if any(outcome.scores for outcome in outcomes):
             self._report(outcomes, missing, table, console)
@@ -349,13 +349,15 @@ def _parallel(workers: int) -> Iterator[_Map]:
         ) from error
 
 
-def _with_progress(outcomes: Iterable[_Outcome], total: int, console: Console) -> list[_Outcome]:
-    from rich.progress import track
+def _with_progress(outcomes: Iterable[_Outcome], total: int) -> list[_Outcome]:
+    from pipeline.progress import Progress
 
-    shown = track(
-        outcomes, "comparing", total, console=console, transient=True, disable=not console.is_terminal
-    )
-    return list(shown)
+    found = []
+    with Progress("comparing", total, "case") as progress:
+        for outcome in outcomes:
+            found.append(outcome)
+            progress.show(len(found))
+    return found
 
 
 def _print_summary(

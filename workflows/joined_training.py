@@ -117,19 +117,17 @@ def _options(job: Train) -> JoinedOptions:
 @contextmanager
 def progress_bars() -> Iterator[Progress]:
     """One progress bar for each thing that is being done."""
-    from tqdm import tqdm
+    from contextlib import ExitStack
 
-    bars: dict[str, Any] = {}
+    from pipeline.progress import Progress as Bar
 
-    def show(what: str, done: int, total: int) -> None:
-        if what not in bars:
-            for bar in bars.values():
-                bar.close()
-            bars[what] = tqdm(desc=what, total=total, disable=None)
-        bars[what].update(done - bars[what].n)
+    bars: dict[str, Bar] = {}
+    with ExitStack() as shown:
 
-    try:
+        def show(what: str, done: int, total: int) -> None:
+            if what not in bars:
+                shown.close()  # the bar before it
+                bars[what] = shown.enter_context(Bar(what, total))
+            bars[what].show(done, total)
+
         yield show
-    finally:
-        for bar in bars.values():
-            bar.close()

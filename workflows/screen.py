@@ -9,20 +9,31 @@ from __future__ import annotations
 import re
 import sys
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import IO, Any
 
-__all__ = ["only_printable", "printable"]
+__all__ = ["on_output", "only_printable", "printable"]
 
 #: Categories of characters that are not shown but do something: controls, marks that turn the direction of writing or
 #: break lines, halves of characters, and those that no font has.
 _ACTIVE = ("Cc", "Cf", "Cs", "Zl", "Zp")
 #: Shapes letters in some languages, without which names are misspelt.
 _JOINERS = "\u200c\u200d"
+#: Names of files can be longer than any screen.
+_LONGEST = 1200
 _LAYOUT = "\n\r\t"
 #: What tqdm and rich write to a terminal: colours, and moves of the cursor.
 _SEQUENCE = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
+
+_listener: Callable[[], None] | None = None
+
+
+def on_output(listener: Callable[[], None] | None) -> None:
+    """Call a function whenever a command has printed something; ``None`` for no function."""
+    global _listener  # noqa: PLW0603 (one screen, one listener)
+    _listener = listener
 
 
 def printable(text: str) -> str:
@@ -31,7 +42,8 @@ def printable(text: str) -> str:
     >>> printable("a\x1b[2Jb\nc")
     'a\\x1b[2Jb c'
     """
-    return _escaped(" ".join(text.split()), "")
+    line = _escaped(" ".join(text.split()), "")
+    return line if len(line) <= _LONGEST else f"{line[: _LONGEST - 300]} ... {line[-300:]}"
 
 
 def _escaped(text: str, kept: str) -> str:
@@ -65,6 +77,8 @@ class _Screen:
             shown = "".join(_escaped(p, _LAYOUT) + s for p, s in zip(parts, sequences, strict=True))
         else:
             shown = _escaped(text, _LAYOUT)
+        if _listener is not None:
+            _listener()
         encoding = getattr(self._stream, "encoding", None) or "utf-8"
         self._stream.write(shown.encode(encoding, "backslashreplace").decode(encoding))
         return len(text)

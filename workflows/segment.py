@@ -261,23 +261,15 @@ class NetworkLabeller:
 
     def label(self, name: str, files: tuple[Path, ...], title: str) -> Segmentation:  # noqa: ARG002
         """Labels of one scan."""
-        from tqdm import tqdm
-
+        from pipeline.progress import Progress
         from pipeline.volume import read_image
 
-        with tqdm(
-            total=1.0, desc=title, bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed}", disable=None
-        ) as bar:
-
-            def progress(share: float) -> None:
-                bar.n = share
-                bar.update(0)
-
+        with Progress(title, 1.0) as bar:
             return self._segmenter.segment(
                 read_image(files),
                 tta=True if self.tta else None,
                 probabilities=self.probabilities,
-                progress=progress,
+                progress=bar.show,
             )
 
     def finish(self) -> None:

@@ -15,6 +15,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from pipeline.progress import on_progress
+from workflows.heartbeat import Heartbeat
+from workflows.screen import on_output
+
 __all__ = ["INTERRUPTED", "TERMINATED", "TerminatedError", "heard_signals", "supervise"]
 
 INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
@@ -69,10 +73,12 @@ def supervise(name: str, job: Callable[[], int], after_a_crash: Callable[[], Non
     sys.stderr.flush()
     handed_on = {signal.SIGINT, signal.SIGTERM}
     signal.pthread_sigmask(signal.SIG_BLOCK, handed_on)
-    parent = os.getpid()
+    parent, heartbeat = os.getpid(), Heartbeat(name)
     child = os.fork()
     if child == 0:
         end_with_parent(parent)
+        on_output(heartbeat.said)
+        on_progress(heartbeat.tell)
         with heard_signals():
             signal.pthread_sigmask(signal.SIG_UNBLOCK, handed_on)
             code = job()
@@ -81,6 +87,7 @@ def supervise(name: str, job: Callable[[], int], after_a_crash: Callable[[], Non
             sys.stderr.flush()
             os._exit(code)  # waits for no thread
         return code
+    heartbeat.watch()
     watch = _Watch(child)
     for number in handed_on:
         signal.signal(number, watch.hand_on)

@@ -14,6 +14,7 @@ from pipeline.case import LabelTable
 from pipeline.datasets.listing import CaseList, Listing, Report, check_number, inside, left_out, read_json
 from pipeline.errors import DatasetError, LabelError
 from pipeline.scan_names import digits_in_names, is_volume, split_channel, suffix_of, volume_name
+from pipeline.schema import shortened
 
 __all__ = ["list_decathlon"]
 
@@ -117,7 +118,11 @@ def _labels(labels: Any, source: Path) -> LabelTable:
 def _channels(modality: Any, source: Path) -> tuple[str, ...]:
     """Names in the order of the keys ``"0"``, ``"1"``, ..."""
     if not isinstance(modality, dict) or sorted(modality) != sorted(str(i) for i in range(len(modality))):
-        raise DatasetError(f'{source}: expected "modality": {{"0": "MRI", ...}}, found {modality!r}')
+        raise DatasetError(f'{source}: expected "modality": {{"0": "MRI", ...}}, found {shortened(modality)}')
     if not modality:
         raise DatasetError(f'{source}: "modality" names no channel; write {{"0": "MRI"}} or {{"0": "CT"}}')
-    return tuple(str(modality[str(i)]) for i in range(len(modality)))
+    if unnamed := [key for key, name in modality.items() if not isinstance(name, str)]:
+        raise DatasetError(
+            f"{source}: the modality of channel {unnamed[0]} must be text, found {modality[unnamed[0]]!r}"
+        )
+    return tuple(modality[str(i)] for i in range(len(modality)))

@@ -21,6 +21,7 @@ from pipeline.datasets.listing import (
 )
 from pipeline.errors import DatasetError, LabelError, MissingFileError
 from pipeline.scan_names import SUFFIXES, split_channel, suffix_of, volume_name
+from pipeline.schema import shortened
 
 __all__ = ["list_nnunet_raw"]
 
@@ -138,5 +139,11 @@ def _labels(labels: Any, source: Path) -> LabelTable:
 def _channels(names: Any, source: Path) -> tuple[str, ...]:
     """Names in the order of the keys ``"0"``, ``"1"``, ..."""
     if not isinstance(names, dict) or sorted(names) != sorted(str(i) for i in range(len(names))) or not names:
-        raise DatasetError(f'{source}: expected "channel_names": {{"0": "MRI", ...}}, found {names!r}')
-    return tuple(str(names[str(i)]) for i in range(len(names)))
+        raise DatasetError(
+            f'{source}: expected "channel_names": {{"0": "MRI", ...}}, found {shortened(names)}'
+        )
+    if unnamed := [key for key, name in names.items() if not isinstance(name, str)]:
+        raise DatasetError(
+            f"{source}: the name of channel {unnamed[0]} must be text, found {names[unnamed[0]]!r}"
+        )
+    return tuple(names[str(i)] for i in range(len(names)))

@@ -9,6 +9,7 @@ from typing import Never
 from ignite.engine import Engine, Events
 from tqdm import tqdm
 
+from pipeline.progress import Progress
 from pipeline.training.budget import Budget
 from pipeline.training.history import History
 
@@ -18,7 +19,7 @@ __all__ = ["ProgressBar"]
 class ProgressBar:
     """Handler that shows loss, validation Dice, patches per second and time left on a terminal.
 
-    Where standard error is not a terminal (a SLURM log, CI) nothing is drawn; the log has a line per validation.
+    Where standard error is not a terminal (a SLURM log, CI) a line every half minute says the same.
 
     Args:
         budget: what is 100 percent.
@@ -31,6 +32,7 @@ class ProgressBar:
         self.history = history
         self.enabled = sys.stderr.isatty() if enabled is None else enabled
         self._bar: tqdm[Never] | None = None
+        self._lines = Progress("training", 1.0, terminal=False)
 
     def attach(self, engine: Engine) -> None:
         """Open with the engine, advance with every step, close with the engine."""
@@ -50,17 +52,18 @@ class ProgressBar:
         )
 
     def _advance(self, _engine: Engine) -> None:
-        if self._bar is None or self._bar.disable:
+        if self._bar is None:
             return
         scores = self.history.validations
         dice = f", Dice {scores[-1][1]:.3f}" if scores else ""
         left = self.budget.remaining
         clock = "--:--" if math.isnan(left) else f"{int(left) // 60}:{int(left) % 60:02d}"
-        self._bar.set_description_str(
-            f"loss {self.history.recent_loss:.3f}{dice}, "
-            f"{self.history.patches_per_second:.1f} patches/s, {clock} left",
-            refresh=False,
-        )
+        speed = f"{self.history.patches_per_second:.1f} patches/s"
+        figures = f"loss {self.history.recent_loss:.3f}{dice}, {speed}, {clock} left"
+        if self._bar.disable:
+            self._lines.show(self.budget.fraction, note=figures)
+            return
+        self._bar.set_description_str(figures, refresh=False)
         self._bar.n = round(100 * self.budget.fraction)
         self._bar.update(0)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import traceback
 import unicodedata
 from collections.abc import Sequence
@@ -27,6 +28,14 @@ def content(folder: Path) -> dict[str, tuple[int, int]]:
         for path in sorted(folder.rglob("*"))
         if not path.is_dir()
     }
+
+
+#: What is refused is refused soon; a training that begins goes on for hours.
+SECONDS = 60
+
+
+def _too_long(*_: object) -> None:
+    pytest.fail(f"not refused within {SECONDS} s")
 
 
 @dataclass
@@ -59,12 +68,17 @@ class Judge:
         """
         before = content(self.folder)
         self.capsys.readouterr()
+        before_alarm = signal.signal(signal.SIGALRM, _too_long)
+        signal.alarm(SECONDS)
         try:
             found = main([str(word) for word in words])
         except SystemExit as end:
             found = int(end.code or 0) if isinstance(end.code, int | None) else 1
         except Exception:  # whatever it is, a user must not see it
             pytest.fail(f"atlaseg {' '.join(map(str, words))}\n{traceback.format_exc()}")
+        finally:
+            signal.alarm(0)
+            signal.signal(signal.SIGALRM, before_alarm)
         shown = self.capsys.readouterr()
         told = f"atlaseg {' '.join(map(str, words))}\nexit {found}\n{shown.out}\n{shown.err}"
         assert found in ((code,) if isinstance(code, int) else code), told

@@ -43,7 +43,7 @@ NUMBERS: dict[str, dict[str, tuple[str, ...]]] = {
     },
     "train {data} --out out --method atlas-unet": {
         "atlases": ("0", "1"),
-        "warped": ("-1", "1000000"),
+        "warped": ("-1",),
         "weight": ("nan", "-0.1", "1.1"),
         "combine": ("sum",),
         "unlabelled": ("nowhere",),

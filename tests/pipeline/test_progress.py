@@ -1,0 +1,53 @@
+"""Progress without a terminal: a line at least every half minute, and nothing more often."""
+
+import pytest
+
+from pipeline import progress as subject
+from pipeline.progress import Progress, on_progress
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    now = [0.0]
+    monkeypatch.setattr(subject.time, "monotonic", lambda: now[0])
+    return now
+
+
+def test_lines(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
+    with Progress("registering", 10, "scan", terminal=False) as work:
+        for second in range(100):
+            clock[0] = float(second)
+            work.show(second // 10, note="loss 0.1")
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [
+        "registering: 3 of 10 scans, loss 0.1 after 0.5 min",
+        "registering: 6 of 10 scans, loss 0.1 after 1.0 min",
+        "registering: 9 of 10 scans, loss 0.1 after 1.5 min",
+    ]
+
+
+def test_a_share_is_told_in_percent(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
+    with Progress("[1/2] scan", 1.0, terminal=False) as work:
+        clock[0] = 31.0
+        work.show(0.25)
+    assert capsys.readouterr().err == "[1/2] scan: 25% after 0.5 min\n"
+
+
+def test_a_terminal_has_a_bar(capsys: pytest.CaptureFixture[str]) -> None:
+    with Progress("reading", None, "case", terminal=True) as work:
+        work.show(3, 4)
+    shown = capsys.readouterr().err
+    assert "reading" in shown
+    assert "3/4" in shown
+
+
+def test_a_listener_hears_every_step() -> None:
+    heard: list[str] = []
+    on_progress(heard.append)
+    try:
+        with Progress("reading", 2, "case", terminal=False) as work:
+            work.show(1)
+            work.show(2)
+    finally:
+        on_progress(None)
+    assert heard == ["reading: 1 of 2 cases", "reading: 2 of 2 cases"]

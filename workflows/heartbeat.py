@@ -9,10 +9,10 @@ import sys
 import threading
 import time
 
-from pipeline.progress import SECONDS_BETWEEN_LINES
-
 __all__ = ["Heartbeat"]
 
+#: As those of pipeline.progress, which is not imported for `atlaseg --help`.
+SECONDS = 30.0
 _SIZE = 1024
 _CLOCK = struct.Struct("d")
 
@@ -25,7 +25,7 @@ class Heartbeat:
         seconds: of silence until a line is due.
     """
 
-    def __init__(self, name: str, seconds: float = SECONDS_BETWEEN_LINES) -> None:
+    def __init__(self, name: str, seconds: float = SECONDS) -> None:
         self.name, self.seconds = name, seconds
         self._shared = mmap.mmap(-1, _SIZE)
         self._begun = time.monotonic()

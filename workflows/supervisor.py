@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from pipeline.progress import on_progress
 from workflows.heartbeat import Heartbeat
 from workflows.screen import on_output
 
@@ -68,6 +67,7 @@ def supervise(name: str, job: Callable[[], int], after_a_crash: Callable[[], Non
     if not hasattr(os, "fork") or threading.active_count() > 1:
         return job()
     from pipeline.parent_watch import end_with_parent
+    from pipeline.progress import on_progress
 
     sys.stdout.flush()
     sys.stderr.flush()

@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from pipeline.errors import AtlasegError, GeometryError, HeaderWarning, MissingFileError, UnreadableFileError
 from pipeline.grid import GRID_TOLERANCE_VOXELS, Affine, corner_distance, sizes_in_words, spacing_of
+from pipeline.scan_names import suffix_of
 
 if TYPE_CHECKING:
     import nibabel as nib
@@ -259,7 +260,7 @@ def open_volume(path: Path) -> nib.Nifti1Image:
             f"{str(path)!r}: no such file" if "\0" in str(path) else f"{path}: no such file"
         )
     with readable(path, "not a readable NIfTI file"), _quiet():
-        image = nib.load(path)
+        image = _load(path)
     if not isinstance(image, nib.Nifti1Image):
         raise UnreadableFileError(
             f"{path}: expected NIfTI, found {type(image).__name__}; convert it to .nii.gz"
@@ -273,6 +274,22 @@ def open_volume(path: Path) -> nib.Nifti1Image:
     if not image.shape or min(image.shape) < 1:
         raise UnreadableFileError(f"{path}: the file holds no voxels, its shape is {image.shape}")
     return image
+
+
+def _load(path: Path) -> Any:
+    import nibabel as nib
+    from nibabel.fileholders import FileHolder
+    from nibabel.openers import ImageOpener
+
+    suffix = suffix_of(path)
+    if suffix in (suffix.lower(), suffix.upper()):
+        return nib.load(path)
+    # of a name in upper and lower case mixed (``.Nii.gz``), nibabel would open another one
+    with ImageOpener(str(path)) as stream:
+        block = stream.read(540)
+    is_second = nib.Nifti2Image.header_class.may_contain_header(block)
+    kind = nib.Nifti2Image if is_second else nib.Nifti1Image
+    return kind.from_file_map({"image": FileHolder(filename=str(path))})
 
 
 def _singular(affine: Affine) -> bool:

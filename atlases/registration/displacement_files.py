@@ -143,9 +143,9 @@ def _positions_in(vectors: npt.NDArray[np.float64], affine: npt.NDArray[np.float
     """
     shape = vectors.shape[:3]
     wide = [axis for axis in range(3) if shape[axis] > 1]
-    step = tuple(slice(None, None, max(1, n // _SAMPLES)) for n in shape)
-    indices = np.moveaxis(np.indices(shape, dtype=np.float64), 0, -1)[step].reshape(-1, 3)
-    values = vectors[step].reshape(-1, 3)
+    axes = [np.arange(0, n, max(1, n // _SAMPLES)) for n in shape]
+    indices = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3).astype(np.float64)
+    values = vectors[np.ix_(*axes)].reshape(-1, 3)
     if not wide or not np.isfinite(values).all():
         return None
     design = np.column_stack([indices[:, wide], np.ones(len(indices))])

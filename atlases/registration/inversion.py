@@ -64,7 +64,7 @@ def invert(
         OptionError: neither a grid is given nor has the transform a domain of its own; a tolerance that is not
             above 0.
     """
-    if tolerance_mm is not None and tolerance_mm <= 0:
+    if tolerance_mm is not None and not tolerance_mm > 0:
         raise OptionError(f"the tolerance of an inverse must be above 0 mm, found {tolerance_mm}")
     if transform.is_linear:
         back = Transform(_inverse_affine(transform.matrix).itk, transform.itk)

@@ -8,8 +8,10 @@ gives a list in no stated order (and SimpleITK its first element only), so such 
 from __future__ import annotations
 
 import mmap
+import shutil
 import subprocess
 import sys
+import tempfile
 from contextlib import nullcontext
 from pathlib import Path
 from threading import Lock
@@ -22,7 +24,7 @@ from atlases.registration.foreign_transforms import foreign_transform
 from atlases.registration.itk_parameters import COMPOSITE, Kind, Record, problem_of, problem_of_part
 from atlases.registration.quiet import quiet
 from atlases.registration.transform import Transform, parts_of
-from pipeline.errors import OptionError, UnreadableFileError
+from pipeline.errors import AtlasegError, OptionError, UnreadableFileError
 
 if TYPE_CHECKING:
     pass
@@ -39,7 +41,7 @@ ONE_AT_A_TIME = Lock()
 _HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 #: Each transform of a file but the composite has one such entry (older versions of ITK misspelt its beginning).
 _HDF5_ENTRY = b"ormFixedParameters"
-_SECONDS_TO_TRY = 300
+_SECONDS_TO_TRY = 120
 
 
 def read_itk_transform(path: Path, own: bool = False) -> Transform:
@@ -59,6 +61,15 @@ def read_itk_transform(path: Path, own: bool = False) -> Transform:
     if what := foreign_transform(path):
         raise UnreadableFileError(f"{path}: not a transform of ITK but {what}")
     suffix = path.suffix.lower()
+    if path.suffix != suffix:
+        # ITK knows its formats by lower case only
+        with tempfile.TemporaryDirectory() as folder:
+            copy = Path(folder, path.stem + suffix)
+            shutil.copyfile(path, copy)
+            try:
+                return read_itk_transform(copy, own)
+            except AtlasegError as error:
+                raise type(error)(str(error).replace(str(copy), str(path))) from error
     if suffix in HDF5_SUFFIXES:
         count = _look_through_hdf5(path, own)
     else:
@@ -156,6 +167,8 @@ def _text_record(path: Path, entry: dict[str, str]) -> Record:
 
 def _numbers(path: Path, text: str) -> npt.NDArray[np.float64]:
     try:
+        if "_" in text:  # a number to Python, none to ITK
+            raise ValueError("found _")
         return np.array(text.split(), dtype=np.float64)
     except ValueError as error:
         raise UnreadableFileError(f"{path}: parameters are numbers ({error}); is it damaged?") from error
@@ -226,7 +239,10 @@ def _look_through_hdf5(path: Path, own: bool) -> int:
 
 #: Says on standard output why ITK does not read a file. It ends at once, because HDF5 cannot close what is damaged.
 _TRIAL = """
-import os, sys, SimpleITK
+import os, signal, sys
+if hasattr(signal, "alarm"):
+    signal.alarm(int(sys.argv[2]))  # even if the process that waits for it is gone
+import SimpleITK
 try:
     SimpleITK.ReadTransform(sys.argv[1])
 except RuntimeError as error:
@@ -240,7 +256,7 @@ def _try_in_another_process(path: Path) -> None:
     try:
         # -I: nothing of the current folder is imported
         tried = subprocess.run(  # noqa: S603 - our own program, the path is its argument
-            [sys.executable, "-I", "-c", _TRIAL, str(path)],
+            [sys.executable, "-I", "-c", _TRIAL, str(path), str(_SECONDS_TO_TRY)],
             check=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

@@ -70,7 +70,7 @@ def _checked(
     fixed_points: npt.NDArray[np.float64], moving_points: npt.NDArray[np.float64], stiffness: float
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     fixed, moving = (np.asarray(points, np.float64) for points in (fixed_points, moving_points))
-    if stiffness < 0:
+    if not 0 <= stiffness < np.inf:
         raise OptionError(f"stiffness must be 0 or more, found {stiffness}")
     if fixed.shape != moving.shape:
         raise OptionError(

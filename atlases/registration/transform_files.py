@@ -86,9 +86,20 @@ def write_transform(path: Path, transform: Transform, grid: sitk.Image | None = 
         write_field(path, transform, grid, suffix)
         return
     # one matrix for whatever linear transform, because ANTs reads those from any file
-    itk = Transform.from_matrix(transform.matrix).itk if suffix == ".mat" else transform.itk
+    itk = Transform.from_matrix(transform.matrix).itk if suffix == ".mat" else _flat(transform).itk
     with replacing(path, suffix) as temporary, ONE_AT_A_TIME:
         sitk.WriteTransform(itk, str(temporary))
+
+
+def _flat(transform: Transform) -> Transform:
+    """The same without composites in composites, which ITK does not write."""
+    import SimpleITK as sitk
+
+    if not isinstance(transform.itk, sitk.CompositeTransform):
+        return transform
+    parts = [transform.itk.GetNthTransform(n) for n in range(transform.itk.GetNumberOfTransforms())]
+    nested = any(isinstance(part, sitk.CompositeTransform) for part in parts)
+    return Transform.compose([transform]) if nested else transform
 
 
 def check_transform_name(path: Path, linear: bool) -> str:

@@ -139,6 +139,7 @@ def spline(name: str, grid: tuple[float, ...], count: int = 375) -> str:
         ),
         (block("AffineTransform", "1 0 0 0 1 0 0 0 1 0 0 nan"), "NaN or infinite"),
         (block("AffineTransform", "1 0 0 0 1 0 0 0 1 0 0 x"), "parameters are numbers"),
+        (block("AffineTransform", "1 0 0 0 1 0 0 0 1 0 0 1_0"), "parameters are numbers"),
         (block("Similarity3DTransform", "0 0 0 1 2 3 0"), "singular"),
         (spline("BSplineTransform", GRID, 300), "takes 375 parameters, found 300"),
         (
@@ -269,3 +270,20 @@ def test_planes(tmp_path: Path):
     (tmp_path / "t.tfm").write_text(HEAD + text)
     with pytest.raises(OptionError, match="transforms of volumes are 3-D, this one is 2-D"):
         read_itk_transform(tmp_path / "t.tfm")
+
+
+@pytest.mark.parametrize("suffix", [".tfm", ".TXT", ".Mat", ".H5"])
+def test_capital_letters_and_line_ends_of_windows(tmp_path: Path, suffix: str):
+    affine = sitk.AffineTransform([float(v) for v in MATRIX.split()[:9]], (5.0, 6, 7))
+    lower = tmp_path / f"a{suffix.lower()}"
+    sitk.WriteTransform(affine, str(lower))
+    content = lower.read_bytes()
+    if suffix.lower() in (".tfm", ".txt"):
+        content = content.replace(b"\n", b"\r\n")
+    (tmp_path / f"A{suffix}").write_bytes(content)
+    found = read_itk_transform(tmp_path / f"A{suffix}")
+    assert np.allclose(found.points(POINTS), Transform(affine).points(POINTS), atol=1e-12)
+    (tmp_path / f"B{suffix}").write_bytes(content[: len(content) // 2])
+    with pytest.raises(UnreadableFileError) as caught:
+        read_itk_transform(tmp_path / f"B{suffix}")
+    assert str(caught.value).startswith(f"{tmp_path / f'B{suffix}'}: ")

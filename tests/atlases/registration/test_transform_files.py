@@ -317,3 +317,15 @@ def test_threads_may_read_and_write_at_the_same_time(tmp_path: Path) -> None:
 
     with ThreadPoolExecutor(4) as executor:
         assert list(executor.map(there_and_back, range(300))) == [float(n) for n in range(300)]
+
+
+@pytest.mark.parametrize("suffix", [".tfm", ".h5"])
+def test_composites_within_composites(tmp_path: Path, suffix: str):
+    grid = empty_grid(SHAPE, GRIDS["oblique"])
+    inner = sitk.CompositeTransform([make("rigid", grid).itk, make("bspline", grid).itk])
+    nested = Transform(sitk.CompositeTransform([inner, make("affine", grid).itk]))
+    write_transform(tmp_path / f"t{suffix}", nested)
+    points = inner_points(grid)
+    assert (
+        np.abs(read_transform(tmp_path / f"t{suffix}").points(points) - nested.points(points)).max() < 1e-12
+    )

@@ -112,6 +112,7 @@ def train_joined(
     *,
     make_plan: Callable[[Dataset], Plan] | None = None,
     atlases: AtlasSet | None = None,
+    dataset_dir: Path | None = None,
     device: str = "auto",
     tracking: str = "none",
     unlabelled: Mapping[str, tuple[Path, ...]] | None = None,
@@ -134,6 +135,7 @@ def train_joined(
             prior and warped scans that the options ask for.
         atlases: the training cases as atlases, with masks and landmarks if they have any, those that the options do
             not choose included; by default made of the cases.
+        dataset_dir: folder of the data set; by default the deepest that holds all files of the cases.
         device: of the network.
         tracking: ``mlflow`` or ``none``.
         unlabelled: further scans, name -> files, which the atlases label for the network to learn from.
@@ -145,7 +147,7 @@ def train_joined(
         OptionError: an option is not possible, or the folder holds another run.
         AtlasegError: a file is not as it must be, or training stopped.
     """
-    from pipeline.network_segmenter import dataset_folder, run_training
+    from pipeline.network_segmenter import common_folder, run_training
 
     work = work or folder / ".registrations"
     job = _Job(folder, work, dataset, list(training), list(validation), options, progress or _silent)
@@ -153,11 +155,12 @@ def train_joined(
     job.check(plan)  # before hours of registration
     segmenter = job.atlases(atlases, executor)
     made = job.made_files(segmenter, unlabelled or {})
-    home = dataset_folder(job.training)
+    files = [file for case in (*training, *validation) for file in case.files]
+    home = dataset_dir or common_folder(files) or folder
     if holds_another_run(plan, folder, training, validation, home, made):
         raise OptionError(f"{folder}: holds another run (its plan or its cases differ); give another folder")
     render_bundle(plan, folder, training, validation, home, made)
-    run_training(folder, tracking, device)
+    run_training(folder, home, tracking, device, unlabelled_dir=made.scans)
     combination, about = job.combination(segmenter, device)
     write_combination(folder, combination, about)
 
@@ -258,7 +261,10 @@ class _Job:
                 with_prior=self.options.prior,
                 progress=self._show("Labelling scans without labels"),
             )
-        return MadeFiles(self.folder, priors, self._warped(segmenter, priors), pseudo)
+        from pipeline.network_segmenter import common_folder
+
+        scans = common_folder([path for files in unlabelled.values() for path in files])
+        return MadeFiles(self.folder, priors, self._warped(segmenter, priors), pseudo, scans)
 
     def _warped(self, segmenter: MultiAtlasSegmenter, priors: dict[str, Path]) -> list[WarpedCase]:
         from atlases.anatomical_augmentation import write_warped_cases

@@ -113,7 +113,7 @@ def _label(
         write_text(note, json.dumps({"certainty": round(sure, 5)}) + "\n")
     with taking_apart(note, "the certainty of labels by atlases"):
         sure = float(read_json(note)["certainty"])
-    return PseudoCase(name, tuple(p.resolve() for p in files), label, prior, sure)
+    return PseudoCase(name, files, label, prior, sure)
 
 
 def _claim(folder: Path, content: dict[str, Any]) -> None:

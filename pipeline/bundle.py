@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from pipeline.bundle_scripts import script_files
 from pipeline.case import Case
-from pipeline.errors import MissingFileError
+from pipeline.errors import DatasetError, MissingFileError
 from pipeline.expressions import quoted
 from pipeline.files import write_text
 from pipeline.networks.table import build_network, network_config
@@ -93,15 +93,17 @@ class MadeFiles:
         priors: case name -> 4-D file of label probabilities.
         warped: training scans warped onto each other.
         unlabelled: scans with labels that atlases gave them.
+        scans: folder in which the scans without labels lie.
     """
 
     folder: Path
     priors: Mapping[str, Path] = field(default_factory=dict)
     warped: Sequence[_Warped] = ()
     unlabelled: Sequence[_Pseudo] = ()
+    scans: Path | None = None
 
     def relative(self, path: Path) -> str:
-        """Path of a file as ``cases.json`` has it."""
+        """Path of a file that was made, as ``cases.json`` has it."""
         return path.resolve().relative_to(self.folder.resolve()).as_posix()
 
     def entry(self, case: _Made) -> dict[str, Any]:
@@ -115,8 +117,8 @@ class MadeFiles:
         return {**self.entry(case), "source": case.source, "image": images}
 
     def unlabelled_entry(self, case: _Pseudo) -> dict[str, Any]:
-        """A scan with labels by atlases as ``cases.json`` has it; the scan itself lies anywhere."""
-        images = [str(path) for path in case.images]
+        """A scan with labels by atlases as ``cases.json`` has it; the scan itself lies in the folder of scans."""
+        images = [_inside(path, self.scans) for path in case.images]
         return {**self.entry(case), "certainty": case.certainty, "image": images}
 
 
@@ -175,33 +177,29 @@ def build_plan_network(plan: Plan) -> nn.Module:
     return build_network(plan.network, **_ports(plan))
 
 
-def render_config(name: str, plan: Plan, values: dict[str, Any]) -> str:
-    """One whole config: values, plan and network as data, then the templates as they are.
+def render_config(name: str, plan: Plan) -> str:
+    """One whole config: plan and network as data, then the templates as they are.
 
     Args:
         name: a key of :data:`CONFIGS`.
         plan: checked against its schema, so that nothing in it is an expression.
-        values: further top-level entries.
     """
     import yaml
 
     parts = [
         f"# Made by atlaseg {version('atlaseg')} from plan.yaml; make it anew rather than editing it here.\n"
     ]
-    content = dict(values)
     if "common.yaml" in CONFIGS[name]:
         component = network_component(plan)
-        content |= {
+        content = {
             "label_values": list(plan.labels.values),
             "label_dtype": plan.labels.dtype.name,
             "network_def": component,
             "architecture": {key.strip("_"): str(value) for key, value in component.items()},
         }
-    if content:
-        parts.append(yaml.safe_dump(content, sort_keys=False, width=100, allow_unicode=True))
-    if "common.yaml" in CONFIGS[name]:
-        parts.append(
-            yaml.safe_dump({"plan": plan_to_dict(plan)}, sort_keys=False, width=100, allow_unicode=True)
+        parts.extend(
+            yaml.safe_dump(data, sort_keys=False, width=100, allow_unicode=True)
+            for data in (content, {"plan": plan_to_dict(plan)})
         )
     parts.extend(template(part) for part in CONFIGS[name])
     return "\n".join(parts)
@@ -227,39 +225,31 @@ def render_bundle(
         folder: the run's folder.
         training: labelled cases to learn from.
         validation: labelled cases to score, none of them in ``training``.
-        dataset_dir: folder to which paths are made relative where they lie in it.
+        dataset_dir: folder of the data set; no file of the run says where it is.
         made: priors and warped scans, if the plan wants any.
     """
     configs = folder / "configs"
-    _write_configs(plan, folder, dataset_dir)
+    _write_configs(plan, folder)
     write_text(configs / "cases.json", cases_text(training, validation, dataset_dir, made))
     save_plan(plan, configs / "plan.yaml")
 
 
-def refresh_bundle(folder: Path, dataset_dir: Path) -> None:
+def refresh_bundle(folder: Path) -> None:
     """Render the configs of a run anew from its plan, so that going on with a run trusts nothing but data.
 
     Args:
         folder: of the run, which may be somebody else's.
-        dataset_dir: folder of the data set.
 
     Raises:
         PlanError, UnsafeModelError: see :func:`load_bundle_plan`.
     """
-    _write_configs(load_bundle_plan(folder), folder, dataset_dir)
+    _write_configs(load_bundle_plan(folder), folder)
 
 
-def _write_configs(plan: Plan, folder: Path, dataset_dir: Path) -> None:
+def _write_configs(plan: Plan, folder: Path) -> None:
     configs = folder / "configs"
-    directory = path_expression(dataset_dir)
-    values = {
-        "train.yaml": {"dataset_dir": directory},
-        "inference.yaml": {},
-        "evaluate.yaml": {"validation_dir": directory},
-        "multi_gpu_train.yaml": {},
-    }
     for name in CONFIGS:
-        write_text(configs / name, render_config(name, plan, values[name]))
+        write_text(configs / name, render_config(name, plan))
     write_text(configs / "logging.conf", template("logging.conf"))
     write_text(configs / "metadata.json", json.dumps(_metadata(plan), indent=2) + "\n")
     write_scripts(folder)
@@ -306,16 +296,30 @@ def cases_text(
 
 
 def _entry(case: Case, dataset_dir: Path, made: MadeFiles | None) -> dict[str, Any]:
-    def relative(path: Path) -> str:
-        whole, root = path.absolute(), dataset_dir.absolute()
-        return str(whole.relative_to(root)) if whole.is_relative_to(root) else str(whole)
-
     if case.label is None:
         raise MissingFileError(f"case {case.name} has no label map; only labelled cases can train")
-    entry = {"name": case.name, "image": [relative(p) for p in case.images], "label": relative(case.label)}
+    entry = {
+        "name": case.name,
+        "image": [_inside(p, dataset_dir) for p in case.images],
+        "label": _inside(case.label, dataset_dir),
+    }
     if made is not None and case.name in made.priors:
         entry["prior"] = made.relative(made.priors[case.name])
     return entry
+
+
+def _inside(path: Path, folder: Path | None) -> str:
+    """A path as seen from a folder, which is all that a run keeps of it.
+
+    Raises:
+        DatasetError: it lies elsewhere.
+    """
+    whole, root = path.absolute(), (folder or path.parent).absolute()
+    if not whole.is_relative_to(root):
+        raise DatasetError(
+            f"{path}: not in {root}; a run keeps no other paths, so give a folder that holds all files"
+        )
+    return whole.relative_to(root).as_posix()
 
 
 def _metadata(plan: Plan) -> dict[str, Any]:

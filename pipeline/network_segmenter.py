@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from pipeline.case import Case, Dataset
 
-__all__ = ["NetworkSegmenter", "network_grid_transform", "run_training"]
+__all__ = ["NetworkSegmenter", "common_folder", "network_grid_transform", "run_training"]
 
 
 def network_grid_transform(plan: Plan) -> Callable[[dict[str, Any]], dict[str, Any]]:
@@ -56,13 +56,22 @@ def network_grid_transform(plan: Plan) -> Callable[[dict[str, Any]], dict[str, A
     return Compose([t for t in parser.get_parsed_content("gridding") if t is not None])
 
 
-def run_training(folder: Path, tracking: str = "mlflow", device: str = "auto") -> None:
+def run_training(
+    folder: Path,
+    dataset_dir: Path,
+    tracking: str = "mlflow",
+    device: str = "auto",
+    *,
+    unlabelled_dir: Path | None = None,
+) -> None:
     """Train a rendered bundle folder, or go on with it, by MONAI's ``ConfigWorkflow``.
 
     Args:
         folder: as :func:`pipeline.bundle.render_bundle` wrote it.
+        dataset_dir: folder of the data set.
         tracking: ``mlflow`` or ``none``.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
+        unlabelled_dir: folder of the scans without labels, if there are any.
 
     Raises:
         OptionError: there is no such device.
@@ -76,6 +85,8 @@ def run_training(folder: Path, tracking: str = "mlflow", device: str = "auto") -
         config_file=[str(folder / "configs" / "train.yaml")],  # of a single text, commas part files
         workflow_type="train",
         bundle_root=path_expression(folder),
+        dataset_dir=path_expression(dataset_dir),
+        unlabelled_dir=path_expression(unlabelled_dir or folder),
         tracking=None,  # MONAI's own, which would add handlers of its own
         tracker=tracking,
     )
@@ -164,13 +175,15 @@ class NetworkSegmenter:
             )
         if self.plan is None:
             self.plan = plan_for(dataset.subset([case.name for case in training]))
-        home = dataset_folder(training)
+        home = (
+            common_folder([file for case in (*training, *validation) for file in case.files]) or self.folder
+        )
         if holds_another_run(self.plan, self.folder, training, validation, home):
             raise OptionError(
                 f"{self.folder}: holds another run (its plan or its cases differ); give another folder"
             )
         render_bundle(self.plan, self.folder, training, validation, home)
-        run_training(self.folder, self.tracking, self.device)
+        run_training(self.folder, home, self.tracking, self.device)
         self._open([self.folder])
         return self
 
@@ -339,9 +352,9 @@ def _difference(a: Plan, b: Plan) -> str | None:
     return "patch_size" if a.patch_size != b.patch_size else None
 
 
-def dataset_folder(cases: Sequence[Case]) -> Path:
-    """Deepest folder that holds all files of some cases."""
+def common_folder(files: Sequence[Path]) -> Path | None:
+    """Deepest folder that holds all of some files, ``None`` where there are none."""
     import os
 
-    files = [str(p.absolute()) for case in cases for p in (*case.images, case.label) if p is not None]
-    return Path(os.path.commonpath(files)) if len(files) > 1 else Path(files[0]).parent
+    folders = [str(path.parent.absolute()) for path in files]
+    return Path(os.path.commonpath(folders)) if folders else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 from typing import TYPE_CHECKING, Any
@@ -50,6 +49,7 @@ def _learn(job: Train, method: Method, request: dict[str, Any]) -> None:
     from workflows.atlas_training import propagation_of
     from workflows.classical_training import options_of
     from workflows.joined_training import WORK, progress_bars
+    from workflows.run_request import write_request
     from workflows.train import refuse_problems
 
     name = str(method.classical)
@@ -72,7 +72,7 @@ def _learn(job: Train, method: Method, request: dict[str, Any]) -> None:
     training, validation = job.split(everything.dataset)
     configs = job.out / "configs"
     write_text(configs / "cases.json", cases_text(training, validation, job.dataset))
-    write_text(configs / "request.json", json.dumps(request, indent=1) + "\n")
+    write_request(job.out, request)
     print(f"Learning {method.name} from {len(training)} labelled cases", file=sys.stderr)
     cores = available_cores()
     with worker_pool(cores) as workers, progress_bars() as progress:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 from typing import TYPE_CHECKING, Any
@@ -54,6 +53,7 @@ def _put_together(job: Train, method: Method, request: dict[str, Any]) -> None:
     from pipeline.bundle import cases_text
     from pipeline.files import write_text
     from workflows.channels import ask_channels
+    from workflows.run_request import write_request
 
     options = propagation_of(job)
     options.steps()  # refuses what no engine has before files are read
@@ -68,7 +68,7 @@ def _put_together(job: Train, method: Method, request: dict[str, Any]) -> None:
         print(f"Copying {len(training)} atlases to {job.out}", file=sys.stderr)
         configs = job.out / "configs"
         write_text(configs / "cases.json", cases_text(training, validation, job.dataset))
-        write_text(configs / "request.json", json.dumps(request, indent=1) + "\n")
+        write_request(job.out, request)
         if _shall_correct(job, method, len(training)):
             _correct(segmenter, job.work or job.out / WORK, by_itself=job.correct == "auto")
         segmenter.save(job.out)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +45,7 @@ def _learn(job: Train, method: Method, request: dict[str, Any]) -> None:
     from pipeline.classical.segmenter import ClassicalSegmenter
     from pipeline.datasets import read_dataset
     from pipeline.files import write_text
+    from workflows.run_request import write_request
     from workflows.train import refuse_problems
 
     options = options_of(method.name, job)
@@ -60,7 +60,7 @@ def _learn(job: Train, method: Method, request: dict[str, Any]) -> None:
     segmenter.fit(dataset.subset(names), masks)
     configs = job.out / "configs"
     write_text(configs / "cases.json", cases_text(training, validation, job.dataset))
-    write_text(configs / "request.json", json.dumps(request, indent=1) + "\n")
+    write_request(job.out, request)
     segmenter.save(job.out)
     structures = len(dataset.labels) - 1
     if segmenter.chosen:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
 from collections.abc import Iterator
@@ -51,9 +50,9 @@ def _train(job: Train, method: Method, request: dict[str, Any]) -> None:
     from atlases.atlas import AtlasSet
     from atlases.atlas_network_training import train_joined
     from pipeline.errors import DatasetError
-    from pipeline.files import write_text
     from pipeline.scan_names import digits_in_names
     from pipeline.worker_processes import available_cores, worker_pool
+    from workflows.run_request import write_request
     from workflows.scan_files import find_scans
     from workflows.train import refuse_problems
 
@@ -77,7 +76,7 @@ def _train(job: Train, method: Method, request: dict[str, Any]) -> None:
         scans = found.files
     # refuses what cannot be met before anything is written
     plan = job.plan_for(atlases.dataset, prior=options.prior, versions=options.warped)
-    write_text(job.out / "configs" / "request.json", json.dumps(request, indent=1) + "\n")
+    write_request(job.out, request)
     print(f"Training {method.name} in {job.out}", file=sys.stderr)
     cores = available_cores()
     with worker_pool(cores) as workers, progress_bars() as progress:
@@ -89,6 +88,7 @@ def _train(job: Train, method: Method, request: dict[str, Any]) -> None:
             options,
             make_plan=lambda _: plan,
             atlases=atlases,
+            dataset_dir=job.dataset,
             device=job.device,
             tracking=job.tracking,
             executor=workers if cores > 1 else None,

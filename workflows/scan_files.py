@@ -13,26 +13,23 @@ if TYPE_CHECKING:
 __all__ = ["FoundScans", "digits_of", "find_scans", "validation_scans"]
 
 
-def validation_scans(run: Path) -> dict[str, tuple[Path, ...]]:
+def validation_scans(run: Path, dataset: Path | None = None) -> dict[str, tuple[Path, ...]]:
     """Scans of a run's validation cases, as `atlaseg train` left them out.
 
+    Args:
+        run: its folder.
+        dataset: folder of the data set; by default it is looked for near the run.
+
     Raises:
-        MissingFileError: the run lacks its list of cases.
+        MissingFileError: the run lacks its list of cases, or the data set is not found.
         UnreadableFileError: the list is damaged.
-        DatasetError: a name is not usable as a file name.
+        DatasetError: a name is not usable as a file name, or the data set is another one.
     """
     from pipeline.case import Case
-    from pipeline.errors import MissingFileError
-    from pipeline.files import read_json, taking_apart
+    from pipeline.dataset_identity import dataset_of_run
 
-    lists, request = run / "configs" / "cases.json", run / "configs" / "request.json"
-    for path in (lists, request):
-        if not path.is_file():
-            raise MissingFileError(
-                f"{path}: not there, so the validation cases are not known; name the scans instead"
-            )
-    with taking_apart(request, "the options of a run"):
-        folder = Path(read_json(request)["dataset"])
+    lists = run / "configs" / "cases.json"
+    folder = dataset_of_run(run, dataset)
     # a Case refuses names that lead out of the folder of results
     cases = [
         Case(name, tuple(folder / path for path in images))

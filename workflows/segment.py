@@ -71,6 +71,9 @@ class Segment:
     """Folder for the label maps."""
     validation: bool = False
     """Label the validation cases of the run; then name the run alone."""
+    dataset: Path | None = None
+    """With --validation: the data set of the run; by default RUN/dataset, or the folder near RUN, or below the current
+    one, that has the run's cases."""
     tta: bool = False
     """Networks: test-time augmentation, the average over mirrored and shifted copies; 8 times slower."""
     probabilities: bool = False
@@ -127,7 +130,7 @@ class Segment:
         failed: dict[str, str] = {}
         with self.labeller(models) as labeller:
             found = (
-                FoundScans(validation_scans(models.folders[0]), {}, ())
+                FoundScans(validation_scans(models.folders[0], self.dataset), {}, ())
                 if self.validation
                 else find_scans(models.rest, labeller.channels, digits_of(models.folders))
             )
@@ -166,6 +169,10 @@ class Segment:
             )
         if self.validation and (models.rest or len(models.folders) > 1):
             raise OptionError("--validation labels the validation cases of one run: name that run alone")
+        if self.dataset is not None and not self.validation:
+            raise OptionError(
+                "--dataset says where the cases of --validation are: give both, or name scans alone"
+            )
         if not self.validation and not models.rest:
             raise OptionError("name the scans, or folders of scans, to label after the run")
         subject = str(models.folders[0]) if models.folders else f"--method {self.method}"

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -121,11 +120,12 @@ class Train:
             DatasetError: the data set has errors that `atlaseg check` lists.
         """
         from workflows.methods import DEFAULT_METHOD, find_method, refuse_options_of_others
+        from workflows.run_request import is_begun
 
         method = find_method(self.method or DEFAULT_METHOD)
         refuse_options_of_others(self, OPTIONS_OF, method.kind, f"method {method.name}")
         request = self._request()
-        begun = self._begun(request)
+        begun = is_begun(self, request)
         if method.kind == "atlas":
             from workflows.atlas_training import train_atlases
 
@@ -151,75 +151,76 @@ class Train:
         from pipeline.network_segmenter import run_training
 
         if begun:
-            refresh_bundle(self.out, self.dataset)
+            refresh_bundle(self.out)
         else:
             self._prepare(request)
         print(f"{'Resuming' if begun else 'Training'} in {self.out}", file=sys.stderr)
-        run_training(self.out, self.tracking, self.device)
+        run_training(self.out, self.dataset, self.tracking, self.device)
         self.say_result()
 
     def _request(self) -> dict[str, Any]:
-        """What was asked for, as far as it changes the result."""
-        request = {k: v for k, v in asdict(self).items() if k not in ("out", "tracking", "device", "work")}
-        request["dataset"] = str(self.dataset.resolve())
-        request["plan"] = None if self.plan is None else _text(self.plan)
-        request["unlabelled"] = None if self.unlabelled is None else str(self.unlabelled.resolve())
-        request["override"] = list(self.override)
-        request["channels"] = list(self.channels) or None
-        request["option"] = list(self.option) or None
-        return request
+        from workflows.run_request import request_of
 
-    def _begun(self, request: dict[str, Any]) -> bool:
-        """Whether OUT holds the beginning of this very run."""
-        from pipeline.errors import OptionError
-        from pipeline.files import read_json
-
-        path = self.out / "configs" / "request.json"
-        if not path.is_file():
-            if self.out.is_dir() and not only_configs(self.out):
-                raise OptionError(
-                    f"{self.out}: not empty and not a run of atlaseg train; choose another --out"
-                )
-            return False
-        earlier = read_json(path, dict)
-        # an earlier version may not have known an option yet
-        defaults = {field.name: field.default for field in fields(self)} | {"option": None, "channels": None}
-        different = [key for key in request if request[key] != earlier.get(key, defaults.get(key))]
-        if different:
-            raise OptionError(
-                f"{self.out}: holds a run with another {', '.join(different)}; give the same options to go on "
-                "with it, or another --out for a new run"
-            )
-        return True
+        return request_of(self)
 
     def _prepare(self, request: dict[str, Any]) -> None:
         """Check the data, plan, split and render the bundle; the request is written last."""
         from pipeline.bundle import render_bundle
         from pipeline.datasets import read_dataset
-        from pipeline.files import write_text
         from pipeline.hardware import torch_device
         from pipeline.training.autocast import autocast
+        from workflows.run_request import write_request
 
         dataset = self.settled(read_dataset(self.dataset), refuse_problems(self.dataset))
         training, validation = self.split(dataset)
         plan = self.plan_for(dataset)
         autocast(torch_device(self.device), plan.training.precision)  # refuses what this device cannot do
         render_bundle(plan, self.out, training, validation, self.dataset)
-        write_text(self.out / "configs" / "request.json", json.dumps(request, indent=1) + "\n")
+        write_request(self.out, request)
 
     def settled(self, dataset: Dataset, found: Inspection) -> Dataset:
         """The data set with the channels that --channels or --plan names, or that it names, or that intensities tell.
 
         Raises:
             OptionError: another number of names than of channels.
-            PlanError: the plan is not one.
+            PlanError: the plan is not one, or names other channels than the data set.
         """
+        from pipeline.errors import OptionError
         from pipeline.plan_file import load_plan
         from workflows.channels import settle_channels
 
-        if self.plan is not None and not self.channels:
-            return settle_channels(dataset, found, load_plan(self.plan).channels, "--plan")
-        return settle_channels(dataset, found, self.channels)
+        if self.plan is None:
+            return settle_channels(dataset, found, self.channels)
+        self._refuse_what_the_plan_says()
+        plan = load_plan(self.plan)
+        if self.channels and self.channels != plan.channels:
+            raise OptionError(
+                f"--plan already says what --channels would ({' '.join(plan.channels)}): change it in the plan"
+            )
+        if not self.channels and dataset.channels_named_by is not None:
+            self._refuse_another_plan(plan, dataset)
+        return settle_channels(dataset, found, plan.channels, "--channels" if self.channels else "--plan")
+
+    def _refuse_what_the_plan_says(self) -> None:
+        from pipeline.errors import OptionError
+
+        further = self.prior == "yes" or self.warped
+        decided = ("depth", "memory", "epochs", "minutes") + (() if further else ("method",))
+        if said := [name for name in decided if getattr(self, name) is not None]:
+            raise OptionError(
+                f"--plan already says what --{said[0]} would: change it in the plan or by --override"
+            )
+
+    def _refuse_another_plan(self, plan: Plan, dataset: Dataset) -> None:
+        """Refuse a plan whose labels or channels are not those of the data set."""
+        from pipeline.dataset_identity import plan_difference
+        from pipeline.errors import PlanError
+
+        if problem := plan_difference(plan, dataset.labels, dataset.channels):
+            way = ", or name its channels by --channels" if plan.channels != dataset.channels else ""
+            raise PlanError(
+                f"{self.plan or '--override'}: not a plan of this data set: {problem}; make one by `atlaseg plan`{way}"
+            )
 
     def split(self, dataset: Dataset) -> tuple[list[Case], list[Case]]:
         """Labelled cases of the fold: to train on (or to be atlases), and to validate on.
@@ -266,14 +267,10 @@ class Train:
         from workflows.plan import gigabytes
 
         if self.plan is not None:
-            decided = ("depth", "memory", "epochs", "minutes") + (() if prior or versions else ("method",))
-            said = [n for n in decided if getattr(self, n) is not None] + ["channels"] * bool(self.channels)
-            if said:
-                raise OptionError(
-                    f"--plan already says what --{said[0]} would: change it in the plan or by --override"
-                )
+            self._refuse_what_the_plan_says()
             seed = [] if self.seed is None else [f"training.seed={self.seed}"]
             plan = override_plan(load_plan(self.plan), [*seed, *self.override])
+            self._refuse_another_plan(plan, dataset)
             _refuse_another_prior(plan, prior=prior)
             check_plan(plan, choose_device(self.device))
             return plan
@@ -292,6 +289,7 @@ class Train:
             prior=prior,
             versions=versions,
         )
+        self._refuse_another_plan(plan, dataset)
         _refuse_another_prior(plan, prior=prior)
         return plan
 
@@ -322,27 +320,6 @@ def _refuse_another_prior(plan: Plan, *, prior: bool) -> None:
         )
     if prior and not plan.prior_channels:
         raise PlanError("prior.source: none, but --prior yes; set it to atlases, or leave --prior out")
-
-
-def _text(path: Path) -> str:
-    """A file's text for comparison, whatever it holds; `load_plan` says what is wrong with it."""
-    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
-
-
-def only_configs(folder: Path) -> bool:
-    """Whether a folder is empty, or holds no more than a run that was killed before it began to train."""
-    from pipeline.bundle import CONFIGS
-    from pipeline.bundle_scripts import script_files
-    from pipeline.files import WRITING
-
-    written = {*CONFIGS, "plan.yaml", "cases.json", "metadata.json", "logging.conf"}
-    parts = {"configs": written, "scripts": set(script_files())}
-    return all(
-        path.name in parts
-        and path.is_dir()
-        and all(p.name in parts[path.name] or p.name.startswith(WRITING) for p in path.iterdir())
-        for path in folder.iterdir()
-    )
 
 
 def refuse_problems(folder: Path) -> Inspection:

@@ -15,30 +15,35 @@ from pipeline.failures import told
 __all__ = ["located", "preprocessed_cases", "refuse_empty", "sources"]
 
 
-def located(cases: Sequence[Mapping[str, Any]], folder: str, run: str) -> list[dict[str, Any]]:
+def located(
+    cases: Sequence[Mapping[str, Any]], folder: str, run: str, scans: str = ""
+) -> list[dict[str, Any]]:
     """Cases with their files' paths made whole.
 
     Args:
         cases: each ``{"name": ..., "image": [path, ...], "label": path}``, paths relative to ``folder``; a ``prior`` is
-            relative to ``run``, and so are the files of a case with a ``source``, which was made from that other case,
-            or a ``certainty``, whose labels are by atlases.
+            relative to ``run``, and so are the files of a case with a ``source``, which was made from that other case;
+            of one with a ``certainty``, whose labels are by atlases, the images are relative to ``scans``.
         folder: of the data set.
         run: folder of the run.
+        scans: folder of scans without labels.
 
     Raises:
         MissingFileError: a file is not there.
     """
     result = []
     for case in cases:
-        home = run if "source" in case or "certainty" in case else folder
+        made = "source" in case or "certainty" in case
+        home = scans if "certainty" in case else run if made else folder
         images = [str(Path(home, path)) for path in case["image"]]
-        files = {"label": str(Path(home, case["label"]))}
+        files = {"label": str(Path(run if made else folder, case["label"]))}
         if "prior" in case:
             files["prior"] = str(Path(run, case["prior"]))
         for path in (*images, *files.values()):
             if not Path(path).is_file():
                 raise MissingFileError(
-                    f"{path}: no such file (case {case['name']}); where has the data set moved? Give its dataset_dir"
+                    f"{path}: no such file (case {case['name']}); give the folder of the data set, for `python -m "
+                    "monai.bundle` by --dataset_dir, and that of scans without labels by --unlabelled_dir"
                 )
         # one 4-D file is not a list of one channel
         result.append({"image": images if len(images) > 1 else images[0], **files})

@@ -31,7 +31,7 @@ from pipeline.bundle import (
     template,
 )
 from pipeline.case import Case
-from pipeline.errors import MissingFileError, UnsafeModelError
+from pipeline.errors import DatasetError, MissingFileError, UnsafeModelError
 from pipeline.network_segmenter import NetworkSegmenter
 from pipeline.plan_file import load_plan, plan_to_yaml
 from pipeline.training.checkpoint import load_weights, read_torch_file
@@ -196,7 +196,8 @@ def test_a_bundle_that_has_moved(
 def test_evaluation(tiny_run: Path, tmp_path: Path, shapes_folder: Path) -> None:
     """MONAI's mean Dice of the validation case against a plain count."""
     files = [str(tiny_run / "configs" / name) for name in ("inference.yaml", "evaluate.yaml")]
-    found = ConfigWorkflow(config_file=files, workflow_type="infer", output_dir=str(tmp_path))
+    places = {"output_dir": str(tmp_path), "validation_dir": str(shapes_folder)}
+    found = ConfigWorkflow(config_file=files, workflow_type="infer", **places)
     found.initialize()
     found.run()
     found.finalize()
@@ -246,15 +247,16 @@ def test_network_of_the_plan(tiny_run: Path) -> None:
 
 
 def test_paths_of_cases(tiny_run: Path, tmp_path: Path) -> None:
-    """Relative inside of the data set's folder, whole outside of it."""
+    """As seen from the data set's folder; a run keeps no others."""
     plan = load_plan(tiny_run / "configs" / "plan.yaml")
     data = tmp_path / "data"
     inside = Case("in", (data / "i" / "x.nii", data / "i" / "y.nii"), data / "l" / "x.nii")
     outside = Case("out", (tmp_path / "other" / "x.nii",), tmp_path / "other" / "l.nii")
-    render_bundle(plan, tmp_path / "run", [inside], [outside], data)
+    render_bundle(plan, tmp_path / "run", [inside], [inside], data)
     cases = json.loads((tmp_path / "run" / "configs" / "cases.json").read_text())
     assert cases["training"] == [{"name": "in", "image": ["i/x.nii", "i/y.nii"], "label": "l/x.nii"}]
-    assert cases["validation"][0]["label"] == str(tmp_path / "other" / "l.nii")
+    with pytest.raises(DatasetError, match=r"x\.nii: not in .*data; a run keeps no other paths"):
+        render_bundle(plan, tmp_path / "run1", [inside], [outside], data)
     with pytest.raises(MissingFileError, match="case none has no label map"):
         render_bundle(plan, tmp_path / "run2", [Case("none", (data / "x.nii",))], [], data)
 

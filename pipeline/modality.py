@@ -39,6 +39,8 @@ _FAT = (-150, -30)
 _SOFT = (-200, 300)
 #: Twelve bits end at 3071; only metal is denser.
 _METAL = 3100
+#: Fewer negative voxels than this share are overshoots of interpolation; air and fat are more.
+_FEW = 0.005
 #: Intensities that spread less than this were scaled; tissues of CT alone spread more.
 _SCALED = 50
 
@@ -100,15 +102,21 @@ def assume_channels(
     where = named_by if named_by and named_by.endswith(".json") else "channels.json"
     doubts = []
     for name, yes, no in zip(channels, like, unlike, strict=True):
+        negative = len(rows) - no
         if yes and not _named_ct(name):
             doubts.append(
                 f"channel {name}: intensities are like Hounsfield units in {yes} of {scans}; if it is CT, name it so "
                 f"in {where} or by --channels"
             )
+        elif named_by is None and not _named_ct(name) and 2 * negative > len(rows):
+            doubts.append(
+                f"channel {name}: taken for MRI, though intensities are negative in part in {negative} of {scans}; "
+                f"if it is CT, name it so in {where} or by --channels"
+            )
         elif _named_ct(name) and 2 * no > len(rows):
             doubts.append(
-                f"channel {name}: intensities are unlike Hounsfield units in {no} of {scans} (nothing negative, or "
-                f"scaled to a few units); if it is no CT, name it otherwise in {where} or by --channels"
+                f"channel {name}: intensities are unlike Hounsfield units in {no} of {scans} (hardly anything "
+                f"negative, or scaled to a few units); if it is no CT, name it otherwise in {where} or by --channels"
             )
     return Assumption(channels, modality, reason, tuple(doubts))
 
@@ -136,7 +144,8 @@ def hounsfield_units(voxels: npt.NDArray[Any]) -> Hounsfield:
 
     ``yes``: there is air (many voxels near -1000, fewer between lung and fat, and most of the denser ones are soft
     tissue), or there are whole numbers with fat and soft tissue and little else, as where a scan was cropped to the
-    body or clipped to a window. ``no``: nothing is negative, or all values lie within a few units, as in MRI.
+    body or clipped to a window. ``no``: hardly anything is negative, or all values lie within a few units, as in
+    MRI.
 
     Args:
         voxels: ``(*spatial)``, in the unit of the file.
@@ -151,7 +160,7 @@ def hounsfield_units(voxels: npt.NDArray[Any]) -> Hounsfield:
     values = np.asarray(voxels[(slice(None, None, step),) * voxels.ndim], dtype=np.float32).ravel()
     values = values[np.isfinite(values)]
     values = _without_filling(values)
-    if not values.size or values.min() >= 0 or values.max() - values.min() < _SCALED:
+    if _share(values, -np.inf, -0.5) < _FEW or values.max() - values.min() < _SCALED:
         return "no"
     if _share(values, -np.inf, _BELOW_AIR) > 0.02 or _share(values, _METAL, np.inf) > 0.02:
         return "unclear"

@@ -61,7 +61,8 @@ OTHERS: dict[str, tuple[Hounsfield, np.ndarray]] = {
     "magnitude": ("no", np.abs(noise(300, 500)).round()),
     "mean 0 and standard deviation 1": ("no", noise(1)),
     "scaled CT": ("no", (body() + 1000) / 2000),
-    "CT with 1024 added": ("unclear", body() + 1024),
+    "CT with 1024 added": ("no", np.maximum(body() + 1024, 0)),
+    "overshoots of interpolation": ("no", np.r_[noise(30, 300).ravel(), np.full(100, -40.0)]),
     "phase in 12 bits": ("unclear", np.random.default_rng(3).integers(-4096, 4095, (32, 32, 32))),
     "phase in degrees": ("unclear", np.random.default_rng(3).integers(-180, 180, (32, 32, 32))),
     "real part": ("unclear", noise(100).round()),
@@ -98,13 +99,16 @@ def test_channels_that_nobody_named_follow_intensities() -> None:
     assert assume_channels(("MRI",), None, [("yes",), ("yes",), ("unclear",)]).channels == ("CT",)
     both = assume_channels(("channel 0", "channel 1"), None, [("yes", "yes")])
     assert (both.channels, both.modality) == (("CT 0", "CT 1"), "CT")
-    mri = assume_channels(("MRI",), None, [("no",), ("unclear",)])
+    mri = assume_channels(("MRI",), None, [("no",), ("no",), ("unclear",)])
     assert (mri.channels, mri.modality, mri.doubts) == (("MRI",), "MRI", ())
     mixed = assume_channels(("channel 0", "channel 1"), None, [("no", "yes")])
     assert (mixed.modality, len(mixed.doubts)) == ("MRI", 1)
     assert mixed.doubts[0].startswith(
         "channel channel 1: intensities are like Hounsfield units in 1 of 1 scan;"
     )
+    (doubt,) = assume_channels(("MRI",), None, [("unclear",)]).doubts
+    assert "taken for MRI, though intensities are negative in part in 1 of 1 scan" in doubt
+    assert assume_channels(("T1",), "channels.json", [("unclear",)]).doubts == ()
     few = assume_channels(("MRI",), None, [("no",), ("yes",)])
     assert (few.modality, len(few.doubts)) == ("MRI", 1)
 

@@ -82,6 +82,7 @@ def test_signals(tmp_path: Path, job: str, sent: signal.Signals, code: int) -> N
     process = start(tmp_path, job)
     assert process.stdout is not None
     assert process.stdout.readline() == "begun\n"
+    time.sleep(0.3)  # until it is deaf
     family = psutil.Process(process.pid).children()
     begun = time.monotonic()
     process.send_signal(sent)

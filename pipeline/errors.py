@@ -12,6 +12,7 @@ __all__ = [
     "BusyFolderError",
     "DatasetError",
     "DivergenceError",
+    "FullDiskError",
     "GeometryError",
     "HeaderWarning",
     "LabelError",
@@ -57,6 +58,10 @@ class NothingToLearnError(DatasetError):
 
 class DivergenceError(AtlasegError, FloatingPointError):
     """Training arrived at numbers that are not finite."""
+
+
+class FullDiskError(AtlasegError, OSError):
+    """There is no space left where a result was to be written."""
 
 
 class GeometryError(AtlasegError, ValueError):

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from pipeline.errors import AtlasegError, MissingFileError, UnreadableFileError, UnsafeModelError
+from pipeline.full_disk import told_of_full_disk
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -36,20 +37,25 @@ def replacing(path: Path, suffix: str | None = None) -> Iterator[Path]:
     """Temporary path beside ``path`` that takes its place when the block ends without an error.
 
     The temporary name ends with ``suffix`` (by default, ``path``'s own), for writers that look at it.
+
+    Raises:
+        FullDiskError: there is no space left for it.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     ending = path.suffix if suffix is None else suffix
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=WRITING, suffix=ending)
+    with told_of_full_disk(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=WRITING, suffix=ending)
     os.close(handle)
     temporary = Path(name)
     try:
-        yield temporary
-        mask = os.umask(0)
-        os.umask(mask)
-        temporary.chmod(0o666 & ~mask)
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
-        temporary.replace(path)
+        with told_of_full_disk(path):  # before what has been written is removed, and there is space again
+            yield temporary
+            mask = os.umask(0)
+            os.umask(mask)
+            temporary.chmod(0o666 & ~mask)
+            with temporary.open("rb") as written:
+                os.fsync(written.fileno())
+            temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 

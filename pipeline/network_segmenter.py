@@ -80,6 +80,7 @@ def run_training(
     from monai.bundle import ConfigWorkflow
 
     from pipeline.bundle import path_expression
+    from pipeline.full_disk import told_of_full_disk
 
     workflow = ConfigWorkflow(
         config_file=[str(folder / "configs" / "train.yaml")],  # of a single text, commas part files
@@ -92,11 +93,12 @@ def run_training(
     )
     workflow.parser["device"] = torch_device(device)
     try:
-        workflow.initialize()
-        # not workflow.run(), which would first put the run's folder on Python's search path
-        for number in range(len(workflow.parser["run"])):
-            workflow.parser.get_parsed_content(f"run::{number}")
-        workflow.finalize()
+        with told_of_full_disk(folder):
+            workflow.initialize()
+            # not workflow.run(), which would first put the run's folder on Python's search path
+            for number in range(len(workflow.parser["run"])):
+                workflow.parser.get_parsed_content(f"run::{number}")
+            workflow.finalize()
     except (RuntimeError, MemoryError) as error:
         raise _reason(error) from error
 

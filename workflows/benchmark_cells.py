@@ -15,12 +15,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.errors import AtlasegError, DatasetError
+from pipeline.errors import AtlasegError, DatasetError, FullDiskError
 from pipeline.worker_processes import python_command, safe_path_environment
 from workflows.benchmark_folds import link_or_copy
 from workflows.benchmark_meter import read_cost
 from workflows.benchmark_scores import score_files
-from workflows.benchmark_worker import Stage, Task, record_of_case, record_of_fit
+from workflows.benchmark_worker import FULL_DISK, Stage, Task, record_of_case, record_of_fit
 
 if TYPE_CHECKING:
     from pipeline.case import Case, LabelTable
@@ -274,6 +274,8 @@ def _run_process(cell: Cell, conditions: Conditions, stage: Stage, stop: threadi
             code = _wait(process, stop)
         finally:
             _end(process)
+    if code == FULL_DISK:
+        raise FullDiskError(_last_line(cell.log))
     if code < 0:
         name = signal.Signals(-code).name
         return f"its process was ended by {name}" + (" (out of memory?)" if name == "SIGKILL" else "")

@@ -17,13 +17,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from pipeline.errors import FullDiskError
+from pipeline.full_disk import told_of_full_disk
 from pipeline.parent_watch import end_with_parent
 
 if TYPE_CHECKING:
     from workflows.benchmark_meter import Cost
     from workflows.segment import Labeller
 
-__all__ = ["Task", "record_of_case", "record_of_fit"]
+__all__ = ["FULL_DISK", "Task", "record_of_case", "record_of_fit"]
+
+#: Exit code of a process that found no space on the disk, which is no fault of the method.
+FULL_DISK = 28
 
 #: Registrations of training scans to each other, beside those of the test scans; no case is called so.
 TRAINING = ".training"
@@ -102,6 +107,8 @@ class Task:
         with Meter(self.clock, "") as meter:
             try:
                 job.run()
+            except FullDiskError:
+                raise  # no fault of the method
             except (AtlasegError, MemoryError) as problem:
                 error = _one_line(problem)
         # what an earlier attempt had registered is in its seconds already
@@ -140,6 +147,8 @@ class Task:
                 with Meter(self.clock, name) as meter:
                     try:
                         reused = self._label(labeller, name, paths)
+                    except FullDiskError:
+                        raise
                     except (AtlasegError, RuntimeError, MemoryError) as problem:
                         # torch reports exhausted memory as RuntimeError; the other scans go on
                         error, reused = _one_line(told(problem, str(paths[0]), "cannot be labelled")), 0.0
@@ -199,4 +208,9 @@ def main() -> None:
     # nobody but the parent process writes into this pipe
     task: Task = pickle.load(sys.stdin.buffer)  # noqa: S301
     threading.Thread(target=_end_all_with_parent, daemon=True).start()
-    task.run()
+    try:
+        with told_of_full_disk(task.folder):
+            task.run()
+    except FullDiskError as error:
+        print(error, file=sys.stderr)
+        sys.exit(FULL_DISK)

@@ -148,7 +148,7 @@ def _work(name: str, job: Any, process: int) -> int:
     from pipeline.errors import AtlasegError
 
     try:
-        with heard_signals(), _assumptions_said(name), _alone(name, job, process):
+        with heard_signals(), _assumptions_said(name), _alone(name, job, process), _told_of_space(job):
             return int(job.run())
     except (AtlasegError, OSError) as error:
         # the system's own: no permission, no space, a file where a folder should be
@@ -168,6 +168,24 @@ def _alone(name: str, job: Any, process: int) -> AbstractContextManager[None]:
 
     place = getattr(job, "place", None) or getattr(job, "out", None)
     return alone_in(place, name, process) if isinstance(place, Path) else nullcontext()
+
+
+@contextmanager
+def _told_of_space(job: Any) -> Iterator[None]:
+    """Say in words that the system has no space left for a file, which it says without a name."""
+    import errno
+
+    from pipeline.errors import FullDiskError
+
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.ENOSPC or isinstance(error, FullDiskError):
+            raise
+        place = error.filename or getattr(job, "out", None) or "a result"
+        raise FullDiskError(
+            f"{place}: no space left on the disk; free some, then give the same command again"
+        ) from error
 
 
 def _tidy(name: str, job: Any) -> None:

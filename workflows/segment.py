@@ -120,7 +120,7 @@ class Segment:
         Raises:
             AtlasegError: no scan can be labelled at all (no such model, no scans).
         """
-        from pipeline.errors import AtlasegError
+        from pipeline.errors import AtlasegError, FullDiskError
         from pipeline.failures import told
         from workflows.scan_files import FoundScans, digits_of, find_scans, validation_scans
         from workflows.screen import printable
@@ -141,6 +141,8 @@ class Segment:
             for number, (name, files) in enumerate(scans.items(), start=1):
                 try:
                     self._one(labeller, name, files, f"[{number}/{len(scans)}] {name}")
+                except FullDiskError:
+                    raise  # the next would fare no better
                 except (AtlasegError, RuntimeError, MemoryError) as error:
                     # torch reports exhausted memory as RuntimeError; the batch goes on all the same
                     reason = printable(str(told(error, str(files[0]), "cannot be labelled")))

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 from typing import Any
+
+from pipeline.errors import UnreadableFileError
+from pipeline.failures import first_line, root_cause
+from pipeline.files import replacing
+from pipeline.full_disk import is_full
 
 __all__ = ["flatten", "mlflow_tracking"]
 
@@ -37,25 +43,54 @@ def mlflow_tracking(
         plan: the plan as nested mappings.
         architecture: the network's bundle component.
         artifacts: files to store at the end, where they exist.
+
+    Raises:
+        UnreadableFileError: there is a database that MLflow cannot open.
     """
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # read when mlflow is imported
     from monai.handlers import MLFlowHandler
     from monai.utils import path_to_sqlite_uri, path_to_uri
 
-    Path(folder).mkdir(parents=True, exist_ok=True)
+    database = Path(folder) / "mlruns.db"
+    _make_database(database)
     reasonless = {key: value for key, value in plan.items() if key != "reasons"}
-    return MLFlowHandler(
-        tracking_uri=path_to_sqlite_uri(str(Path(folder) / "mlruns.db")),
+    settings: dict[str, Any] = {
+        "tracking_uri": path_to_sqlite_uri(str(database)),
         # by itself MONAI takes the folder of the database as it is written in the URI, "%20" and all
-        artifact_location=path_to_uri(Path(folder) / "mlruns"),
-        experiment_name="atlaseg",
-        run_name=run_name,
-        experiment_param={
+        "artifact_location": path_to_uri(Path(folder) / "mlruns"),
+        "experiment_name": "atlaseg",
+        "run_name": run_name,
+        "experiment_param": {
             **flatten(reasonless),
             **flatten({k.strip("_"): v for k, v in architecture.items()}, "architecture."),
         },
-        artifacts=artifacts,
-        iteration_log=False,
-        epoch_log=True,
-        close_on_complete=True,
-    )
+        "artifacts": artifacts,
+        "iteration_log": False,
+        "epoch_log": True,
+        "close_on_complete": True,
+    }
+    try:
+        return MLFlowHandler(**settings)
+    except Exception as error:  # whatever its layers raise, down to sqlite
+        if is_full(error, database):
+            raise
+        raise UnreadableFileError(
+            f"{database}: MLflow cannot open it ({first_line(root_cause(error))}); move it away, or go on with "
+            "--tracking none"
+        ) from error
+
+
+def _make_database(path: Path) -> None:
+    """Let MLflow make its tables in a file that takes its place when they are complete.
+
+    It makes them in many steps, and opens no file in which some are missing: one that was interrupted by a full disk or
+    a kill would never be opened again.
+    """
+    from mlflow import MlflowClient
+    from monai.utils import path_to_sqlite_uri
+
+    if path.is_file():
+        return
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # that it makes tables is no news
+    with replacing(path) as new:
+        MlflowClient(tracking_uri=path_to_sqlite_uri(str(new))).search_experiments(max_results=1)

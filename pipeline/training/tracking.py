@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,9 @@ from pipeline.files import replacing
 from pipeline.full_disk import is_full
 
 __all__ = ["flatten", "mlflow_tracking"]
+
+#: Where MLflow's server looks for files: in what it is told as ``--artifacts-destination``.
+_ARTIFACTS = "mlflow-artifacts:/"
 
 
 def flatten(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -34,8 +40,9 @@ def mlflow_tracking(
     """MONAI's ``MLFlowHandler`` with a sqlite file in the run's folder; nothing leaves the machine.
 
     Parameters are the plan and the network; metrics are those of each epoch; the plan's YAML and the pictures are
-    stored at the end. A resumed run goes on in the same MLflow run. Look at it with
-    ``mlflow ui --backend-store-uri sqlite:///RUN/mlflow/mlruns.db``.
+    stored at the end. A resumed run goes on in the same MLflow run. The database holds no path of this machine, so that
+    the run may move: files lie in ``RUN/mlflow/artifacts``. Look at it with ``mlflow ui --backend-store-uri
+    sqlite:///RUN/mlflow/mlruns.db --artifacts-destination RUN/mlflow/artifacts``.
 
     Args:
         folder: where the sqlite file and the artifacts go.
@@ -49,15 +56,25 @@ def mlflow_tracking(
     """
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # read when mlflow is imported
     from monai.handlers import MLFlowHandler
-    from monai.utils import path_to_sqlite_uri, path_to_uri
+    from monai.utils import path_to_sqlite_uri
+
+    class Tracking(MLFlowHandler):
+        """Files go where the server looks for them, which a client without a server cannot do."""
+
+        def complete(self) -> None:
+            if self.cur_run is None:
+                return
+            target = Path(folder) / "artifacts" / self.cur_run.info.run_id / "artifacts"
+            target.mkdir(parents=True, exist_ok=True)
+            for artifact in self._parse_artifacts():
+                shutil.copyfile(artifact, target / Path(artifact).name)
 
     database = Path(folder) / "mlruns.db"
     _make_database(database)
     reasonless = {key: value for key, value in plan.items() if key != "reasons"}
     settings: dict[str, Any] = {
         "tracking_uri": path_to_sqlite_uri(str(database)),
-        # by itself MONAI takes the folder of the database as it is written in the URI, "%20" and all
-        "artifact_location": path_to_uri(Path(folder) / "mlruns"),
+        "artifact_location": _ARTIFACTS,
         "experiment_name": "atlaseg",
         "run_name": run_name,
         "experiment_param": {
@@ -70,7 +87,8 @@ def mlflow_tracking(
         "close_on_complete": True,
     }
     try:
-        return MLFlowHandler(**settings)
+        with _without("MLFLOW_TRACKING_URI"):  # MONAI would prefer a server named there to the run's own file
+            return Tracking(**settings)
     except Exception as error:  # whatever its layers raise, down to sqlite
         if is_full(error, database):
             raise
@@ -86,11 +104,23 @@ def _make_database(path: Path) -> None:
     It makes them in many steps, and opens no file in which some are missing: one that was interrupted by a full disk or
     a kill would never be opened again.
     """
-    from mlflow import MlflowClient
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
     from monai.utils import path_to_sqlite_uri
 
     if path.is_file():
         return
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # that it makes tables is no news
     with replacing(path) as new:
-        MlflowClient(tracking_uri=path_to_sqlite_uri(str(new))).search_experiments(max_results=1)
+        # MLflow's client would write the current folder into it, as the place of files
+        SqlAlchemyStore(path_to_sqlite_uri(str(new)), _ARTIFACTS)._dispose_engine()
+
+
+@contextmanager
+def _without(variable: str) -> Iterator[None]:
+    """The environment without a variable, for a while."""
+    value = os.environ.pop(variable, None)
+    try:
+        yield
+    finally:
+        if value is not None:
+            os.environ[variable] = value

@@ -68,4 +68,9 @@ def test_sqlite_file_with_parameters_metrics_and_artifacts(
     assert run.data.params["architecture.target"] == "UNet"
     assert not any(name.startswith("reasons") for name in run.data.params)
     assert "loss" in run.data.metrics
+    # no path of this machine, nor its user: the run may move
+    assert run.info.artifact_uri == f"mlflow-artifacts:/{run.info.run_id}/artifacts"
+    assert (folder / "artifacts" / run.info.run_id / "artifacts" / "plan.yaml").read_text() == "x: 1\n"
+    assert str(tmp_path).encode() not in (folder / "mlruns.db").read_bytes()
+    assert run.info.user_id in (None, "unknown")
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith("mlruns")] == []

@@ -15,7 +15,7 @@ from atlases.warped_case import Part, mixed_transform
 
 SHAPE = (12, 14, 10)
 #: A turned grid with voxels of unlike size, millimetres.
-AFFINE = np.array([[-1.2, 0.1, 0, 30], [0.1, 1.0, 0.2, -20], [0, -0.1, 1.5, 5], [0, 0, 0, 1]])
+AFFINE = np.array([[-1.2, 0.0, 0, 30], [0, 0.96, -0.42, -20], [0, 0.28, 1.44, 5], [0, 0, 0, 1]])
 PLACED = np.array([[1.1, 0.2, 0, 4], [-0.1, 0.9, 0.1, -2], [0, 0.1, 1.2, 1], [0, 0, 0, 1]])
 
 

@@ -345,4 +345,7 @@ def refuse_problems(folder: Path) -> Inspection:
             f" (and {len(errors) - 1} more problems: see `atlaseg check {folder}`)" if len(errors) > 1 else ""
         )
         raise DatasetError(f"{errors[0].file}: {errors[0].message}{more}")
+    for problem in found.warnings:
+        if problem.kind == "left-out":
+            print(f"{problem.file}: {problem.message}", file=sys.stderr)
     return found

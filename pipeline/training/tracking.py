@@ -34,6 +34,13 @@ def flatten(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+def _uri(path: Path) -> str:
+    """URI of a SQLite file; few signs are replaced, since MLflow makes a folder of the name as it stands here."""
+    return "sqlite:///" + "".join(
+        f"%{ord(sign):02X}" if sign in "%?#" else sign for sign in path.absolute().as_posix()
+    )
+
+
 def mlflow_tracking(
     folder: str, run_name: str, plan: dict[str, Any], architecture: dict[str, Any], artifacts: list[str]
 ) -> Any:
@@ -56,7 +63,6 @@ def mlflow_tracking(
     """
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # read when mlflow is imported
     from monai.handlers import MLFlowHandler
-    from monai.utils import path_to_sqlite_uri
 
     class Tracking(MLFlowHandler):
         """Files go where the server looks for them, which a client without a server cannot do."""
@@ -73,7 +79,7 @@ def mlflow_tracking(
     _make_database(database)
     reasonless = {key: value for key, value in plan.items() if key != "reasons"}
     settings: dict[str, Any] = {
-        "tracking_uri": path_to_sqlite_uri(str(database)),
+        "tracking_uri": _uri(database),
         "artifact_location": _ARTIFACTS,
         "experiment_name": "atlaseg",
         "run_name": run_name,

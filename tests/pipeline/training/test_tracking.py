@@ -25,7 +25,7 @@ def test_sqlite_file_with_parameters_metrics_and_artifacts(
     from monai.engines import SupervisedTrainer
 
     monkeypatch.chdir(tmp_path)  # nothing may land in the current folder
-    folder = tmp_path / "run" / "mlflow"
+    folder = tmp_path / "größe 1, @x" / "mlflow"
     artifact = tmp_path / "plan.yaml"
     artifact.write_text("x: 1\n")
 
@@ -73,4 +73,4 @@ def test_sqlite_file_with_parameters_metrics_and_artifacts(
     assert (folder / "artifacts" / run.info.run_id / "artifacts" / "plan.yaml").read_text() == "x: 1\n"
     assert str(tmp_path).encode() not in (folder / "mlruns.db").read_bytes()
     assert run.info.user_id in (None, "unknown")
-    assert [p.name for p in tmp_path.iterdir() if p.name.startswith("mlruns")] == []
+    assert {p.name for p in tmp_path.iterdir()} == {"größe 1, @x", "plan.yaml"}

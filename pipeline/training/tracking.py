@@ -111,14 +111,13 @@ def _make_database(path: Path) -> None:
     a kill would never be opened again.
     """
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-    from monai.utils import path_to_sqlite_uri
 
     if path.is_file():
         return
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # that it makes tables is no news
     with replacing(path) as new:
         # MLflow's client would write the current folder into it, as the place of files
-        SqlAlchemyStore(path_to_sqlite_uri(str(new)), _ARTIFACTS)._dispose_engine()
+        SqlAlchemyStore(_uri(new), _ARTIFACTS)._dispose_engine()
 
 
 @contextmanager

@@ -138,12 +138,17 @@ class Warp:
         for path, transform, backwards in self._steps():
             still += int(outside(transform, points).sum())
             points = _back(path, transform, landmarks, points) if backwards else transform.points(points)
+        said = ""
+        if landmarks.labels and _is_table(self.out) and not _is_table(self.input):
+            # programs that read plain tables expect three numbers on a line
+            landmarks, said = (
+                replace(landmarks, labels=()),
+                "; without labels, which .fcsv and .mrk.json keep",
+            )
         write_landmarks(self.out, replace(landmarks, points=points))
-        return (
-            f"; {still} of {len(points)} points lie outside the grid of a transform, which moves nothing there"
-            if still
-            else ""
-        )
+        if still:
+            said += f"; {still} of {len(points)} points lie outside the grid of a transform, which moves nothing there"
+        return said
 
     def _warp_volume(self) -> str:
         from atlases.registration.displacement import empty_grid
@@ -203,6 +208,10 @@ class Warp:
         image = to_itk(labels.astype(_label_type(labels, header.dtype)), header.affine)
         kind: Any = self.interpolation or "nearest"
         write_label_map(self.out, from_itk(resample_labels(image, grid, transform, kind))[0], reference)
+
+
+def _is_table(path: Path) -> bool:
+    return path.suffix.lower() == ".csv"
 
 
 def _same(file: Path, other: Path) -> bool:

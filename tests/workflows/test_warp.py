@@ -318,12 +318,22 @@ def test_points_that_nothing_moves_are_counted(files: Path, capsys: pytest.Captu
     assert "; 1 of 2 points lie outside the grid of a transform" in capsys.readouterr().out
 
 
-def test_labels_of_points_are_kept(files: Path):
+def test_labels_of_points_are_kept(files: Path, capsys: pytest.CaptureFixture[str]):
     write_landmarks(files / "named.fcsv", Landmarks(np.zeros((2, 3)), ("AC", "PC")))
-    for out in ("moved.mrk.json", "moved.csv", "moved.fcsv"):
-        found = read_landmark_file(warp(files, "named.fcsv", out, "affine.mat"))
+    write_landmarks(files / "named.csv", Landmarks(np.zeros((2, 3)), ("AC", "PC")))
+    for name, out in (
+        ("named.fcsv", "moved.mrk.json"),
+        ("named.fcsv", "moved.fcsv"),
+        ("named.csv", "moved.csv"),
+    ):
+        found = read_landmark_file(warp(files, name, out, "affine.mat"))
         assert found.labels == ("AC", "PC")
         assert np.allclose(found.points, AFFINE[:3, 3])
+    assert "without labels" not in capsys.readouterr().out
+    # a table of markups stays one of three numbers on a line
+    table = warp(files, "named.fcsv", "table.csv", "affine.mat")
+    assert np.allclose(np.loadtxt(table, delimiter=",", skiprows=1), AFFINE[:3, 3])
+    assert "; without labels, which .fcsv and .mrk.json keep" in capsys.readouterr().out
 
 
 def test_vectors_are_no_image(files: Path):

@@ -8,6 +8,7 @@ follow, and says in one line what has become of one that crashed.
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -68,7 +69,9 @@ def supervise(name: str, job: Callable[[], int], after_a_crash: Callable[[], Non
         return job()
     from pipeline.parent_watch import end_with_parent
     from pipeline.progress import on_progress
+    from workflows.scratch import make_scratch
 
+    scratch = make_scratch()
     sys.stdout.flush()
     sys.stderr.flush()
     handed_on = {signal.SIGINT, signal.SIGTERM}
@@ -95,6 +98,8 @@ def supervise(name: str, job: Callable[[], int], after_a_crash: Callable[[], Non
     signal.pthread_sigmask(signal.SIG_UNBLOCK, handed_on)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     signal.setitimer(signal.ITIMER_REAL, 0)
+    if scratch is not None:
+        shutil.rmtree(scratch, ignore_errors=True)
     if code < 0 or code in _SAID:
         after_a_crash()
     return code if code >= 0 else _say_crash(name, signal.Signals(-code), watch.told)

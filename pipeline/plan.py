@@ -313,6 +313,8 @@ def _check_values(plan: Plan) -> None:
         )
     if not plan.channels:
         raise PlanError("channels: name at least one input channel, such as [T1]")
+    if len(plan.labels) < 2:
+        raise PlanError("labels: name at least one structure besides the background, such as {liver: 1}")
     for name, limits in _RANGES.items():
         for value in _numbers(operator.attrgetter(name)(plan)):
             if not limits.holds(value):

@@ -118,7 +118,11 @@ def split_methods(text: str) -> list[tuple[str, str, dict[str, Any]]]:
 
 
 def _named(name: str) -> tuple[str, str, dict[str, Any]]:
-    method, _, rest = name.partition(":")
+    method, colon, rest = name.partition(":")
+    if colon and not rest:
+        raise OptionError(
+            f"method {name}: no option follows the colon; write METHOD:NAME=VALUE, or METHOD alone"
+        )
     options: dict[str, Any] = dict(split_options(at_commas(rest) if rest else [], f"method {name}"))
     return name, method, options
 

@@ -105,6 +105,10 @@ def test_json(name: str, text: str, benchmark: Path, judge: Judge) -> None:
         {"labels": ["x"]},
         {"labels": [1e400]},
         {"structures": []},
+        {"cpu": [1]},
+        {"cores": "many"},
+        {"versions": 3},
+        {"tolerance_mm": "x"},
         {"structures": {"x": "a"}},
         {"structures": {"1": "a", "2": "a"}},
     ],
@@ -163,7 +167,7 @@ def test_rows_that_come_twice(name: str, benchmark: Path, judge: Judge) -> None:
     judge.refused("report", benchmark, code=2, says=f"{name}.csv: two rows for")
 
 
-@pytest.mark.parametrize("value", ["x", "nan,nan", "1e999999", "\x1b[2J"])
+@pytest.mark.parametrize("value", ["x", "nan,nan", "\x1b[2J"])
 def test_values(value: str, benchmark: Path, judge: Judge) -> None:
     path = benchmark / "scores.csv"
     path.write_text(path.read_text().replace("0.5", value))

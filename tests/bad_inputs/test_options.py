@@ -93,7 +93,7 @@ NUMBERS: dict[str, dict[str, tuple[str, ...]]] = {
     "fuse {label} {label} --out fused.nii.gz --method staple": {
         "option": (
             *("region", "region=here", "=1", "initial=2", "initial=nan", "tolerance=-1", "max_iterations=0"),
-            *("max_iterations=1e3", "max_iterations=999999999999999999999999999", "prior="),
+            *("max_iterations=1e3", "prior="),
         ),
     },
     "build-atlas {data} --out out": {
@@ -161,7 +161,7 @@ OVERRIDES = (
         "training.learning_rate=0",
         "training.epochs=-1",
     ),
-    *("training.epochs=5", "training.minutes=1", "training.minutes=nan", "training.ema=1", "training.ema=2"),
+    *("training.minutes=1", "training.minutes=nan", "training.ema=1", "training.ema=2"),
     *(
         "training.warmup=2",
         "training.loss=l2",

@@ -42,7 +42,7 @@ TEXTS = {
 }
 
 NETWORK = ("configs/plan.yaml", "models/model.pt")
-ATLAS = ("configs/multi_atlas.json", "atlases/atlases.json")
+ATLAS = ("configs/atlases.json", "atlases/atlases.json")
 CLASSICAL = ("configs/classical.json", "models/classical.npz")
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import re
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +18,7 @@ from pipeline.errors import DatasetError, MissingFileError, UnreadableFileError
 from pipeline.evaluation.statistics import ALL_STRUCTURES
 from pipeline.evaluation.surface import Surface
 from pipeline.files import read_json, taking_apart
+from pipeline.schema import shortened
 
 __all__ = ["Benchmark", "Cell", "MethodEntry", "read_benchmark", "with_labels"]
 
@@ -31,6 +34,17 @@ _TABLES: dict[str, tuple[str, ...]] = {
     ),
     "significance": ("labels", "metric", "method_a", "method_b", "n", "difference", "p", "p_holm"),
     "ranking": ("labels", "method", "rank"),
+}
+#: What else the page shows of ``benchmark.json``, where it is there, and of what type it is.
+_ABOUT: dict[str, tuple[type, ...]] = {
+    "cpu": (str,),
+    "cores": (int,),
+    "seed": (int,),
+    "folds": (int,),
+    "first": (int,),
+    "last": (int,),
+    "tolerance_mm": (int, float),
+    "versions": (dict,),
 }
 #: Columns that tell the rows of a table apart.
 _KEYS: dict[str, tuple[str, ...]] = {
@@ -178,6 +192,11 @@ def read_benchmark(folder: Path) -> Benchmark:
         raise DatasetError(
             f"{file}: expected format {FORMAT}, found {str(about.get('format'))[:40]!r}; make it anew by this atlaseg"
         )
+    for key, kinds in _ABOUT.items():
+        if not isinstance(about.setdefault(key, None), (*kinds, type(None))):
+            raise UnreadableFileError(
+                f"{file}: {key} is not as atlaseg benchmark writes it: {shortened(about[key])}"
+            )
     tables = {name: _read_table(folder / f"{name}.csv", columns) for name, columns in _TABLES.items()}
     if tables["scores"].empty:
         raise DatasetError(f"{folder / 'scores.csv'}: holds no scores yet; let atlaseg benchmark go on")
@@ -232,7 +251,12 @@ def _read_table(file: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     if not file.is_file():
         raise MissingFileError(f"{file}: no such file; let atlaseg benchmark go on to its end")
     try:
-        table = pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8")
+        text = file.read_text(encoding="utf-8")
+        if "\0" in text:
+            raise ValueError("it holds NUL characters")
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)  # rows that are longer than the heading
+            table = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False, index_col=False)
         if missing := [name for name in columns if name not in table.columns]:
             raise UnreadableFileError(
                 f"{file}: expected a column {missing[0]!r}, found {list(table.columns)}"
@@ -245,7 +269,7 @@ def _read_table(file: Path, columns: tuple[str, ...]) -> pd.DataFrame:
                 table[name] = pd.to_numeric(table[name].replace({"": None})).astype("Int64")
             elif name not in _TEXT:
                 table[name] = pd.to_numeric(table[name].replace({"": None})).astype("float64")
-    except (ValueError, TypeError, ArithmeticError) as error:
+    except (ValueError, TypeError, ArithmeticError, pd.errors.ParserWarning) as error:
         said = " ".join(str(error).split())[:200]
         raise UnreadableFileError(f"{file}: not readable as a table ({said})") from error
     keys = [column for column in _KEYS.get(file.stem, ()) if column in columns]

@@ -17,9 +17,6 @@ import pytest
 
 from workflows.cli import main
 
-#: Modules that a command could take from the folder that it is run in.
-DECOYS = ("pipeline", "workflows", "atlases", "yaml", "json", "numpy", "multiprocessing", "torch", "nibabel")
-
 
 def content(folder: Path) -> dict[str, tuple[int, int]]:
     """Size and time of everything in a folder."""

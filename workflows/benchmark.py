@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from concurrent.futures import Executor
 from contextlib import ExitStack
@@ -99,7 +100,9 @@ class Benchmark:
             OptionError: an option is not possible, or OUT holds another benchmark.
             AtlasegError: the data set has errors that `atlaseg check` lists.
         """
-        from pipeline.datasets import read_dataset
+        from pipeline.dataset_identity import identity
+        from pipeline.datasets import list_dataset, read_dataset
+        from pipeline.datasets.listing import raise_at_once
         from workflows.benchmark_methods import read_entries
         from workflows.channels import settle_channels
         from workflows.train import refuse_problems
@@ -107,14 +110,15 @@ class Benchmark:
         entries = read_entries(self.methods, self.minutes)
         dataset = read_dataset(self.dataset)
         about = self._about(dataset, entries)
-        self._refuse_another(about)
+        found = identity(list_dataset(self.dataset, raise_at_once))
+        self._refuse_another(about, found)
         conditions = self._conditions(dataset)
         plan = self._plan(
             dataset, entries
         )  # before any file is written, because it refuses impossible options
         dataset = settle_channels(dataset, refuse_problems(self.dataset), self.channels)
         self.out.mkdir(parents=True, exist_ok=True)
-        return self._compare(dataset, about, conditions, plan, executor)
+        return self._compare(dataset, about, conditions, plan, executor, found)
 
     def _compare(
         self,
@@ -123,11 +127,16 @@ class Benchmark:
         conditions: Conditions,
         plan: list[tuple[Entry, int | None, Any]],
         executor: Executor | None,
+        found: dict[str, Any],
     ) -> int:
+        from pipeline.bundle import cases_text
+        from pipeline.files import write_text
         from workflows.benchmark_cells import with_twins
         from workflows.benchmark_tables import about_machine, print_tables, write_about, write_tables
 
-        (self.out / "dataset.path").write_text(f"{self.dataset.resolve()}\n", encoding="utf-8")
+        (self.out / "dataset.path").unlink(missing_ok=True)  # of version 0.1
+        write_text(self.out / "configs" / "cases.json", cases_text(dataset.labelled, (), self.dataset))
+        write_text(self.out / "configs" / "request.json", json.dumps({"dataset": found}, indent=1) + "\n")
         cells = with_twins([self._cell(dataset, *parts) for parts in plan])
         folders = [cell.folder.relative_to(self.out.resolve()).as_posix() for cell in cells]
         about = {**about, **about_machine(), "cells": folders}
@@ -171,7 +180,7 @@ class Benchmark:
     def _command(self) -> list[str]:
         from dataclasses import fields
 
-        words = ["atlaseg", "benchmark", self.dataset.resolve().name]
+        words = ["atlaseg", "benchmark", "DATASET"]
         for field in fields(self):
             value = getattr(self, field.name)
             if field.name in ("dataset", "retry_failed") or value == field.default:
@@ -182,7 +191,7 @@ class Benchmark:
             elif isinstance(value, tuple):
                 words += [option, *(Path(v).name if v.endswith((".yaml", ".yml")) else v for v in value)]
             else:
-                words += [option, value.name if isinstance(value, Path) else str(value)]
+                words += [option, "OUT" if isinstance(value, Path) else str(value)]
         return words
 
     def _label_numbers(self) -> list[int | None]:
@@ -201,15 +210,16 @@ class Benchmark:
             raise OptionError(f"--labels {' '.join(self.labels)}: give each number once")
         return numbers or [None]
 
-    def _refuse_another(self, about: dict[str, Any]) -> None:
+    def _refuse_another(self, about: dict[str, Any], found: dict[str, Any]) -> None:
         """Refuse a folder that holds something else than an earlier part of this benchmark."""
+        from pipeline.dataset_identity import difference
         from pipeline.errors import OptionError
         from pipeline.files import read_json
 
         file, path = self.out / "benchmark.json", self.out / "dataset.path"
         if not file.is_file():
             if self.out.is_dir() and any(
-                p.name not in (path.name, "folds", "registrations") for p in self.out.iterdir()
+                p.name not in (path.name, "configs", "folds", "registrations") for p in self.out.iterdir()
             ):
                 raise OptionError(f"{self.out}: not empty and not a benchmark; choose another --out")
             return
@@ -217,8 +227,9 @@ class Benchmark:
         different = [
             option for key, option in _FIXED.items() if earlier.get(key, _ONCE.get(key)) != about[key]
         ]
-        if path.is_file() and path.read_text(encoding="utf-8").strip() != str(self.dataset.resolve()):
-            different.append("DATASET")
+        request = self.out / "configs" / "request.json"
+        if request.is_file() and (problem := difference(read_json(request, dict).get("dataset"), found)):
+            different.append(f"DATASET ({problem})")
         if different:
             raise OptionError(
                 f"{self.out}: holds a benchmark with another {', '.join(dict.fromkeys(different))}; give the same "
@@ -258,6 +269,8 @@ class Benchmark:
                 choose_training(fold, labels)
         tested = {name for fold in folds for name in fold.test}
         for entry in entries:
+            if (plan := entry.train.get("plan")) is not None:
+                _refuse_another_plan(plan, dataset)
             if (further := entry.train.get("unlabelled")) is not None:
                 refuse_test_scans(further, [case for case in dataset.labelled if case.name in tested])
         return [(entry, labels, fold) for labels in numbers for entry in entries for fold in folds]
@@ -349,3 +362,15 @@ def _said(content: dict[str, Any]) -> str:
         f"Dice {sum(dice) / len(dice):.4f}, fit {seconds['fit']:.0f} s, "
         f"segment {seconds['segment'] / len(content['test']):.1f} s a scan{failed}"
     )
+
+
+def _refuse_another_plan(path: Path, dataset: Dataset) -> None:
+    """Refuse a plan of other labels or channels now instead of in every fold."""
+    from pipeline.dataset_identity import plan_difference
+    from pipeline.errors import PlanError
+    from pipeline.plan_file import load_plan
+
+    plan = load_plan(path)
+    named = dataset.channels if dataset.channels_named_by is not None else plan.channels
+    if problem := plan_difference(plan, dataset.labels, named):
+        raise PlanError(f"{path}: not a plan of this data set: {problem}; make one by `atlaseg plan`")

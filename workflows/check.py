@@ -92,7 +92,6 @@ def _as_json(found: Inspection) -> str:
     names = found.labels.structures
     content = {
         "dataset": found.name,
-        "folder": str(found.folder),
         "layout": found.layout,
         "usable": not found.errors,
         "channels": list(found.channels),
@@ -120,7 +119,7 @@ def _as_json(found: Inspection) -> str:
                 "kind": problem.kind,
                 "case": problem.case,
                 "file": _relative(problem, found),
-                "message": problem.message,
+                "message": problem.message.replace(f"{found.folder}/", ""),
             }
             for problem in found.problems
         ],
@@ -131,7 +130,7 @@ def _as_json(found: Inspection) -> str:
 def _relative(problem: Problem, found: Inspection) -> str:
     if problem.file.is_relative_to(found.folder):
         return problem.file.relative_to(found.folder).as_posix()
-    return str(problem.file)
+    return problem.file.name
 
 
 def _print(found: Inspection, *, every_case: bool) -> None:

@@ -11,7 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.case import LabelTable
-from pipeline.datasets.listing import CaseList, Listing, Report, check_number, inside, left_out, read_json
+from pipeline.datasets.listing import (
+    UNNAMED,
+    CaseList,
+    Listing,
+    Report,
+    check_number,
+    inside,
+    left_out,
+    read_json,
+)
 from pipeline.errors import DatasetError, LabelError
 from pipeline.scan_names import digits_in_names, is_volume, split_channel, suffix_of, volume_name
 from pipeline.schema import shortened
@@ -50,7 +59,7 @@ def list_decathlon(folder: Path, report: Report) -> Listing:
     return Listing(
         folder=folder,
         layout=LAYOUT,
-        name=str(content.get("name") or folder.resolve().name),
+        name=str(content.get("name") or UNNAMED),
         cases=cases.sorted(),
         labels=_labels(content.get("labels"), source),
         channels=_channels(content.get("modality"), source),

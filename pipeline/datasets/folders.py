@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline.case import LabelTable
-from pipeline.datasets.listing import CaseList, Listing, Report, left_out, read_json, volumes_in
+from pipeline.datasets.listing import UNNAMED, CaseList, Listing, Report, left_out, read_json, volumes_in
 from pipeline.errors import AtlasegError, DatasetError, LabelError, MissingFileError
 from pipeline.scan_names import group_scans, volume_name
 from pipeline.schema import shortened
@@ -46,7 +46,7 @@ def list_folders(folder: Path, report: Report) -> Listing:
     return Listing(
         folder=folder,
         layout=LAYOUT,
-        name=folder.resolve().name,
+        name=UNNAMED,
         cases=found,
         labels=_named_labels(folder / "labels.json"),
         channels=channels or _found_channels([case.images for case in found], report),

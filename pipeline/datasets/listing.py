@@ -18,6 +18,7 @@ from pipeline.files import read_json as read_json_file
 from pipeline.scan_names import enumerated, list_volumes
 
 __all__ = [
+    "UNNAMED",
     "CaseList",
     "Listing",
     "Report",
@@ -28,6 +29,10 @@ __all__ = [
     "read_json",
     "volumes_in",
 ]
+
+
+#: Name of a data set that has none in its own files; that of its folder may be a person's, and outputs hold the name.
+UNNAMED = "data set"
 
 
 class Report(Protocol):

@@ -10,6 +10,7 @@ from typing import Any
 
 from pipeline.case import LabelTable
 from pipeline.datasets.listing import (
+    UNNAMED,
     CaseList,
     Listing,
     Report,
@@ -54,7 +55,7 @@ def list_nnunet_raw(folder: Path, report: Report) -> Listing:
     return Listing(
         folder=folder,
         layout=LAYOUT,
-        name=str(content.get("name") or folder.resolve().name),
+        name=str(content.get("name") or UNNAMED),
         cases=cases.sorted(),
         labels=_labels(content.get("labels"), source),
         channels=channels,

@@ -39,7 +39,7 @@ def find_truths(benchmark: Benchmark, dataset: Path | None) -> Truths | None:
 
     Args:
         benchmark: that was run on it.
-        dataset: its folder; by default, where ``dataset.path`` says.
+        dataset: its folder; by default it is looked for near the benchmark.
 
     Raises:
         MissingFileError, DatasetError: ``dataset`` was given and is not a data set.
@@ -48,12 +48,25 @@ def find_truths(benchmark: Benchmark, dataset: Path | None) -> Truths | None:
 
     folder = dataset
     if folder is None:
-        note = benchmark.path / "dataset.path"
-        folder = Path(note.read_text(encoding="utf-8").strip()) if note.is_file() else None
-        if folder is None or not folder.is_dir():
+        folder = _near(benchmark.path)
+        if folder is None:
             return None
     listing = list_dataset(folder, lambda _error, _file: None)
     return {case.name: case for case in listing.cases if case.label is not None}
+
+
+def _near(folder: Path) -> Path | None:
+    """Where the data set of a benchmark is; one of version 0.1 says so."""
+    from pipeline.dataset_identity import dataset_of_run
+
+    note = folder / "dataset.path"
+    if note.is_file():
+        found = Path(note.read_text(encoding="utf-8").strip())
+        return found if found.is_dir() else None
+    try:
+        return dataset_of_run(folder)
+    except AtlasegError:
+        return None
 
 
 def total_confusion(benchmark: Benchmark, method: str, labels: int | None) -> npt.NDArray[np.int64] | None:

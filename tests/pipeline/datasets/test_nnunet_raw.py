@@ -17,7 +17,7 @@ def test_reads_channels_labels_and_test_images(build):
     assert dataset.cases[2].label is None
     assert dataset.channels == ("T1", "T2")
     assert dataset.labels.values == (0, 1, 4)
-    assert dataset.name == "toy"
+    assert dataset.name == "data set"
 
 
 def test_uncompressed_files(build):

@@ -73,9 +73,17 @@ class _OneAtATime(Transform):
         # one lock for all: training and validation share their transform
         with _READING:
             try:
-                return self.transform(case)
+                return _without_folders(self.transform(case))
             except RuntimeError as error:  # MONAI's own, whatever it was
                 raise told(error, _file_of(case), "cannot be prepared for training") from error
+
+
+def _without_folders(case: Any) -> Any:
+    """The case with the names of its files, not their folders, which a cache on disk would keep."""
+    for image in case.values() if isinstance(case, dict) else ():
+        if (meta := getattr(image, "meta", None)) and "filename_or_obj" in meta:
+            meta["filename_or_obj"] = Path(str(meta["filename_or_obj"])).name
+    return case
 
 
 def _file_of(case: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pipeline.errors import AtlasegError, FullDiskError
 
-__all__ = ["is_full", "told_of_full_disk"]
+__all__ = ["is_full", "nearly_full", "told_of_full_disk"]
 
 _NUMBERS = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 #: How sqlite and the system say it, in errors that have no class of their own.
@@ -47,5 +47,10 @@ def is_full(error: BaseException, place: Path) -> bool:
         if any(text in str(cause) for text in _SAID):
             return True
         cause = cause.__cause__ or cause.__context__
+    return nearly_full(place)
+
+
+def nearly_full(place: Path) -> bool:
+    """Whether hardly any space is left on the disk of a place."""
     folder = next((folder for folder in (place, *place.parents) if folder.is_dir()), None)
     return folder is not None and shutil.disk_usage(folder).free < _TOO_FEW

@@ -85,10 +85,10 @@ def supervise(name: str, job: Callable[[], int], after_a_crash: Callable[[], Non
         with heard_signals():
             signal.pthread_sigmask(signal.SIG_UNBLOCK, handed_on)
             code = job()
-        if code in _SAID:
+        if code in _SAID or code == 2:
             sys.stdout.flush()
             sys.stderr.flush()
-            os._exit(code)  # waits for no thread
+            os._exit(code)  # waits for no thread; HDF5 that could not write crashes at an orderly end
         return code
     heartbeat.watch()
     watch = _Watch(child)

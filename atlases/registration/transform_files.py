@@ -13,15 +13,18 @@ All map fixed points to moving points, as ITK does it. What is not one of these 
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from atlases.registration.displacement_files import read_field, write_field
 from atlases.registration.foreign_transforms import foreign_transform
 from atlases.registration.itk_transform_files import ITK_SUFFIXES, ONE_AT_A_TIME, read_itk_transform
+from atlases.registration.quiet import quiet
 from atlases.registration.transform import Transform
 from pipeline.errors import MissingFileError, OptionError, UnreadableFileError
 from pipeline.files import replacing
+from pipeline.full_disk import nearly_full
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
@@ -87,8 +90,11 @@ def write_transform(path: Path, transform: Transform, grid: sitk.Image | None = 
         return
     # one matrix for whatever linear transform, because ANTs reads those from any file
     itk = Transform.from_matrix(transform.matrix).itk if suffix == ".mat" else _flat(transform).itk
-    with replacing(path, suffix) as temporary, ONE_AT_A_TIME:
+    # HDF5 prints pages about a full disk, and may tell nobody else of what it could not write at the end
+    with replacing(path, suffix) as temporary, ONE_AT_A_TIME, quiet() if suffix == ".h5" else nullcontext():
         sitk.WriteTransform(itk, str(temporary))
+        if nearly_full(path):
+            sitk.ReadTransform(str(temporary))
 
 
 def _flat(transform: Transform) -> Transform:

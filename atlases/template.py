@@ -27,6 +27,7 @@ from atlases.quality import agreement, assess, leave_out, region_of_interest
 from atlases.registration.displacement import grid_points
 from atlases.registration.frames import affine_of, read_itk, to_itk
 from atlases.registration.inversion import invert
+from atlases.registration.register import engine_for
 from atlases.registration.stage import Stage, stages_of
 from atlases.registration.transform import Transform
 from atlases.registration.transform_files import read_transform, write_transform
@@ -80,8 +81,9 @@ class TemplateOptions:
             raise OptionError(f"sharpening must be from 0 to 1, found {self.sharpening:g}")
         if self.channel < 0:
             raise OptionError(f"channel must be 0 or more, found {self.channel}")
-        if isinstance(self.stages, str):
-            stages_of(self.stages)  # refuses unknown names
+        # of a transform that is named, the linear stages before the last are run by elastix
+        stages = stages_of(self.stages)[-1:] if isinstance(self.stages, str) else self.stages
+        engine_for(stages, self.engine)  # refuses what the engine lacks
 
 
 @dataclass(frozen=True)

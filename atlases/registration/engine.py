@@ -126,15 +126,9 @@ ENGINES: dict[str, tuple[str, str, str, str]] = {
     "greedy": ("atlases.registration.greedy", "GreedyEngine", "atlaseg[greedy]", "picsl_greedy"),
 }
 
-#: Fewest slices with which kinds of an engine come to something: greedy halves thin masks away, and the demons
-#: have no way to leave out what continues a slab.
-FEWEST_SLICES: dict[tuple[str, str], int] = {
-    ("greedy", "rigid"): 4,
-    ("greedy", "similarity"): 4,
-    ("greedy", "affine"): 4,
-    ("greedy", "deformable"): 4,
-    ("simpleitk", "deformable"): 8,
-}
+#: Fewest slices with which an engine, or one kind of its stages, comes to something: greedy halves thin masks away, and
+#: the demons have no way to leave out what continues a slab.
+FEWEST_SLICES: dict[str | tuple[str, str], int] = {"greedy": 8, ("simpleitk", "deformable"): 8}
 
 
 def make_engine(name: str) -> RegistrationEngine:
@@ -178,7 +172,7 @@ def check_slices(engine_name: str, stages: Sequence[Stage], slices: int, image: 
         GeometryError: the engine would come to nothing with so few.
     """
     for stage in stages:
-        fewest = FEWEST_SLICES.get((engine_name, stage.kind), 1)
+        fewest = FEWEST_SLICES.get((engine_name, stage.kind), FEWEST_SLICES.get(engine_name, 1))
         if slices < fewest:
             raise GeometryError(
                 f"{image}: {slices} slice(s) are too few for the {stage.kind} stage of {engine_name}, which needs "

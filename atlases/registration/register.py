@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     import SimpleITK as sitk
     from monai.data import MetaTensor
 
-__all__ = ["DEFAULT_ENGINE", "Registration", "default_engine", "register"]
+__all__ = ["DEFAULT_ENGINE", "Registration", "default_engine", "engine_for", "register"]
 
 #: Engine of each kind where a user names none.
 DEFAULT_ENGINE = {"syn": "ants", "deformable": "torch"}
@@ -122,9 +122,7 @@ def register(
         )
         transform = thin_plate_spline(*points, grid)
         return Registration(transform, wanted, "landmarks", time.perf_counter() - begin)
-    runner = _engine(engine, wanted)
-    check_stages(runner, wanted)
-    check_modality(runner.name, wanted, same_modality)
+    runner = engine_for(wanted, engine, same_modality=same_modality)
     if isinstance(initial, Transform):
         check_start(initial)
     pair = _prepared(fixed, names[0], channel), _prepared(moving, names[1], channel)
@@ -155,16 +153,27 @@ def _both(names: Sequence[str]) -> str:
     return "" if (fixed, moving) == ("fixed image", "moving image") else f"{fixed} and {moving}: "
 
 
-def _engine(engine: str | RegistrationEngine, stages: Sequence[Stage]) -> RegistrationEngine:
-    if engine == "auto":
-        return default_engine(stages)
-    return make_engine(engine) if isinstance(engine, str) else engine
-
-
 def default_engine(stages: Sequence[Stage]) -> RegistrationEngine:
     """The engine that ``auto`` means for some stages."""
     names = [DEFAULT_ENGINE[stage.kind] for stage in stages if stage.kind in DEFAULT_ENGINE]
     return make_engine(names[-1] if names else "elastix")
+
+
+def engine_for(
+    stages: Sequence[Stage], engine: str | RegistrationEngine = "auto", *, same_modality: bool = True
+) -> RegistrationEngine:
+    """The engine that is to run some stages, if it can.
+
+    Raises:
+        OptionError: there is no such engine, it lacks a stage, or cannot run it on images of two modalities.
+    """
+    if engine == "auto":
+        engine = default_engine(stages)
+    elif isinstance(engine, str):
+        engine = make_engine(engine)
+    check_stages(engine, stages)
+    check_modality(engine.name, stages, same_modality)
+    return engine
 
 
 def _run(

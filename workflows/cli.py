@@ -260,6 +260,12 @@ def _parse(name: str, words: list[str]) -> Any:
             raise OptionError(f"{_without_box(said.getvalue())}; see atlaseg {name} --help") from end
         raise
     check_ranges(filled)
+    out = getattr(filled, "out", None)
+    if isinstance(out, Path):
+        # what cannot be written is refused before the work, not after it
+        above = next((parent for parent in out.parents if parent.exists() or parent.is_symlink()), out)
+        if not above.is_dir() and above != out:
+            raise OptionError(f"--out {out}: {above} is no folder; choose another place")
     return filled
 
 

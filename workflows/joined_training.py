@@ -51,6 +51,7 @@ def _train(job: Train, method: Method, request: dict[str, Any]) -> None:
     from atlases.atlas_network_training import train_joined
     from pipeline.errors import DatasetError
     from pipeline.scan_names import digits_in_names
+    from pipeline.volume import read_header
     from pipeline.worker_processes import available_cores, worker_pool
     from workflows.run_request import write_request
     from workflows.scan_files import find_scans
@@ -74,6 +75,9 @@ def _train(job: Train, method: Method, request: dict[str, Any]) -> None:
         for note in found.notes:
             print(note, file=sys.stderr)
         scans = found.files
+        for files in scans.values():  # what cannot be read is refused before hours of work
+            for file in files:
+                read_header(file)
     # refuses what cannot be met before anything is written
     plan = job.plan_for(atlases.dataset, prior=options.prior, versions=options.warped)
     write_request(job.out, request)

@@ -79,7 +79,6 @@ POINTS = {
     "two.mrk.json": _markup(controlPoints=[{"position": [1, 2]}]),
     "words.mrk.json": _markup(controlPoints=[{"position": ["a", "b", "c"]}]),
     "frame.mrk.json": _markup(coordinateSystem="XYZ"),
-    "other.txt": "1 2 3\n",
 }
 
 

@@ -96,6 +96,15 @@ def test_mistakes_of_the_command_line_are_one_line(
     assert "--- " not in line
 
 
+def test_a_place_that_cannot_be_written_is_refused_before_the_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("text")
+    assert main(["train", "nowhere", "--out", str(tmp_path / "file" / "run" / "more")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{tmp_path / 'file'} is no folder" in line
+
+
 def parsed(words: list[str]) -> Any:
     return cli._parse(words[0], words[1:])
 

@@ -68,7 +68,8 @@ def test_input(command: str, bad: str, good: Good, judge: Judge) -> None:
     (judge.folder / "text.nii.gz").write_text("text\n")
     (judge.folder / "empty").mkdir()
     (judge.folder / "folder.nii.gz").mkdir()
-    judge.refused(*_filled(command, good, BAD[bad]))
+    # what is left out of a folder, and what is assumed of channels, is said before
+    judge.refused(*_filled(command, good, BAD[bad]), lines=4 if "unlabelled" in command else 2)
 
 
 OUTPUTS = (

@@ -50,6 +50,8 @@ _PIXDIM_ROUNDING, _PIXDIM_SERIOUS = 1e-3, 0.05
 #: Millimetres in the spatial units of ``xyzt_units``: unknown (taken for mm), metre, millimetre, micron.
 _UNITS = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
 
+_USED = " (the sform is used here)"
+
 HeaderKind = Literal["sform-qform", "shear", "pixdim", "no-orientation", "unit", "slope"]
 
 
@@ -173,11 +175,12 @@ def _two_affines(header: Header) -> HeaderProblem | None:
     voxels = distance / min(header.spacing)
     if voxels <= GRID_TOLERANCE_VOXELS:
         return None
+    serious = voxels > _SERIOUS_DISAGREEMENT_VOXELS
     message = (
         f"sform and qform disagree by up to {distance:.3g} mm, so programs place the voxels differently; "
-        "set the wrong one to the other (sform is used here)"
+        f"set the wrong one to the other{_USED * (not serious)}"
     )
-    return HeaderProblem("sform-qform", message, serious=voxels > _SERIOUS_DISAGREEMENT_VOXELS)
+    return HeaderProblem("sform-qform", message, serious)
 
 
 def _shear(header: Header) -> HeaderProblem | None:
@@ -214,7 +217,7 @@ def _pixdim(header: Header) -> HeaderProblem | None:
     serious = not all(abs(shown[i] / true[i] - 1) <= _PIXDIM_SERIOUS for i in off)
     message = (
         f"pixdim says voxels of {sizes_in_words(shown)} mm, the sform {sizes_in_words(true)} mm, so programs place "
-        "them differently; set pixdim to the sform's (sform is used here)"
+        f"them differently; set pixdim to the sform's{_USED * (not serious)}"
     )
     return HeaderProblem("pixdim", message, serious=serious)
 

@@ -139,13 +139,15 @@ def check_one(variation: Variation, consumer: Consumer, folder: Path) -> None:
         refusals["image"] = None  # the first channel by itself is in order
     expected_refusals = [refusals[kind] for kind in consumer.reads if refusals[kind]]
     if expected_refusals:
-        with pytest.raises(AtlasegError) as caught:
+        with pytest.raises(AtlasegError) as caught, warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
             consumer.look(variation, images, label, out)
         assert expected_refusals[0] in str(caught.value)
         assert any(str(path) in str(caught.value) for path in (*images, label)), "the file must be named"
         return
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", HeaderWarning)
+        # also that of a run's own scripts, which no process of pytest-xdist but this one can import
+        warnings.simplefilter("ignore", UserWarning)
         expected, seen = plainly(images, label), consumer.look(variation, images, label, out)
     for name in ("image", "affine", "label"):
         found, wanted = getattr(seen, name), getattr(expected, name)

@@ -12,7 +12,10 @@ from pathlib import Path
 __all__ = ["script_files"]
 
 #: Files of this package that reading needs, besides MONAI, torch, NumPy and nibabel.
-_COPIED = ("errors.py", "files.py", "grid.py", "header.py", "scan_names.py", "volume.py", "monai_files.py")
+_COPIED = (
+    *("errors.py", "files.py", "grid.py", "header.py", "monai_files.py", "nifti_file.py", "scan_names.py"),
+    "volume.py",
+)
 
 
 def script_files() -> dict[str, str]:

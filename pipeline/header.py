@@ -7,12 +7,9 @@ nothing but NumPy, nibabel and the files that are copied with it.
 
 from __future__ import annotations
 
-import logging
 import math
 import warnings
-import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -20,9 +17,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.errors import AtlasegError, GeometryError, HeaderWarning, MissingFileError, UnreadableFileError
+from pipeline.errors import AtlasegError, GeometryError, HeaderWarning, UnreadableFileError
 from pipeline.grid import GRID_TOLERANCE_VOXELS, Affine, corner_distance, sizes_in_words, spacing_of
-from pipeline.scan_names import suffix_of
+from pipeline.nifti_file import open_volume, readable
 
 if TYPE_CHECKING:
     import nibabel as nib
@@ -33,9 +30,7 @@ __all__ = [
     "header_of",
     "header_problems",
     "judged",
-    "open_volume",
     "read_header",
-    "readable",
     "spatial_shape_of",
     "volumes_of",
 ]
@@ -232,90 +227,8 @@ def _no_orientation(header: Header) -> HeaderProblem | None:
     return HeaderProblem("no-orientation", message, serious=False)
 
 
-@contextmanager
-def readable(path: Path, problem: str) -> Iterator[None]:
-    """Turn everything that nibabel raises on a broken file into an error that names the file."""
-    from nibabel.filebasedimages import ImageFileError
-    from nibabel.spatialimages import HeaderDataError
-    from nibabel.wrapstruct import WrapStructError
-
-    broken = (ImageFileError, HeaderDataError, WrapStructError, OSError, EOFError, ValueError, zlib.error)
-    try:
-        yield
-    # A damaged header can also ask for more voxels than any machine has, or than an integer can count.
-    except (*broken, MemoryError, OverflowError) as error:
-        reason = (" ".join(str(error).split()) or type(error).__name__).replace(str(path), path.name)
-        raise UnreadableFileError(f"{path}: {problem} ({reason})") from error
-
-
-def open_volume(path: Path) -> nib.Nifti1Image:
-    """Image of a NIfTI-1 or -2 file of real numbers, its voxels not yet read, its geometry not yet judged.
-
-    Raises:
-        MissingFileError: there is no such file.
-        UnreadableFileError: it is not NIfTI, or not of real numbers.
-        GeometryError: its affine is singular or not finite.
-    """
-    import nibabel as nib
-
-    if "\0" in str(path) or not path.is_file():
-        raise MissingFileError(
-            f"{str(path)!r}: no such file" if "\0" in str(path) else f"{path}: no such file"
-        )
-    with readable(path, "not a readable NIfTI file"), _quiet():
-        image = _load(path)
-    if not isinstance(image, nib.Nifti1Image):
-        raise UnreadableFileError(
-            f"{path}: expected NIfTI, found {type(image).__name__}; convert it to .nii.gz"
-        )
-    if _singular(image.affine):
-        raise GeometryError(f"{path}: the affine is not invertible, so voxels have no place in space")
-    if image.get_data_dtype().kind not in "iuf":
-        raise UnreadableFileError(
-            f"{path}: expected one real number per voxel, found {image.get_data_dtype()} (colour or complex)"
-        )
-    if not image.shape or min(image.shape) < 1:
-        raise UnreadableFileError(f"{path}: the file holds no voxels, its shape is {image.shape}")
-    return image
-
-
-def _load(path: Path) -> Any:
-    import nibabel as nib
-    from nibabel.fileholders import FileHolder
-    from nibabel.openers import ImageOpener
-
-    suffix = suffix_of(path)
-    if suffix in (suffix.lower(), suffix.upper()):
-        return nib.load(path)
-    # of a name in upper and lower case mixed (``.Nii.gz``), nibabel would open another one
-    with ImageOpener(str(path)) as stream:
-        block = stream.read(540)
-    is_second = nib.Nifti2Image.header_class.may_contain_header(block)
-    kind = nib.Nifti2Image if is_second else nib.Nifti1Image
-    return kind.from_file_map({"image": FileHolder(filename=str(path))})
-
-
-def _singular(affine: Affine) -> bool:
-    lengths = np.linalg.norm(affine[:3, :3], axis=0)
-    if not np.isfinite(affine).all() or not lengths.all():
-        return True
-    return bool(abs(np.linalg.det(affine[:3, :3] / lengths)) < 1e-6)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Leave out nibabel's remarks on headers, which do not name the file; ours do."""
-    logger = logging.getLogger("nibabel.global")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
-
-
 def header_problems(path: Path) -> tuple[Header, tuple[HeaderProblem, ...]]:
-    """Header of a file and all that is wrong with it; raises only as :func:`open_volume` does."""
+    """Header of a file and all that is wrong with it; raises only as :func:`pipeline.nifti_file.open_volume` does."""
     header = header_of(open_volume(path), path)
     return header, header.problems
 
@@ -353,7 +266,7 @@ def judged(header: Header) -> Header:
 
 
 def header_of(image: nib.Nifti1Image, path: Path) -> Header:
-    """Header of an image that :func:`open_volume` opened."""
+    """Header of an image that :func:`pipeline.nifti_file.open_volume` opened."""
     header = image.header
     with readable(path, "sform or qform is not valid"):
         sform, sform_code = header.get_sform(coded=True)

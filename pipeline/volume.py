@@ -8,7 +8,6 @@ in :mod:`pipeline.header`, which this file offers too. A run carries a copy of b
 from __future__ import annotations
 
 import gzip
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.errors import DatasetError, GeometryError, LabelError, OptionError, UnreadableFileError
+from pipeline.errors import DatasetError, GeometryError, LabelError, OptionError
 from pipeline.files import replacing
 from pipeline.grid import GRID_TOLERANCE_VOXELS, Grid, corner_distance, grid_difference, same_grid
 from pipeline.header import (
@@ -25,12 +24,11 @@ from pipeline.header import (
     header_of,
     header_problems,
     judged,
-    open_volume,
     read_header,
-    readable,
     spatial_shape_of,
     volumes_of,
 )
+from pipeline.nifti_file import open_volume, readable
 from pipeline.scan_names import suffix_of
 
 if TYPE_CHECKING:
@@ -62,8 +60,6 @@ __all__ = [
 _LABEL_ROUNDING = 1e-3
 #: Bytes that may follow the voxels in a compressed file; a program may have padded it.
 _MOST_PADDING = 1 << 24
-#: No file shrinks by more than this under gzip (deflate's limit is 1032).
-_MOST_COMPRESSION = 1100
 #: All that a result takes from the header of its scan, besides the size of voxels. Every other field, extensions too,
 #: may hold a patient's name or what a program noted.
 _GEOMETRY = (
@@ -76,7 +72,6 @@ def _voxels(image: nib.Nifti1Image, path: Path) -> npt.NDArray[Any]:
     """Voxels with the scaling slope applied; integers stay integers where there is no slope."""
     from nibabel.fileholders import FileHolder
 
-    _refuse_impossible_sizes(image, path)
     with readable(path, "the voxels cannot be read, is the file truncated or damaged?"):
         if not path.name.lower().endswith(".gz"):
             return np.asanyarray(image.dataobj)
@@ -89,35 +84,6 @@ def _voxels(image: nib.Nifti1Image, path: Path) -> npt.NDArray[Any]:
                 if left < 0:
                     raise ValueError("it goes on long after its last voxel")
             return voxels
-
-
-def _refuse_impossible_sizes(image: nib.Nifti1Image, path: Path) -> None:
-    """Headers that ask for more voxels than the file or the machine can hold, before anything is read."""
-    count = math.prod(image.shape)
-    needed = count * image.get_data_dtype().itemsize
-    held = path.stat().st_size * (_MOST_COMPRESSION if path.name.lower().endswith(".gz") else 1)
-    shape = " x ".join(str(n) for n in image.shape)
-    if needed > held:
-        raise UnreadableFileError(
-            f"{path}: the voxels cannot be read, is the file truncated or damaged? Its header asks for {shape} voxels, "
-            f"{needed:,} bytes, more than it can hold"
-        )
-    # as stored, and as the float32 that everything works on
-    memory = _free_memory()
-    if memory is not None and needed + 4 * count > memory:
-        raise UnreadableFileError(
-            f"{path}: {shape} voxels need {(needed + 4 * count) / 2**30:.3g} GiB of memory, "
-            f"{memory / 2**30:.3g} are free; crop the scan or resample it to larger voxels"
-        )
-
-
-def _free_memory() -> int | None:
-    """Bytes that can be had, ``None`` where MONAI runs a bundle alone without psutil, which can tell."""
-    try:
-        import psutil
-    except ModuleNotFoundError:
-        return None
-    return int(psutil.virtual_memory().available)
 
 
 def read_voxels(path: Path, header: Header | None = None) -> npt.NDArray[Any]:

@@ -109,7 +109,7 @@ def is_field_of_vectors(path: Path) -> bool:
 
 
 def _raw_header(path: Path) -> Any:
-    from pipeline.header import open_volume
+    from pipeline.nifti_file import open_volume
 
     return open_volume(path).header
 

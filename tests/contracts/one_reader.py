@@ -376,7 +376,7 @@ def by_evaluate(variation: Variation, images: tuple[Path, ...], label: Path, fol
 
     table = LabelTable.from_values(variation.values)
     if variation.refusal or variation.label_refusal:
-        if problem := _compare(Pair("case", label, label), table, tolerance_mm=1.0).problem:
+        if problem := _compare(Pair("case", label, label), table, tolerance_mm=1.0, surface="voxels").problem:
             raise DatasetError(problem)
         return Seen()
     expected = plainly(images, label)
@@ -386,7 +386,7 @@ def by_evaluate(variation: Variation, images: tuple[Path, ...], label: Path, fol
     other[tuple(np.argwhere(other == variation.values[0])[0])] = 0
     nib.save(nib.Nifti1Image(other, expected.affine, dtype=np.int64), folder / "other.nii.gz")
     pair = Pair("case", label, folder / "other.nii.gz")
-    outcome = _compare(pair, table, tolerance_mm=1.0)
+    outcome = _compare(pair, table, tolerance_mm=1.0, surface="voxels")
     if outcome.problem:
         raise DatasetError(outcome.problem)
     ml = abs(np.linalg.det(expected.affine[:3, :3])) / 1000

@@ -7,22 +7,27 @@ never imports it.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 __all__ = ["script_files"]
 
-#: Files of this package that reading needs, besides MONAI, torch, NumPy and nibabel.
-_COPIED = (
-    *("errors.py", "files.py", "grid.py", "header.py", "monai_files.py", "nifti_file.py", "scan_names.py"),
-    "volume.py",
-)
+#: Where reading begins; what it imports of this package, and what that imports, is copied with it.
+_FIRST = "monai_files"
+_IMPORT = re.compile(r"^\s*from pipeline\.([\w.]+) import", re.MULTILINE)
 
 
 def script_files() -> dict[str, str]:
     """Text of each file of ``scripts`` by name; imports of this package become those of the folder."""
     home = Path(__file__).resolve().parent
+    texts: dict[str, str] = {}
+    wanted = [_FIRST]
+    while wanted:
+        module = wanted.pop()
+        if module not in texts:
+            texts[module] = (home / f"{module}.py").read_text(encoding="utf-8")
+            wanted += _IMPORT.findall(texts[module])
     copies = {
-        name: (home / name).read_text(encoding="utf-8").replace("from pipeline.", "from .")
-        for name in _COPIED
+        f"{module}.py": text.replace("from pipeline.", "from .") for module, text in sorted(texts.items())
     }
     return {"__init__.py": '"""How atlaseg reads files, for MONAI alone."""\n', **copies}

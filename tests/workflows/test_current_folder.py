@@ -127,7 +127,8 @@ def test_every_kind_of_job(shapes_folder: Path, decoys: Desk, clean: Desk, tiny:
         desk.run("segment", "net", fixed, "--out", "net-labels", "--device", "cpu")
         desk.run("register", fixed, moving, "--out", "pair", *RIGID, "--engine", "elastix")
         desk.run("train", shapes_folder, "--out", "fusion", "--method", "joint-fusion", *RIGID)
-        desk.run("segment", "fusion", "--validation", "--out", "fusion-labels", "--workers", "2")
+        held_out = ("--validation", "--dataset", shapes_folder)
+        desk.run("segment", "fusion", *held_out, "--out", "fusion-labels", "--workers", "2")
         desk.run("build-atlas", shapes_folder, "--out", "mean", *RIGID, "--iterations", "1", "--workers", "2")
         methods = "gmm,majority:transform=rigid"
         desk.run("benchmark", shapes_folder, "--methods", methods, "--folds", "2", "--out", "compared")

@@ -77,7 +77,7 @@ def jobs(data: Path, out: Path, tiny: tuple[str, ...]) -> dict[str, tuple[list[s
             ["*", ".registrations/**/*.json", "atlases/*"],
         ),
         "segment": (command("segment", data, images, "--out", out, *RIGID), ["*", "*/*/*.json", "*.nii.gz"]),
-        "register": (command("register", fixed, moving, "--out", out, "--engine", "elastix"), ["*"]),
+        "register": (command("register", fixed, moving, "--out", out, *RIGID), ["*"]),
         "build-atlas": (command("build-atlas", data, "--out", out, *RIGID), ["*", "work/*/*-00/*.h5"]),
         "benchmark": (
             command("benchmark", data, *compared, "--out", out),

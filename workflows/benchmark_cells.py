@@ -274,6 +274,7 @@ def _run_process(cell: Cell, conditions: Conditions, stage: Stage, stop: threadi
             code = _wait(process, stop)
         finally:
             _end(process)
+            _hide_folders(cell.log, conditions.out)
     if code == FULL_DISK:
         raise FullDiskError(_last_line(cell.log))
     if code < 0:
@@ -363,6 +364,13 @@ def _without_folders(text: str, out: Path) -> str:
     for folder in (out.resolve(), out):
         text = text.replace(f"{folder}{os.sep}", "")
     return text
+
+
+def _hide_folders(log: Path, out: Path) -> None:
+    """Take the folders of this machine out of what a process has printed."""
+    text = log.read_text(encoding="utf-8", errors="replace")
+    if (hidden := _without_folders(text, out)) != text:
+        log.write_text(hidden, encoding="utf-8")
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -372,7 +372,8 @@ def by_evaluate(variation: Variation, images: tuple[Path, ...], label: Path, fol
     """Scores of the label map against one that plain nibabel wrote, in which one voxel is missing."""
     from pipeline.case import LabelTable
     from pipeline.errors import DatasetError
-    from workflows.evaluate import Pair, _compare
+    from workflows.evaluate import _compare
+    from workflows.pairing import Pair
 
     table = LabelTable.from_values(variation.values)
     if variation.refusal or variation.label_refusal:

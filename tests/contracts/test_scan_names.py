@@ -21,8 +21,8 @@ from pipeline.inspection import inspect_dataset
 from pipeline.scan_names import suffix_of
 from workflows.atlas_labelling import mask_of
 from workflows.benchmark_folds import show_scans, show_training
-from workflows.evaluate import pair_files
 from workflows.fuse import Fuse
+from workflows.pairing import pair_files
 from workflows.scan_files import digits_of, find_scans
 
 SHAPE = (9, 8, 8)

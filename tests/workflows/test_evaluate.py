@@ -15,7 +15,8 @@ from pipeline.errors import DatasetError, MissingFileError, OptionError
 from pipeline.evaluation.surface import surface_scores
 from pipeline.plan import Plan
 from pipeline.plan_file import save_plan
-from workflows.evaluate import Evaluate, pair_files, read_label_names
+from workflows.evaluate import Evaluate, read_label_names
+from workflows.pairing import pair_files
 
 AFFINE = np.diag([0.8, 0.8, 2.5, 1.0])
 

@@ -35,10 +35,10 @@ class Entry:
     """One method with its options, as it takes part.
 
     Args:
-        name: as it was given; what tables call it.
+        name: as it was given, but for the folders of files; what tables call it.
         method: its name in :func:`workflows.methods.methods`.
         kind: of the method.
-        options: as they were given.
+        options: likewise.
         train: fields of :class:`workflows.train.Train` that follow from them.
         segment: fields of :class:`workflows.segment.Segment` that follow from them.
     """
@@ -187,6 +187,11 @@ def _entry(name: str, method: str, options: dict[str, Any], minutes: float | Non
     if minutes is not None and "minutes" in takes["train"] and not any(s in split["train"] for s in said):
         split["train"]["minutes"] = float(minutes)
     _refuse_impossible(found, split["train"])
+    for option, value in {**split["train"], **split["segment"]}.items():
+        if isinstance(value, Path):
+            # tables and pages are passed on: they name a file, not where it lies
+            name = name.replace(str(options[option]), value.name)
+            options = {**options, option: value.name}
     return Entry(name, method, found.kind, options, split["train"], split["segment"])
 
 

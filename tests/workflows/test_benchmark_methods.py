@@ -107,3 +107,14 @@ def test_yes_and_no_are_words(tmp_path: Path) -> None:
     assert other.train == {"prior": "no", "borders": "yes", "warped": 3}
     with pytest.raises(OptionError, match="option prior: expected one of yes, no"):
         read_entries(["atlas-unet:prior=perhaps"])
+
+
+def test_tables_do_not_say_where_files_lie(tmp_path: Path) -> None:
+    folder = tmp_path / "of Dr Doe"
+    first, second = read_entries([f"atlas-unet:unlabelled={folder / 'more'},minutes=2", "majority"])
+    assert first.name == "atlas-unet:unlabelled=more,minutes=2"
+    assert first.options["unlabelled"] == "more"
+    assert first.train["unlabelled"] == (folder / "more").resolve()
+    assert second.name == "majority"
+    with pytest.raises(OptionError, match="named twice"):
+        read_entries([f"atlas-unet:unlabelled={tmp_path / name / 'more'}" for name in "ab"])

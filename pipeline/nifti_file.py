@@ -73,6 +73,10 @@ def open_volume(path: Path) -> nib.Nifti1Image:
         )
     if not image.shape or min(image.shape) < 1:
         raise UnreadableFileError(f"{path}: the file holds no voxels, its shape is {image.shape}")
+    if not 2 <= len(image.shape) <= 5:
+        raise UnreadableFileError(
+            f"{path}: expected 2 to 5 axes (x, y, z, time, channel), found {len(image.shape)}: {image.shape}"
+        )
     _refuse_impossible_sizes(image, path)
     return image
 

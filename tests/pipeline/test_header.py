@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from pipeline.errors import GeometryError, HeaderWarning
+from pipeline.errors import GeometryError, HeaderWarning, UnreadableFileError
 from pipeline.header import header_problems, read_header, volumes_of
 from pipeline.volume import write_image, write_label_map
 
@@ -103,3 +103,10 @@ def test_volumes_of_files(tmp_path: Path) -> None:
     found = [volumes_of(tmp_path / name) for name in ("five.nii", "text.nii", "none.nii")]
     assert found == [2, None, None]
     assert volumes_of(volume(tmp_path / "a.nii", np.eye(4))) == 1
+
+
+@pytest.mark.parametrize("shape", [(6,), (2, 3, 4, 1, 2, 2)])
+def test_files_with_too_few_or_too_many_axes(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    nib.save(nib.Nifti1Image(np.ones(shape, np.float32), np.eye(4)), tmp_path / "a.nii")
+    with pytest.raises(UnreadableFileError, match=rf"a\.nii: expected 2 to 5 axes .*, found {len(shape)}"):
+        read_header(tmp_path / "a.nii")

@@ -284,7 +284,7 @@ class AtlasSet:
         """
         if problems := self.problems(executor=executor):
             first, more = problems[0], len(problems) - 1
-            count = f" (and {more} more problem{'s' * (more > 1)} in atlas set {self.name})" if more else ""
+            count = f" (and {more} more problem{'s' * (more > 1)} in this atlas set)" if more else ""
             raise type(first)(f"{first}{count}")
 
 

@@ -10,7 +10,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from pipeline.errors import AtlasegError, MissingFileError, UnreadableFileError, UnsafeModelError
+from pipeline.errors import (
+    AtlasegError,
+    MissingFileError,
+    OptionError,
+    UnreadableFileError,
+    UnsafeModelError,
+)
 from pipeline.full_disk import told_of_full_disk
 
 if TYPE_CHECKING:
@@ -172,6 +178,8 @@ def taking_apart(path: Path, expected: str) -> Iterator[None]:
     """
     try:
         yield
+    except OptionError as error:  # what is no option of a user's is a fault of the file
+        raise UnreadableFileError(f"{path}: {str(error).removeprefix(f'{path}: ')}") from error
     except AtlasegError:
         raise
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as error:

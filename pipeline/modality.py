@@ -181,7 +181,8 @@ def _without_filling(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]
 def air_for_filling(voxels: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Voxels with air where CT scanners fill in a number below it around their field of view (-3024, -2048, -32768).
 
-    Recognised by what lies below air: one number, and next to nothing else. Other images are returned as they are.
+    Recognised by what lies below air: one number in a hundredth of the voxels or more, and next to nothing else. Other
+    images are returned as they are.
 
     Args:
         voxels: one channel, any shape; not changed.
@@ -193,8 +194,9 @@ def air_for_filling(voxels: npt.NDArray[Any]) -> npt.NDArray[Any]:
     if not np.isfinite(lowest) or lowest >= _BELOW_AIR:
         return voxels
     below = voxels < _BELOW_AIR
-    others = np.count_nonzero(below & (voxels != lowest))
-    if below.all() or others > 0.02 * voxels.size:
+    filled = np.count_nonzero(voxels == lowest)
+    others = np.count_nonzero(below) - filled
+    if below.all() or filled < 0.01 * voxels.size or others > 0.02 * voxels.size:
         return voxels
     return np.where(below, voxels[~below].min(), voxels)
 

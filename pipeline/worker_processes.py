@@ -84,15 +84,30 @@ def safe_path_environment() -> dict[str, str]:
 
 @contextmanager
 def _safe_path() -> Iterator[None]:
-    before = os.environ.get(_SAFE_PATH)
+    """Start processes that do not look in the current folder, where this one may: they get its search path."""
+    before, paths = os.environ.get(_SAFE_PATH), sys.path[:]
     os.environ.update(safe_path_environment())
+    sys.path[:] = _safe_paths()
     try:
         yield
     finally:
+        sys.path[:] = paths
         if before is None:
             del os.environ[_SAFE_PATH]
         else:
             os.environ[_SAFE_PATH] = before
+
+
+def _safe_paths() -> list[str]:
+    """Where modules are looked for, without the current folder, unless that is a checkout that is not installed."""
+    home = Path(__file__).resolve().parents[1]
+    paths = []
+    for entry in sys.path:
+        if entry not in ("", "."):
+            paths.append(entry)
+        elif Path.cwd() == home:
+            paths.append(str(home))
+    return paths
 
 
 def python_command(module: str) -> list[str]:
@@ -103,12 +118,5 @@ def python_command(module: str) -> list[str]:
     Args:
         module: its name with dots.
     """
-    home = Path(__file__).resolve().parents[1]
-    paths = []
-    for entry in sys.path:
-        if entry not in ("", "."):
-            paths.append(entry)
-        elif Path.cwd() == home:  # run in a checkout that is not installed
-            paths.append(str(home))
-    program = f"import sys; sys.path[:] = {paths!r}; from {module} import main; main()"
+    program = f"import sys; sys.path[:] = {_safe_paths()!r}; from {module} import main; main()"
     return [sys.executable, "-P", "-c", program]

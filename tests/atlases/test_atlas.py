@@ -234,7 +234,7 @@ def test_the_first_problem_counts_the_others(build, folder):
     empty_mask(build, folder)
     build.volume(folder / "labels/b.nii.gz", build.labels() + 3, OBLIQUE)
     message = refusal(AtlasSet.read(folder), DatasetError)
-    assert message.endswith("(and 2 more problems in atlas set toy)")
+    assert message.endswith("(and 2 more problems in this atlas set)")
 
 
 def test_an_atlas_with_other_values_than_the_set_is_refused_when_read(build, folder):

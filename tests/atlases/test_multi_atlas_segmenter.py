@@ -122,7 +122,11 @@ def test_fit_into_a_folder(dataset: Dataset, tmp_path: Path) -> None:
         ({"propagation": {"transfrom": "rigid"}}, PlanError, "propagation.transfrom: no such entry"),
         ({"propagation": {"seed": "$print(1)"}}, PlanError, "propagation.seed: expected a whole number"),
         ({"propagation": {"transform": "$print(1)"}}, AtlasegError, "print"),
-        ({"propagation": {"transform": [{"kind": "rigid", "steps": 3}]}}, PlanError, "no such entry"),
+        (
+            {"propagation": {"transform": [{"kind": "rigid", "steps": 3}]}},
+            PlanError,
+            "expected text, or a list of",
+        ),
         ({"propagation": {"keep": 0}}, OptionError, "keep at least 1"),
         ({"extra": 1}, PlanError, "extra: no such entry"),
         ({"version": 2}, PlanError, "update it"),

@@ -37,6 +37,7 @@ def test_workers_import_nothing_from_the_current_folder(
 ) -> None:
     monkeypatch.chdir(decoys)
     monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
+    monkeypatch.setattr(sys, "path", ["", *sys.path, "", "."])
     with worker_pool(1) as pool:
         assert pool.submit(abs, -3).result() == 3
     assert not list(decoys.glob("*.mark"))

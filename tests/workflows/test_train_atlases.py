@@ -88,7 +88,7 @@ def test_a_correction_is_learnt_from_all_atlases(shapes_folder: Path, tmp_path: 
         assert not report["corrected"]
     # one that a hand has mixed up with another run's is refused
     (out / "correction.npz").write_bytes(b"spoilt")
-    with pytest.raises(UnreadableFileError, match="not a correction"):
+    with pytest.raises(UnreadableFileError, match=r"correction\.npz: not readable as arrays"):
         MultiAtlasSegmenter.load(out)
 
 

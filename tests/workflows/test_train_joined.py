@@ -187,7 +187,7 @@ def test_what_is_refused(runs: Any, tmp_path: Path, options: dict[str, Any], mes
 def test_a_spoilt_combination_is_one_line(run: Path, tmp_path: Path) -> None:
     shutil.copytree(run, tmp_path / "run")
     (tmp_path / "run" / "configs" / "combination.json").write_text('{"kind": "vote", "weight": 1}')
-    with pytest.raises(UnreadableFileError, match="not a combination"):
+    with pytest.raises(UnreadableFileError, match=r"combination\.json: no combination 'vote'"):
         AtlasNetworkSegmenter.load(tmp_path / "run")
 
 

@@ -195,7 +195,6 @@ OVERRIDES = (
     ),
     *(
         "prior.dropout=2",
-        "normalisation.kind=clip-scale",
         "normalisation.lower=nan",
         "foreground_threshold=inf",
     ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pipeline.errors import DatasetError
 
@@ -38,7 +38,7 @@ def score_files(
 
     if case.label is None:
         raise DatasetError(f"case {case.name} has no label map, so nothing can be compared with it")
-    header, truth = read_header(case.label), _as_3d(read_label_map(case.label))
+    header, truth = read_header(case.label), read_label_map(case.label)
     if found is None:
         scores = missing_prediction(truth, names, header.spacing, case=case.name, surface=surface)
         return CaseScores(tuple(scores), np.zeros((len(names), len(names)), np.int64))
@@ -46,9 +46,5 @@ def score_files(
         raise GeometryError(
             f"{found}: not on the grid of {case.label} ({difference}); this is a fault of atlaseg"
         )
-    labels = _as_3d(read_label_map(found))
+    labels = read_label_map(found)
     return compare_case(labels, truth, names, header.spacing, tolerance_mm, case=case.name, surface=surface)
-
-
-def _as_3d(label_map: Any) -> Any:
-    return label_map.reshape(label_map.shape + (1,) * (3 - label_map.ndim))

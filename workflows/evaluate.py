@@ -256,7 +256,7 @@ def _read(path: Path, labels: LabelTable) -> npt.NDArray[np.int64]:
             f"{path}: unknown label values {unknown}, known are {list(labels.values)}; "
             "name them all in the file given by --labels"
         )
-    return label_map.reshape(label_map.shape + (1,) * (3 - label_map.ndim))
+    return label_map
 
 
 @contextmanager

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from atlases.registration.frames import read_itk, to_itk
-from atlases.registration.landmarks import LANDMARK_SUFFIXES, read_landmarks
-from pipeline.case import Case, Dataset, LabelTable
-from pipeline.datasets import raise_at_once, read_dataset
-from pipeline.datasets.listing import volumes_in
-from pipeline.errors import (
+from atlaseg.atlases.registration.points.landmarks import LANDMARK_SUFFIXES, read_landmarks
+from atlaseg.atlases.registration.transforms.frames import read_itk, to_itk
+from atlaseg.pipeline.case import Case, Dataset, LabelTable
+from atlaseg.pipeline.datasets import raise_at_once, read_dataset
+from atlaseg.pipeline.datasets.inspection import CaseReport, Problem, inspect_case
+from atlaseg.pipeline.datasets.listing import volumes_in
+from atlaseg.pipeline.datasets.scan_names import volume_name
+from atlaseg.pipeline.errors import (
     AtlasegError,
     DatasetError,
     GeometryError,
@@ -25,10 +27,8 @@ from pipeline.errors import (
     MissingFileError,
     UnreadableFileError,
 )
-from pipeline.inspection import CaseReport, Problem, inspect_case
-from pipeline.mask import read_mask
-from pipeline.scan_names import volume_name
-from pipeline.volume import read_channels, read_header, read_label_map
+from atlaseg.pipeline.io.mask import read_mask
+from atlaseg.pipeline.io.volume import read_channels, read_header, read_label_map
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
@@ -65,7 +65,7 @@ class Atlas:
         images: one file per channel, or one file that may be 4-D with channels last.
         label: label map on the same grid, in the set's label values.
         mask: of the brain or body, on the same grid; every voxel that is not 0 is inside.
-        landmarks: points in the scan, a file of :func:`atlases.registration.landmarks.read_landmarks`.
+        landmarks: points in the scan, a file of :func:`atlaseg.atlases.registration.points.landmarks.read_landmarks`.
 
     Raises:
         DatasetError: the name is not usable as a file name, or there is no image.
@@ -106,7 +106,7 @@ class Atlas:
         """All channels, ``(C, *spatial)`` float32.
 
         Raises:
-            AtlasegError: as :func:`pipeline.volume.read_channels`.
+            AtlasegError: as :func:`atlaseg.pipeline.io.volume.read_channels`.
         """
         return read_channels(self.images)[0]
 
@@ -115,7 +115,7 @@ class Atlas:
 
         Raises:
             LabelError: voxels are not whole numbers, or values that the table does not have.
-            MissingFileError, UnreadableFileError, GeometryError: as :func:`pipeline.volume.read_label_map`.
+            MissingFileError, UnreadableFileError, GeometryError: as :func:`atlaseg.pipeline.io.volume.read_label_map`.
         """
         values = read_label_map(self.label)
         try:
@@ -128,7 +128,7 @@ class Atlas:
         """Mask as uint8, 1 inside, or ``None`` where the atlas has none.
 
         Raises:
-            AtlasegError: as :func:`pipeline.mask.read_mask`.
+            AtlasegError: as :func:`atlaseg.pipeline.io.mask.read_mask`.
         """
         if self.mask is None:
             return None
@@ -212,7 +212,7 @@ class AtlasSet:
 
     @classmethod
     def read(cls, folder: Path, *, executor: Executor | None = None) -> Self:
-        """Atlases of a folder in any layout of :func:`pipeline.datasets.read_dataset`.
+        """Atlases of a folder in any layout of :func:`atlaseg.pipeline.datasets.read_dataset`.
 
         Folders ``masks/`` and ``landmarks/`` beside the images are used where they exist.
 
@@ -222,7 +222,7 @@ class AtlasSet:
 
         Raises:
             MissingFileError, DatasetError, LabelError, UnreadableFileError, GeometryError: as
-                :func:`pipeline.datasets.read_dataset` and :meth:`from_dataset`.
+                :func:`atlaseg.pipeline.datasets.read_dataset` and :meth:`from_dataset`.
         """
         dataset = read_dataset(folder, executor=executor)
         masks, landmarks = folder / "masks", folder / "landmarks"
@@ -232,15 +232,15 @@ class AtlasSet:
 
     @classmethod
     def load(cls, folder: Path, *, verify: bool = True) -> Self:
-        """Atlases of a folder that :meth:`save` wrote; as :func:`atlases.atlas_folder.load_atlases`."""
-        from atlases.atlas_folder import load_atlases
+        """Atlases of a folder that :meth:`save` wrote; as :func:`atlaseg.atlases.atlas_folder.load_atlases`."""
+        from atlaseg.atlases.atlas_folder import load_atlases
 
         found = load_atlases(folder, verify=verify)
         return cls(found.name, found.atlases, found.labels, found.channels)
 
     def save(self, folder: Path, *, copy: bool = True, executor: Executor | None = None) -> None:
-        """Write a self-contained folder; as :func:`atlases.atlas_folder.save_atlases`."""
-        from atlases.atlas_folder import save_atlases
+        """Write a self-contained folder; as :func:`atlaseg.atlases.atlas_folder.save_atlases`."""
+        from atlaseg.atlases.atlas_folder import save_atlases
 
         save_atlases(self, folder, copy=copy, executor=executor)
 

@@ -1,4 +1,4 @@
-"""The :class:`~pipeline.segmenter.Segmenter` of a classical method that atlases tell where structures lie."""
+"""The :class:`~atlaseg.pipeline.segmenter.Segmenter` of a classical method that atlases tell where structures lie."""
 
 from __future__ import annotations
 
@@ -12,35 +12,35 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from atlases.atlas import AtlasSet
-from atlases.atlas_network_segmenter import ATLASES
-from atlases.correction_learning import learns_by_itself
-from atlases.multi_atlas_bundle import is_atlas_bundle
-from atlases.multi_atlas_segmenter import DEFAULT_FUSION, MultiAtlasSegmenter
-from atlases.propagation import PropagationOptions
-from atlases.selection import spread
-from pipeline.classical.bundle import SETTINGS, is_classical_bundle
-from pipeline.classical.segmenter import ClassicalSegmenter
-from pipeline.errors import (
+from atlaseg.atlases.atlas import AtlasSet
+from atlaseg.atlases.atlas_network_segmenter import ATLASES
+from atlaseg.atlases.correction.learn_correction import learns_by_itself
+from atlaseg.atlases.multi_atlas_bundle import is_atlas_bundle
+from atlaseg.atlases.multi_atlas_segmenter import DEFAULT_FUSION, MultiAtlasSegmenter
+from atlaseg.atlases.propagation.propagation import PropagationOptions
+from atlaseg.atlases.propagation.selection import spread
+from atlaseg.pipeline.classical.classical_bundle import SETTINGS, is_classical_bundle
+from atlaseg.pipeline.classical.classical_segmenter import ClassicalSegmenter
+from atlaseg.pipeline.errors import (
     DatasetError,
     MissingFileError,
     NotFittedError,
     NothingToLearnError,
     OptionError,
 )
-from pipeline.evaluation.overlap import mean_dice
-from pipeline.files import read_json, taking_apart, write_text
-from pipeline.mask import read_mask
-from pipeline.segmenter import Segmentation
-from pipeline.slice_borders import keep_slice_borders
-from pipeline.volume import read_image, read_label_map
+from atlaseg.pipeline.evaluation.overlap import mean_dice
+from atlaseg.pipeline.io.files import read_json, taking_apart, write_text
+from atlaseg.pipeline.io.mask import read_mask
+from atlaseg.pipeline.io.volume import read_image, read_label_map
+from atlaseg.pipeline.segmenter import Segmentation
+from atlaseg.pipeline.slice_borders import keep_slice_borders
 
 if TYPE_CHECKING:
     from monai.data import MetaTensor
 
-    from atlases.atlas_network_training import Progress
-    from atlases.propagation import Propagation
-    from pipeline.case import Dataset
+    from atlaseg.atlases.network_training.joined_training import Progress
+    from atlaseg.atlases.propagation.propagation import Propagation
+    from atlaseg.pipeline.case import Dataset
 
 __all__ = ["WEIGHT", "WEIGHTS", "AtlasClassicalSegmenter", "is_atlas_classical_bundle"]
 
@@ -63,10 +63,10 @@ class AtlasClassicalSegmenter:
     """Labels scans by a classical method and atlases together.
 
     A classical method knows what structures look like, and roughly where they lie
-    (:mod:`pipeline.classical.location_prior`). Here atlases are registered to the scan, and their fused votes are
-    pooled with that prior (:func:`pipeline.classical.location_prior.pooled`), before anything is smoothed. Van
-    Leemput et al., IEEE Transactions on Medical Imaging 18:897-908 (1999), doi:10.1109/42.811270, give Gaussian
-    mixtures and Markov random fields a prior of a registered atlas.
+    (:mod:`atlaseg.pipeline.classical.location_prior`). Here atlases are registered to the scan, and their fused votes
+    are pooled with that prior (:func:`atlaseg.pipeline.classical.location_prior.pooled`), before anything is
+    smoothed. Van Leemput et al., IEEE Transactions on Medical Imaging 18:897-908 (1999), doi:10.1109/42.811270, give
+    Gaussian mixtures and Markov random fields a prior of a registered atlas.
 
     How much the votes weigh is learnt from up to ten training scans: each is labelled by the other atlases, and by a
     method that has not learnt from it.
@@ -79,8 +79,9 @@ class AtlasClassicalSegmenter:
         propagation: how atlases are chosen and registered.
         atlases: how many training cases become atlases; ``None``: all, but at most 20 of many.
         weight: of the atlases, 0 to 1; ``None``: learnt.
-        correct: whether the fused votes are corrected (:mod:`atlases.correction`); ``None``: where it is worth it.
-        borders: whether borders along slices are kept (:mod:`pipeline.slice_borders`).
+        correct: whether the fused votes are corrected (:mod:`atlaseg.atlases.correction.correction`); ``None``: where
+            it is worth it.
+        borders: whether borders along slices are kept (:mod:`atlaseg.pipeline.slice_borders`).
         executor: runs one registration per task; ``None``: here, one after the other.
         work: folder that keeps finished registrations; ``None``: they serve :meth:`fit` and are gone.
 

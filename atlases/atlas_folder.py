@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from atlases.atlas import Atlas, AtlasSet, landmarks_name
-from atlases.registration.landmarks import read_landmarks, write_landmarks
-from pipeline.case import LabelTable, value_counts
-from pipeline.datasets.listing import inside
-from pipeline.errors import AtlasegError, DatasetError, MissingFileError
-from pipeline.files import read_json, write_text
-from pipeline.mask import read_mask
-from pipeline.volume import (
+from atlaseg.atlases.atlas import Atlas, AtlasSet, landmarks_name
+from atlaseg.atlases.registration.points.landmarks import read_landmarks, write_landmarks
+from atlaseg.pipeline.case import LabelTable, value_counts
+from atlaseg.pipeline.datasets.listing import inside
+from atlaseg.pipeline.errors import AtlasegError, DatasetError, MissingFileError
+from atlaseg.pipeline.io.files import read_json, write_text
+from atlaseg.pipeline.io.mask import read_mask
+from atlaseg.pipeline.io.volume import (
     read_header,
     read_label_map,
     read_voxels,
@@ -44,7 +44,7 @@ def save_atlases(
 ) -> None:
     """Write a self-contained folder: ``images/``, ``labels/``, ``masks/``, ``landmarks/`` and the manifest.
 
-    :func:`pipeline.datasets.read_dataset` and :meth:`AtlasSet.read` read the folder too. Grids are kept to the
+    :func:`atlaseg.pipeline.datasets.read_dataset` and :meth:`AtlasSet.read` read the folder too. Grids are kept to the
     last digit; free text and extensions of the headers, and the descriptions of landmarks, which may hold a patient's
     name, are not. The manifest comes last, so that an interrupted copy cannot be taken for a whole one.
 

@@ -1,4 +1,4 @@
-"""The :class:`~pipeline.segmenter.Segmenter` that joins a network and the atlases it was trained beside."""
+"""The :class:`~atlaseg.pipeline.segmenter.Segmenter` that joins a network and the atlases it was trained beside."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from atlases.multi_atlas_bundle import is_atlas_bundle
-from atlases.multi_atlas_segmenter import MultiAtlasSegmenter
-from pipeline.errors import MissingFileError, NotFittedError, OptionError
-from pipeline.files import read_json, taking_apart, write_text
-from pipeline.inference.combination import Combination
-from pipeline.network_segmenter import NetworkSegmenter
-from pipeline.segmenter import Segmentation
-from pipeline.slice_borders import keep_slice_borders
+from atlaseg.atlases.multi_atlas_bundle import is_atlas_bundle
+from atlaseg.atlases.multi_atlas_segmenter import MultiAtlasSegmenter
+from atlaseg.pipeline.errors import MissingFileError, NotFittedError, OptionError
+from atlaseg.pipeline.inference.combination import Combination
+from atlaseg.pipeline.io.files import read_json, taking_apart, write_text
+from atlaseg.pipeline.network_segmenter import NetworkSegmenter
+from atlaseg.pipeline.segmenter import Segmentation
+from atlaseg.pipeline.slice_borders import keep_slice_borders
 
 if TYPE_CHECKING:
     from monai.data import MetaTensor
 
-    from atlases.atlas_network_training import JoinedOptions
-    from atlases.propagation import Propagation
-    from pipeline.case import Case, Dataset
-    from pipeline.plan import Plan
+    from atlaseg.atlases.network_training.joined_training import JoinedOptions
+    from atlaseg.atlases.propagation.propagation import Propagation
+    from atlaseg.pipeline.case import Case, Dataset
+    from atlaseg.pipeline.planning.plan import Plan
 
 __all__ = ["ATLASES", "COMBINATION", "AtlasNetworkSegmenter", "is_joined_bundle"]
 
@@ -46,12 +46,13 @@ class AtlasNetworkSegmenter:
 
     Atlases are registered to the scan once. Their fused votes enter the network as further channels, if it learnt with
     them, and its probabilities are joined with theirs in the end by a
-    :class:`~pipeline.inference.combination.Combination`.
+    :class:`~atlaseg.pipeline.inference.combination.Combination`.
 
     Args:
         folder: of the run: where :meth:`fit` works. Not needed to :meth:`load`.
-        options: of training; see :class:`atlases.atlas_network_training.JoinedOptions`.
-        make_plan: plans the network; by default chosen from the data set by :func:`pipeline.planning.plan_for`.
+        options: of training; see :class:`atlaseg.atlases.network_training.joined_training.JoinedOptions`.
+        make_plan: plans the network; by default chosen from the data set by
+            :func:`atlaseg.pipeline.planning.rules.plan_for`.
         device: of the network: ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
     """
 
@@ -78,7 +79,7 @@ class AtlasNetworkSegmenter:
             OptionError: no folder was given.
             DatasetError: fewer than three cases have labels.
         """
-        from atlases.atlas_network_training import held_out
+        from atlaseg.atlases.network_training.joined_training import held_out
 
         return self.fit_split(dataset, *held_out(dataset))
 
@@ -88,7 +89,7 @@ class AtlasNetworkSegmenter:
         Raises:
             OptionError: no folder was given, or it holds a run with another plan or other cases.
         """
-        from atlases.atlas_network_training import JoinedOptions, train_joined
+        from atlaseg.atlases.network_training.joined_training import JoinedOptions, train_joined
 
         if self.folder is None:
             raise OptionError("give the folder to train in: AtlasNetworkSegmenter(folder=...)")
@@ -204,7 +205,7 @@ class AtlasNetworkSegmenter:
                 atlas' own scan.
             progress: called with the share that is done.
         """
-        from atlases.prior import prior_of
+        from atlaseg.atlases.network_training.prior import prior_of
 
         plan = self.network.fitted_plan
         prior = prior_of(self.atlases, found, image) if found is not None and plan.prior_channels else None

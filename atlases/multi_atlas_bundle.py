@@ -4,8 +4,10 @@
 
     RUN/configs/metadata.json    MONAI's description of the bundle
     RUN/configs/atlases.json     fusion and registration; written last, so that half a folder is not taken for one
-    RUN/correction.npz           numbers of the correction, where one was learnt (:mod:`atlases.correction`)
-    RUN/atlases/                 images, labels, masks, landmarks and their manifest (:mod:`atlases.atlas_folder`)
+    RUN/correction.npz           numbers of the correction, where one was learnt
+    RUN/atlases/                 images, labels, masks, landmarks and their manifest
+
+:mod:`atlaseg.atlases.atlas_folder` and :mod:`atlaseg.atlases.correction.correction` write the last two.
 """
 
 from __future__ import annotations
@@ -18,14 +20,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from atlases.atlas import AtlasSet
-from atlases.correction import Correction
-from atlases.fusion.candidates import FusionRule
-from atlases.fusion.table import FUSION_RULES, make_rule
-from atlases.propagation import PropagationOptions
-from pipeline.errors import MissingFileError, OptionError, PlanError, UnreadableFileError
-from pipeline.files import read_json, write_text
-from pipeline.slice_borders import SliceBorder, borders_from_plain, plain_borders
+from atlaseg.atlases.atlas import AtlasSet
+from atlaseg.atlases.correction.correction import Correction
+from atlaseg.atlases.fusion.candidates import FusionRule
+from atlaseg.atlases.fusion.registry import FUSION_RULES, make_rule
+from atlaseg.atlases.propagation.propagation import PropagationOptions
+from atlaseg.pipeline.errors import MissingFileError, OptionError, PlanError, UnreadableFileError
+from atlaseg.pipeline.io.files import read_json, write_text
+from atlaseg.pipeline.slice_borders import SliceBorder, borders_from_plain, plain_borders
 
 __all__ = [
     "SETTINGS",
@@ -47,7 +49,7 @@ class MultiAtlasSettings:
     """How atlases are carried to a scan and fused there.
 
     Args:
-        fusion: name of the rule, a key of :data:`atlases.fusion.table.FUSION_RULES`.
+        fusion: name of the rule, a key of :data:`atlaseg.atlases.fusion.registry.FUSION_RULES`.
         rule: the rule with its options.
         propagation: selection, registration and quality control.
     """
@@ -116,7 +118,7 @@ def write_bundle(
 
 
 def _metadata(settings: MultiAtlasSettings, atlases: AtlasSet) -> dict[str, Any]:
-    from pipeline.bundle import metadata_without_network
+    from atlaseg.pipeline.bundle import metadata_without_network
 
     return metadata_without_network(
         f"{settings.fusion} fusion of {len(atlases)} atlases of {atlases.name} by atlaseg {version('atlaseg')}",
@@ -134,7 +136,7 @@ def read_bundle(
     Raises:
         MissingFileError: the folder is not such a bundle, or lacks a file.
         PlanError: the settings do not follow their schema.
-        DatasetError, UnreadableFileError: as :func:`atlases.atlas_folder.load_atlases`.
+        DatasetError, UnreadableFileError: as :func:`atlaseg.atlases.atlas_folder.load_atlases`.
         OptionError: a setting's value is not possible, or its engine is not installed.
     """
     settings, atlases = read_settings(folder), AtlasSet.load(folder / "atlases")
@@ -155,7 +157,7 @@ def read_bundle(
 
 def read_settings(folder: Path) -> MultiAtlasSettings:
     """Settings of a bundle folder; errors as :func:`read_bundle`."""
-    from pipeline.schema import build_checked
+    from atlaseg.pipeline.schema import build_checked
 
     path = folder / SETTINGS
     if not path.is_file():

@@ -1,4 +1,4 @@
-"""The :class:`~pipeline.segmenter.Segmenter` made of atlases: carries them to a scan and fuses what they say."""
+"""The segmenter made of atlases: carries them to a scan and fuses what they say."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from atlases.atlas import AtlasSet
-from atlases.correction import Correction
-from atlases.correction_learning import learn_correction
-from atlases.fusion.table import make_rule
-from atlases.multi_atlas_bundle import MultiAtlasSettings, read_bundle, write_bundle
-from atlases.propagation import Propagation, PropagationOptions, propagate
-from pipeline.errors import GeometryError, NotFittedError
-from pipeline.segmenter import Segmentation
-from pipeline.slice_borders import SliceBorder, find_slice_borders, keep_slice_borders
-from pipeline.volume import read_header, read_label_map
+from atlaseg.atlases.atlas import AtlasSet
+from atlaseg.atlases.correction.correction import Correction
+from atlaseg.atlases.correction.learn_correction import learn_correction
+from atlaseg.atlases.fusion.registry import make_rule
+from atlaseg.atlases.multi_atlas_bundle import MultiAtlasSettings, read_bundle, write_bundle
+from atlaseg.atlases.propagation.propagation import Propagation, PropagationOptions, propagate
+from atlaseg.pipeline.errors import GeometryError, NotFittedError
+from atlaseg.pipeline.io.volume import read_header, read_label_map
+from atlaseg.pipeline.segmenter import Segmentation
+from atlaseg.pipeline.slice_borders import SliceBorder, find_slice_borders, keep_slice_borders
 
 if TYPE_CHECKING:
     from monai.data import MetaTensor
 
-    from pipeline.case import Dataset
+    from atlaseg.pipeline.case import Dataset
 
 __all__ = ["DEFAULT_FUSION", "MultiAtlasSegmenter"]
 
@@ -41,7 +41,7 @@ class MultiAtlasSegmenter:
     Args:
         folder: where :meth:`fit` writes a bundle, as :meth:`save` does; ``None``: nothing is written, and the files
             of the data set are read whenever a scan is segmented.
-        fusion: name of the rule, a key of :data:`atlases.fusion.table.FUSION_RULES`.
+        fusion: name of the rule, a key of :data:`atlaseg.atlases.fusion.registry.FUSION_RULES`.
         options: selection, registration and quality control; by default chosen from the data.
         fusion_options: of the rule; those that are not given keep their defaults.
         executor: runs one registration per task; ``None``: here, one after the other.
@@ -99,9 +99,9 @@ class MultiAtlasSegmenter:
     def learn_correction(self, progress: Callable[[int, int], None] | None = None) -> Self:
         """Learn from the atlases, each labelled by the others, what fusion gets wrong every time; returns itself.
 
-        Scans are then labelled with the correction (:class:`atlases.correction.Correction`); priors are not, because
-        a correction has seen the labels of all atlases. It takes ``n (n - 1)`` registrations for ``n`` atlases,
-        ``20 (n - 1)`` for more than 20.
+        Scans are then labelled with the correction (:class:`atlaseg.atlases.correction.correction.Correction`);
+        priors are not, because a correction has seen the labels of all atlases. It takes ``n (n - 1)`` registrations
+        for ``n`` atlases, ``20 (n - 1)`` for more than 20.
 
         Args:
             progress: called with the number of atlases done and their total.
@@ -142,7 +142,7 @@ class MultiAtlasSegmenter:
 
         Raises:
             MissingFileError, PlanError, DatasetError, UnreadableFileError, OptionError: as
-                :func:`atlases.multi_atlas_bundle.read_bundle`.
+                :func:`atlaseg.atlases.multi_atlas_bundle.read_bundle`.
         """
         settings, atlases, correction, borders = read_bundle(directory)
         segmenter = cls(fusion=settings.fusion, executor=executor, work=work, threads=threads)
@@ -158,7 +158,7 @@ class MultiAtlasSegmenter:
 
         Args:
             fusion: name of another rule, which comes with its default options.
-            options: fields of :class:`~atlases.propagation.PropagationOptions`.
+            options: fields of :class:`~atlaseg.atlases.propagation.propagation.PropagationOptions`.
 
         Raises:
             OptionError: there is no such rule, or an option is not possible.
@@ -289,7 +289,7 @@ class MultiAtlasSegmenter:
             DatasetError: there is no such atlas, or no other.
             AtlasegError: as :meth:`segment`.
         """
-        from pipeline.volume import read_image
+        from atlaseg.pipeline.io.volume import read_image
 
         others = self.atlases.without(name)  # refuses unknown names before a file is read
         case = next(atlas for atlas in self.atlases.atlases if atlas.name not in others.names)

@@ -32,8 +32,8 @@ class AtlasPriord(Transform):
         if self.prior_key in data:
             return dict(data)
         if self._prior is None:
-            from atlases.multi_atlas_segmenter import MultiAtlasSegmenter
-            from atlases.prior import FusedPrior
+            from atlaseg.atlases.multi_atlas_segmenter import MultiAtlasSegmenter
+            from atlaseg.atlases.network_training.prior import FusedPrior
 
             self._prior = FusedPrior(MultiAtlasSegmenter.load(self.folder))
         return {**data, self.prior_key: self._prior.probabilities(data[self.image_key])}

@@ -1,8 +1,8 @@
 """Scans in, networks trained, labels out: the ground floor of atlaseg."""
 
-from pipeline.case import Case, Dataset, LabelTable
-from pipeline.errors import AtlasegError
-from pipeline.segmenter import Prior, Segmentation, Segmenter
+from atlaseg.pipeline.case import Case, Dataset, LabelTable
+from atlaseg.pipeline.errors import AtlasegError
+from atlaseg.pipeline.segmenter import Prior, Segmentation, Segmenter
 
 __all__ = [
     "AtlasegError",

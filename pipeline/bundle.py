@@ -19,14 +19,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from pipeline.bundle_scripts import script_files
-from pipeline.case import Case
-from pipeline.errors import DatasetError, MissingFileError
-from pipeline.expressions import quoted
-from pipeline.files import write_text
-from pipeline.networks.table import build_network, network_config
-from pipeline.plan import Plan
-from pipeline.plan_file import load_plan, plan_to_dict, plan_to_yaml, save_plan
+from atlaseg.pipeline.bundle_scripts import script_files
+from atlaseg.pipeline.case import Case
+from atlaseg.pipeline.errors import DatasetError, MissingFileError
+from atlaseg.pipeline.expressions import quoted
+from atlaseg.pipeline.io.files import write_text
+from atlaseg.pipeline.networks.registry import build_network, network_config
+from atlaseg.pipeline.planning.plan import Plan
+from atlaseg.pipeline.planning.plan_file import load_plan, plan_to_dict, plan_to_yaml, save_plan
 
 if TYPE_CHECKING:
     from torch import nn
@@ -71,14 +71,14 @@ class _Made(Protocol):
 
 
 class _Warped(_Made, Protocol):
-    """A training scan warped onto another, such as ``atlases.anatomical_augmentation.WarpedCase``."""
+    """A training scan warped onto another, such as ``WarpedCase`` of ``atlases/network_training``."""
 
     @property
     def source(self) -> str: ...
 
 
 class _Pseudo(_Made, Protocol):
-    """A scan with labels that atlases gave it, such as ``atlases.pseudo_labels.PseudoCase``."""
+    """A scan with labels that atlases gave it, such as ``PseudoCase`` of ``atlases/network_training``."""
 
     @property
     def certainty(self) -> float: ...
@@ -349,7 +349,7 @@ def load_bundle_plan(folder: Path) -> Plan:
 
     Raises:
         MissingFileError: the folder is not a run of atlaseg's.
-        PlanError, UnsafeModelError: see :func:`pipeline.plan_file.load_plan`.
+        PlanError, UnsafeModelError: see :func:`atlaseg.pipeline.planning.plan_file.load_plan`.
     """
     if not folder.is_dir():
         raise MissingFileError(f"{folder}: no such folder; give the folder that `atlaseg train` wrote")

@@ -13,8 +13,8 @@ from pathlib import Path
 __all__ = ["script_files"]
 
 #: Where reading begins; what it imports of this package, and what that imports, is copied with it.
-_FIRST = "monai_files"
-_IMPORT = re.compile(r"^\s*from pipeline\.([\w.]+) import", re.MULTILINE)
+_FIRST = "io.monai_files"
+_IMPORT = re.compile(r"^(\s*)from atlaseg\.pipeline\.((?:\w+\.)*)(\w+) import", re.MULTILINE)
 
 
 def script_files() -> dict[str, str]:
@@ -25,9 +25,11 @@ def script_files() -> dict[str, str]:
     while wanted:
         module = wanted.pop()
         if module not in texts:
-            texts[module] = (home / f"{module}.py").read_text(encoding="utf-8")
-            wanted += _IMPORT.findall(texts[module])
+            texts[module] = home.joinpath(*module.split(".")).with_suffix(".py").read_text(encoding="utf-8")
+            wanted += [folder + name for _, folder, name in _IMPORT.findall(texts[module])]
+    # the folder is flat: no two files of the package have one name
     copies = {
-        f"{module}.py": text.replace("from pipeline.", "from .") for module, text in sorted(texts.items())
+        f"{module.rpartition('.')[2]}.py": _IMPORT.sub(r"\1from .\3 import", text)
+        for module, text in sorted(texts.items())
     }
     return {"__init__.py": '"""How atlaseg reads files, for MONAI alone."""\n', **copies}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from pipeline.errors import AtlasegError, DatasetError, MemoryShortageError
+from atlaseg.pipeline.errors import AtlasegError, DatasetError, MemoryShortageError
 
 __all__ = ["first_line", "root_cause", "told"]
 
@@ -20,8 +20,8 @@ _LONGEST = 200
 def root_cause(error: BaseException) -> BaseException:
     """What an exception really comes from: atlaseg's own error or the system's, where one is in the chain.
 
-    Exhausted memory is a :class:`~pipeline.errors.MemoryShortageError`, whatever a library calls it; otherwise it is
-    the exception at the chain's end.
+    Exhausted memory is a :class:`~atlaseg.pipeline.errors.MemoryShortageError`, whatever a library calls it;
+    otherwise it is the exception at the chain's end.
     """
     cause = error
     while True:

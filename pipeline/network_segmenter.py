@@ -1,4 +1,4 @@
-"""The :class:`~pipeline.segmenter.Segmenter` that drives the bundle: trains it, opens it, labels scans with it."""
+"""The segmenter that drives the bundle: trains it, opens it, labels scans with it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from pipeline.errors import (
+from atlaseg.pipeline.errors import (
     AtlasegError,
     DatasetError,
     GeometryError,
@@ -18,16 +18,16 @@ from pipeline.errors import (
     OptionError,
     PlanError,
 )
-from pipeline.failures import root_cause, told
-from pipeline.hardware import torch_device
-from pipeline.plan import Plan
-from pipeline.segmenter import Segmentation
+from atlaseg.pipeline.failures import root_cause, told
+from atlaseg.pipeline.planning.plan import Plan
+from atlaseg.pipeline.segmenter import Segmentation
+from atlaseg.pipeline.system.hardware import torch_device
 
 if TYPE_CHECKING:
     from monai.data import MetaTensor
     from torch import nn
 
-    from pipeline.case import Case, Dataset
+    from atlaseg.pipeline.case import Case, Dataset
 
 __all__ = ["NetworkSegmenter", "common_folder", "network_grid_transform", "run_training"]
 
@@ -41,9 +41,9 @@ def network_grid_transform(plan: Plan) -> Callable[[dict[str, Any]], dict[str, A
     from monai.bundle import ConfigParser
     from monai.transforms import Compose
 
-    from pipeline.bundle import template
-    from pipeline.plan_file import plan_to_dict
-    from pipeline.training.cases import refuse_empty
+    from atlaseg.pipeline.bundle import template
+    from atlaseg.pipeline.planning.plan_file import plan_to_dict
+    from atlaseg.pipeline.training.cases import refuse_empty
 
     parser = ConfigParser(
         {
@@ -67,7 +67,7 @@ def run_training(
     """Train a rendered bundle folder, or go on with it, by MONAI's ``ConfigWorkflow``.
 
     Args:
-        folder: as :func:`pipeline.bundle.render_bundle` wrote it.
+        folder: as :func:`atlaseg.pipeline.bundle.render_bundle` wrote it.
         dataset_dir: folder of the data set.
         tracking: ``mlflow`` or ``none``.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
@@ -79,8 +79,8 @@ def run_training(
     """
     from monai.bundle import ConfigWorkflow
 
-    from pipeline.bundle import path_expression
-    from pipeline.full_disk import told_of_full_disk
+    from atlaseg.pipeline.bundle import path_expression
+    from atlaseg.pipeline.system.full_disk import told_of_full_disk
 
     workflow = ConfigWorkflow(
         config_file=[str(folder / "configs" / "train.yaml")],  # of a single text, commas part files
@@ -119,7 +119,8 @@ class NetworkSegmenter:
 
     Args:
         folder: of the run: where :meth:`fit` trains. Not needed to :meth:`load`.
-        plan: how to train; by default it is chosen from the data set by :func:`pipeline.planning.plan_for`.
+        plan: how to train; by default it is chosen from the data set by
+            :func:`atlaseg.pipeline.planning.rules.plan_for`.
         validation: share of the labelled cases that :meth:`fit` keeps for validation.
         tracking: ``mlflow`` or ``none``.
         device: ``auto`` (a GPU where there is one), ``cpu``, ``cuda`` or ``cuda:1``.
@@ -166,8 +167,8 @@ class NetworkSegmenter:
         Raises:
             OptionError: no folder was given, or it holds a run with another plan or other cases.
         """
-        from pipeline.bundle import holds_another_run, render_bundle
-        from pipeline.planning import plan_for
+        from atlaseg.pipeline.bundle import holds_another_run, render_bundle
+        from atlaseg.pipeline.planning.rules import plan_for
 
         if self.folder is None:
             raise OptionError("give the folder to train in: NetworkSegmenter(folder=...)")
@@ -203,8 +204,8 @@ class NetworkSegmenter:
         return segmenter
 
     def _open(self, folders: Sequence[Path]) -> None:
-        from pipeline.bundle import build_plan_network, load_bundle_plan
-        from pipeline.training.checkpoint import load_weights
+        from atlaseg.pipeline.bundle import build_plan_network, load_bundle_plan
+        from atlaseg.pipeline.training.checkpoint import load_weights
 
         plans = [load_bundle_plan(folder) for folder in folders]
         for folder, plan in zip(folders[1:], plans[1:], strict=True):
@@ -243,7 +244,7 @@ class NetworkSegmenter:
         probabilities: bool = False,
         progress: Callable[[float], None] | None = None,
     ) -> Segmentation:
-        """Label a scan ``(C, *spatial)``; see :func:`pipeline.inference.labelling.label_scan` for the memory.
+        """Label a scan ``(C, *spatial)``; see :func:`atlaseg.pipeline.inference.labelling.label_scan` for the memory.
 
         Args:
             image: the scan, affine in RAS+ mm.
@@ -260,7 +261,7 @@ class NetworkSegmenter:
             MemoryShortageError: the scan on the network's grid needs more memory than there is.
             OptionError: a prior is given to a network that has learnt without.
         """
-        from pipeline.inference.labelling import label_scan
+        from atlaseg.pipeline.inference.labelling import label_scan
 
         plan = self.fitted_plan
         if image.ndim != 4 or image.shape[0] != len(plan.channels):
@@ -302,7 +303,7 @@ class NetworkSegmenter:
         _ = self.fitted_plan
         if len(self._sources) > 1:
             raise OptionError("an ensemble is made of its runs: save or copy each of them")
-        from pipeline.bundle import write_scripts
+        from atlaseg.pipeline.bundle import write_scripts
 
         source = self._sources[0]
         if directory.resolve() == source.resolve():
@@ -335,8 +336,8 @@ def _prior_entry(plan: Plan, image: MetaTensor, prior: MetaTensor | None) -> dic
 
 def _shifted(networks: Sequence[nn.Module], plan: Plan) -> list[nn.Module]:
     """Each network at several shifts, as many as mirroring leaves of the plan's passes."""
-    from pipeline.inference.shifted import ShiftedNetwork, spread_shifts
-    from pipeline.networks.table import divisor
+    from atlaseg.pipeline.inference.shifted import ShiftedNetwork, spread_shifts
+    from atlaseg.pipeline.networks.registry import divisor
 
     period = divisor(plan.network)
     shifts = spread_shifts(max(1, plan.inference.tta_passes // 2 ** len(plan.inference.mirror_axes)), period)

@@ -22,8 +22,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, get_args, get_origin
 
-from pipeline.errors import OptionError, PlanError
-from pipeline.schema import convert, describe, without_none
+from atlaseg.pipeline.errors import OptionError, PlanError
+from atlaseg.pipeline.schema import convert, describe, without_none
 
 __all__ = ["at_commas", "read_options", "read_value", "split_option", "split_options"]
 

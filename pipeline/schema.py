@@ -10,7 +10,7 @@ import typing
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pipeline.errors import OptionError, PlanError
+from atlaseg.pipeline.errors import OptionError, PlanError
 
 __all__ = [
     "Count",

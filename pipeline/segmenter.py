@@ -12,7 +12,7 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     from monai.data import MetaTensor
 
-    from pipeline.case import Dataset
+    from atlaseg.pipeline.case import Dataset
 
 __all__ = ["Prior", "Segmentation", "Segmenter"]
 

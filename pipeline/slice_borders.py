@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.errors import UnreadableFileError
+from atlaseg.pipeline.errors import UnreadableFileError
 
 __all__ = ["SliceBorder", "borders_from_plain", "find_slice_borders", "keep_slice_borders", "plain_borders"]
 

@@ -135,7 +135,7 @@ TINY = (
 @pytest.fixture(scope="session")
 def shapes_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Five labelled cases of simple shapes in the Decathlon layout, for tests to read."""
-    from pipeline.shapes import write_shapes
+    from atlaseg.pipeline.synthetic.shapes import write_shapes
 
     folder = tmp_path_factory.mktemp("shapes") / "data"
     write_shapes(folder, cases=5, shape=(24, 24, 24))
@@ -156,7 +156,7 @@ class Runs:
 
     def job(self, out: Path, *overrides: str, **options: Any) -> Any:
         """The job that trains two epochs of two steps, unless options say otherwise."""
-        from workflows.train import Train
+        from atlaseg.workflows.train import Train
 
         settings: dict[str, Any] = {"epochs": 2, "tracking": "none", "device": "cpu"} | options
         return Train(self.dataset, out, override=(*TINY, *overrides), **settings)

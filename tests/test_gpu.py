@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.network_segmenter import NetworkSegmenter
-from pipeline.volume import read_image
+from atlaseg.pipeline.io.volume import read_image
+from atlaseg.pipeline.network_segmenter import NetworkSegmenter
 
 pytestmark = [
     pytest.mark.gpu,

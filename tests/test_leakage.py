@@ -12,19 +12,19 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from atlases.anatomical_augmentation import write_warped_cases
-from atlases.atlas import AtlasSet
-from atlases.fusion.table import FUSION_RULES
-from atlases.multi_atlas_segmenter import MultiAtlasSegmenter
-from atlases.prior import FusedPrior, write_priors
-from atlases.propagation import PropagationOptions
-from atlases.registration.stage import Stage
-from pipeline.datasets import read_dataset
-from pipeline.errors import OptionError
-from workflows import benchmark_cells
-from workflows.benchmark import Benchmark
-from workflows.benchmark_cells import Cell, Conditions
-from workflows.methods import methods
+from atlaseg.atlases.atlas import AtlasSet
+from atlaseg.atlases.fusion.registry import FUSION_RULES
+from atlaseg.atlases.multi_atlas_segmenter import MultiAtlasSegmenter
+from atlaseg.atlases.network_training.anatomical_augmentation import write_warped_cases
+from atlaseg.atlases.network_training.prior import FusedPrior, write_priors
+from atlaseg.atlases.propagation.propagation import PropagationOptions
+from atlaseg.atlases.registration.stage import Stage
+from atlaseg.pipeline.datasets import read_dataset
+from atlaseg.pipeline.errors import OptionError
+from atlaseg.workflows.benchmark import Benchmark
+from atlaseg.workflows.benchmarking import cells as benchmark_cells
+from atlaseg.workflows.benchmarking.cells import Cell, Conditions
+from atlaseg.workflows.methods.names import methods
 
 QUICK = PropagationOptions(
     transform=(Stage("rigid", shrink=(1,), smoothing_mm=(0.0,), iterations=(20,), samples=500),)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from workflows.cli import COMMANDS, _parse
+from atlaseg.workflows.cli import COMMANDS, _parse
 
 ROOT = Path(__file__).parents[1]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pipeline.schema import Count, NotNegative, Positive, Seed
+from atlaseg.pipeline.schema import Count, NotNegative, Positive, Seed
 
 if TYPE_CHECKING:
-    from pipeline.case import Dataset
-    from workflows.benchmark_cells import Cell, Conditions
-    from workflows.benchmark_methods import Entry
+    from atlaseg.pipeline.case import Dataset
+    from atlaseg.workflows.benchmarking.cells import Cell, Conditions
+    from atlaseg.workflows.benchmarking.entries import Entry
 
 __all__ = ["Benchmark"]
 
@@ -100,12 +100,12 @@ class Benchmark:
             OptionError: an option is not possible, or OUT holds another benchmark.
             AtlasegError: the data set has errors that `atlaseg check` lists.
         """
-        from pipeline.dataset_identity import identity
-        from pipeline.datasets import list_dataset, read_dataset
-        from pipeline.datasets.listing import raise_at_once
-        from workflows.benchmark_methods import read_entries
-        from workflows.channels import settle_channels
-        from workflows.train import refuse_problems
+        from atlaseg.pipeline.datasets import list_dataset, read_dataset
+        from atlaseg.pipeline.datasets.dataset_identity import identity
+        from atlaseg.pipeline.datasets.listing import raise_at_once
+        from atlaseg.workflows.benchmarking.entries import read_entries
+        from atlaseg.workflows.inputs.channels import settle_channels
+        from atlaseg.workflows.train import refuse_problems
 
         entries = read_entries(self.methods, self.minutes)
         dataset = read_dataset(self.dataset)
@@ -129,10 +129,15 @@ class Benchmark:
         executor: Executor | None,
         found: dict[str, Any],
     ) -> int:
-        from pipeline.bundle import cases_text
-        from pipeline.files import write_text
-        from workflows.benchmark_cells import with_twins
-        from workflows.benchmark_tables import about_machine, print_tables, write_about, write_tables
+        from atlaseg.pipeline.bundle import cases_text
+        from atlaseg.pipeline.io.files import write_text
+        from atlaseg.workflows.benchmarking.cells import with_twins
+        from atlaseg.workflows.benchmarking.summary_tables import (
+            about_machine,
+            print_tables,
+            write_about,
+            write_tables,
+        )
 
         (self.out / "dataset.path").unlink(missing_ok=True)  # of version 0.1
         write_text(self.out / "configs" / "cases.json", cases_text(dataset.labelled, (), self.dataset))
@@ -200,7 +205,7 @@ class Benchmark:
         Raises:
             OptionError: one is not a number, or is given twice.
         """
-        from pipeline.errors import OptionError
+        from atlaseg.pipeline.errors import OptionError
 
         words = [word.strip() for text in self.labels for word in text.split(",") if word.strip()]
         if unfit := [word for word in words if word != "all" and not word.isdecimal()]:
@@ -212,9 +217,9 @@ class Benchmark:
 
     def _refuse_another(self, about: dict[str, Any], found: dict[str, Any]) -> None:
         """Refuse a folder that holds something else than an earlier part of this benchmark."""
-        from pipeline.dataset_identity import difference
-        from pipeline.errors import OptionError
-        from pipeline.files import read_json
+        from atlaseg.pipeline.datasets.dataset_identity import difference
+        from atlaseg.pipeline.errors import OptionError
+        from atlaseg.pipeline.io.files import read_json
 
         file, path = self.out / "benchmark.json", self.out / "dataset.path"
         if not file.is_file():
@@ -237,9 +242,9 @@ class Benchmark:
             )
 
     def _conditions(self, dataset: Dataset) -> Conditions:
-        from pipeline.errors import OptionError
-        from pipeline.worker_processes import available_cores
-        from workflows.benchmark_cells import Conditions
+        from atlaseg.pipeline.errors import OptionError
+        from atlaseg.pipeline.system.worker_processes import available_cores
+        from atlaseg.workflows.benchmarking.cells import Conditions
 
         if self.workers < 1:
             raise OptionError(f"--workers must be at least 1, found {self.workers}")
@@ -259,7 +264,7 @@ class Benchmark:
 
     def _plan(self, dataset: Dataset, entries: list[Entry]) -> list[tuple[Entry, int | None, Any]]:
         """Method, number of labels and fold of each cell; the folds of a method lie together."""
-        from workflows.benchmark_folds import choose_training, make_folds, refuse_test_scans
+        from atlaseg.workflows.benchmarking.folds import choose_training, make_folds, refuse_test_scans
 
         names = [case.name for case in dataset.labelled]
         folds = make_folds(names, self.folds, self.seed, self.first, self.last)
@@ -276,8 +281,8 @@ class Benchmark:
         return [(entry, labels, fold) for labels in numbers for entry in entries for fold in folds]
 
     def _cell(self, dataset: Dataset, entry: Entry, labels: int | None, fold: Any) -> Cell:
-        from workflows.benchmark_cells import Cell
-        from workflows.benchmark_folds import choose_training, show_scans, show_training
+        from atlaseg.workflows.benchmarking.cells import Cell
+        from atlaseg.workflows.benchmarking.folds import choose_training, show_scans, show_training
 
         few = f"labels-{'all' if labels is None else labels}"
         part = Path(few) / f"fold-{fold.number}"
@@ -300,7 +305,7 @@ class Benchmark:
         )
 
     def _forget_failures(self, cells: list[Cell]) -> None:
-        from workflows.benchmark_cells import forget_failures, sealed
+        from atlaseg.workflows.benchmarking.cells import forget_failures, sealed
 
         for cell in cells:
             if (content := sealed(cell)) is not None and content["failures"]:
@@ -313,7 +318,7 @@ class Benchmark:
         import threading
         from concurrent.futures import ThreadPoolExecutor, as_completed
 
-        from workflows.benchmark_cells import run_cell, sealed
+        from atlaseg.workflows.benchmarking.cells import run_cell, sealed
 
         finished = {n: content for n, cell in enumerate(cells) if (content := sealed(cell)) is not None}
         if finished:
@@ -343,8 +348,8 @@ class Benchmark:
 
     def _write_what_is_there(self, cells: list[Cell]) -> None:
         """Tables of the finished cells, so that an interrupted benchmark can be looked at."""
-        from workflows.benchmark_cells import sealed
-        from workflows.benchmark_tables import write_tables
+        from atlaseg.workflows.benchmarking.cells import sealed
+        from atlaseg.workflows.benchmarking.summary_tables import write_tables
 
         if contents := [content for cell in cells if (content := sealed(cell)) is not None]:
             write_tables(self.out, contents, self.seed)
@@ -366,9 +371,9 @@ def _said(content: dict[str, Any]) -> str:
 
 def _refuse_another_plan(path: Path, dataset: Dataset) -> None:
     """Refuse a plan of other labels or channels now instead of in every fold."""
-    from pipeline.dataset_identity import plan_difference
-    from pipeline.errors import PlanError
-    from pipeline.plan_file import load_plan
+    from atlaseg.pipeline.datasets.dataset_identity import plan_difference
+    from atlaseg.pipeline.errors import PlanError
+    from atlaseg.pipeline.planning.plan_file import load_plan
 
     plan = load_plan(path)
     named = dataset.channels if dataset.channels_named_by is not None else plan.channels

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pipeline.errors import OptionError
-from pipeline.schema import Whole
+from atlaseg.pipeline.errors import OptionError
+from atlaseg.pipeline.schema import Whole
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from pipeline.inspection import CaseReport, Inspection, Kind, Problem
+    from atlaseg.pipeline.datasets.inspection import CaseReport, Inspection, Kind, Problem
 
 __all__ = ["Check"]
 
@@ -66,8 +66,8 @@ class Check:
     def _inspect(self) -> Inspection:
         from concurrent.futures import ThreadPoolExecutor
 
-        from pipeline.inspection import inspect_dataset
-        from pipeline.progress import Progress
+        from atlaseg.pipeline.datasets.inspection import inspect_dataset
+        from atlaseg.pipeline.progress import Progress
 
         allowed: dict[Kind, bool] = {
             "empty-label": self.allow_empty,

@@ -18,8 +18,14 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from workflows.screen import only_printable, printable
-from workflows.supervisor import INTERRUPTED, TERMINATED, TerminatedError, heard_signals, supervise
+from atlaseg.workflows.console.screen import only_printable, printable
+from atlaseg.workflows.console.supervisor import (
+    INTERRUPTED,
+    TERMINATED,
+    TerminatedError,
+    heard_signals,
+    supervise,
+)
 
 __all__ = ["COMMANDS", "main"]
 
@@ -35,54 +41,80 @@ class Command:
 
 COMMANDS: dict[str, Command] = {
     "demo": Command(
-        "workflows.demo", "Demo", "the whole path on made scans: check, plan, train, segment, score"
+        "atlaseg.workflows.demo", "Demo", "the whole path on made scans: check, plan, train, segment, score"
     ),
-    "check": Command("workflows.check", "Check", "read a whole data set and say what is wrong with it"),
-    "plan": Command("workflows.plan", "MakePlan", "choose patch, network and training for a data set"),
+    "check": Command(
+        "atlaseg.workflows.check", "Check", "read a whole data set and say what is wrong with it"
+    ),
+    "plan": Command(
+        "atlaseg.workflows.plan", "MakePlan", "choose patch, network and training for a data set"
+    ),
     "train": Command(
-        "workflows.train", "Train", "train a network, teach a classical method or put atlases together"
+        "atlaseg.workflows.train",
+        "Train",
+        "train a network, teach a classical method or put atlases together",
     ),
     "segment": Command(
-        "workflows.segment", "Segment", "label scans with networks, atlases or classical methods"
+        "atlaseg.workflows.segment", "Segment", "label scans with networks, atlases or classical methods"
     ),
-    "evaluate": Command("workflows.evaluate", "Evaluate", "score label maps against references"),
+    "evaluate": Command("atlaseg.workflows.evaluate", "Evaluate", "score label maps against references"),
     "benchmark": Command(
-        "workflows.benchmark", "Benchmark", "compare methods on the same folds: scores, tests, ranking, times"
+        "atlaseg.workflows.benchmark",
+        "Benchmark",
+        "compare methods on the same folds: scores, tests, ranking, times",
     ),
-    "report": Command("workflows.report", "Report", "show a benchmark as one HTML page that works offline"),
+    "report": Command(
+        "atlaseg.workflows.report", "Report", "show a benchmark as one HTML page that works offline"
+    ),
     "register": Command(
-        "workflows.register", "Register", "find the transform between two scans, with a picture"
+        "atlaseg.workflows.register", "Register", "find the transform between two scans, with a picture"
     ),
-    "warp": Command("workflows.warp", "Warp", "carry images, label maps or points through transforms"),
-    "fuse": Command("workflows.fuse", "Fuse", "make one label map out of several of the same scan"),
+    "warp": Command(
+        "atlaseg.workflows.warp", "Warp", "carry images, label maps or points through transforms"
+    ),
+    "fuse": Command("atlaseg.workflows.fuse", "Fuse", "make one label map out of several of the same scan"),
     "build-atlas": Command(
-        "workflows.atlas_build", "BuildAtlas", "average labelled scans into a template with probability maps"
+        "atlaseg.workflows.build_atlas",
+        "BuildAtlas",
+        "average labelled scans into a template with probability maps",
     ),
-    "phantom": Command("workflows.phantom", "Phantom", "make labelled scans or shapes to try things on"),
+    "phantom": Command(
+        "atlaseg.workflows.phantom", "Phantom", "make labelled scans or shapes to try things on"
+    ),
     "experiment-depth": Command(
-        "workflows.depth_experiment", "DepthExperiment", "compare network depths on simple shapes"
+        "atlaseg.workflows.studies.network_depth",
+        "DepthExperiment",
+        "compare network depths on simple shapes",
     ),
     "benchmark-augmentation": Command(
-        "workflows.augmentation", "AugmentationBenchmark", "time elastic augmentation beside MONAI's"
+        "atlaseg.workflows.studies.augmentation_speed",
+        "AugmentationBenchmark",
+        "time elastic augmentation beside MONAI's",
     ),
     "benchmark-inference": Command(
-        "workflows.inference_benchmark", "InferenceBenchmark", "time and memory of labelling beside MONAI's"
+        "atlaseg.workflows.studies.inference_speed",
+        "InferenceBenchmark",
+        "time and memory of labelling beside MONAI's",
     ),
     "benchmark-atlases": Command(
-        "workflows.atlas_benchmark", "AtlasBenchmark", "Dice and time of registrations and fusion rules"
+        "atlaseg.workflows.studies.atlas_methods",
+        "AtlasBenchmark",
+        "Dice and time of registrations and fusion rules",
     ),
     "benchmark-classical": Command(
-        "workflows.classical_benchmark",
+        "atlaseg.workflows.studies.classical_methods",
         "ClassicalBenchmark",
         "Dice, time and memory of the classical methods",
     ),
     "benchmark-fusion": Command(
-        "workflows.fusion_benchmark",
+        "atlaseg.workflows.studies.fusion_rules",
         "FusionBenchmark",
         "time and Dice of label fusion beside ANTs and SimpleITK",
     ),
     "benchmark-memory": Command(
-        "workflows.memory", "MemoryBenchmark", "estimated and measured memory of training"
+        "atlaseg.workflows.studies.memory_estimate",
+        "MemoryBenchmark",
+        "estimated and measured memory of training",
     ),
 }
 
@@ -125,8 +157,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(name: str, words: list[str], *, apart: bool) -> int:
     """Run a command, in a process of its own (``apart``) or in this one."""
-    from pipeline.errors import AtlasegError, OptionError
-    from pipeline.worker_processes import safe_path_environment
+    from atlaseg.pipeline.errors import AtlasegError, OptionError
+    from atlaseg.pipeline.system.worker_processes import safe_path_environment
 
     try:
         if any("\0" in word for word in words):
@@ -145,7 +177,7 @@ def _run(name: str, words: list[str], *, apart: bool) -> int:
 
 def _work(name: str, job: Any, process: int) -> int:
     """Do the job, alone in the place that it writes; returns the exit code."""
-    from pipeline.errors import AtlasegError
+    from atlaseg.pipeline.errors import AtlasegError
 
     try:
         with heard_signals(), _assumptions_said(name), _alone(name, job, process), _told_of_space(job):
@@ -164,7 +196,7 @@ def _work(name: str, job: Any, process: int) -> int:
 
 def _alone(name: str, job: Any, process: int) -> AbstractContextManager[None]:
     """Hold the folder or file that a job writes, if it does, against other jobs."""
-    from pipeline.folder_lock import alone_in
+    from atlaseg.pipeline.system.folder_lock import alone_in
 
     place = getattr(job, "place", None) or getattr(job, "out", None)
     return alone_in(place, name, process) if isinstance(place, Path) else nullcontext()
@@ -175,7 +207,7 @@ def _told_of_space(job: Any) -> Iterator[None]:
     """Say in words that the system has no space left for a file, which it says without a name."""
     import errno
 
-    from pipeline.errors import FullDiskError
+    from atlaseg.pipeline.errors import FullDiskError
 
     try:
         yield
@@ -190,7 +222,7 @@ def _told_of_space(job: Any) -> Iterator[None]:
 
 def _tidy(name: str, job: Any) -> None:
     """Remove what a job that was killed left half-written."""
-    from pipeline.errors import AtlasegError
+    from atlaseg.pipeline.errors import AtlasegError
 
     with suppress(AtlasegError), _alone(name, job, os.getpid()):
         pass
@@ -202,10 +234,10 @@ _MOST_ASSUMPTIONS = 10
 
 @contextmanager
 def _assumptions_said(name: str) -> Iterator[None]:
-    """Print what a user should know (:class:`~pipeline.errors.AtlasegWarning`), one line each, each once."""
+    """Print what a user should know (:class:`~atlaseg.pipeline.errors.AtlasegWarning`), one line each, each once."""
     import warnings
 
-    from pipeline.errors import AtlasegWarning
+    from atlaseg.pipeline.errors import AtlasegWarning
 
     said: set[str] = set()
     show = warnings.showwarning
@@ -235,8 +267,8 @@ def _parse(name: str, words: list[str]) -> Any:
 
     import tyro
 
-    from pipeline.errors import OptionError
-    from pipeline.schema import check_ranges
+    from atlaseg.pipeline.errors import OptionError
+    from atlaseg.pipeline.schema import check_ranges
 
     command = COMMANDS[name]
     job = getattr(import_module(command.module), command.job)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from pipeline.schema import Count, Positive, Seed
+from atlaseg.pipeline.schema import Count, Positive, Seed
 
 __all__ = ["Demo"]
 
@@ -38,9 +38,9 @@ class Demo:
 
     def run(self) -> int:
         """Run all steps; returns the exit code of the first that fails, 0 otherwise."""
-        from workflows.check import Check
-        from workflows.phantom import Phantom
-        from workflows.train import Train
+        from atlaseg.workflows.check import Check
+        from atlaseg.workflows.phantom import Phantom
+        from atlaseg.workflows.train import Train
 
         data, run = self.out / "data", self.out / "run"
         if not (data / "dataset.json").is_file():
@@ -66,8 +66,8 @@ class Demo:
 
     def _score(self, data: Path, run: Path) -> int:
         """Label and score the held-out subjects."""
-        from workflows.evaluate import Evaluate
-        from workflows.segment import Segment
+        from atlaseg.workflows.evaluate import Evaluate
+        from atlaseg.workflows.segment import Segment
 
         labels, table = self.out / "labels", self.out / "scores.csv"
         shutil.rmtree(labels, ignore_errors=True)

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pipeline.errors import (
+from atlaseg.pipeline.errors import (
     AtlasegError,
     DatasetError,
     GeometryError,
@@ -18,8 +18,8 @@ from pipeline.errors import (
     MissingFileError,
     OptionError,
 )
-from pipeline.schema import Count, NotNegative
-from workflows.pairing import Pair, pair_files
+from atlaseg.pipeline.schema import Count, NotNegative
+from atlaseg.workflows.inputs.pairing import Pair, pair_files
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
-    from pipeline.case import LabelTable
-    from pipeline.evaluation.scores import Score
-    from pipeline.evaluation.statistics import Summary
-    from pipeline.evaluation.surface import Surface
+    from atlaseg.pipeline.case import LabelTable
+    from atlaseg.pipeline.evaluation.scores import Score
+    from atlaseg.pipeline.evaluation.statistics import Summary
+    from atlaseg.pipeline.evaluation.surface import Surface
 
 __all__ = ["Evaluate", "read_label_names"]
 
@@ -126,7 +126,7 @@ class Evaluate:
         self, pairs: Sequence[Pair], over_cases: _Map, outcomes: list[_Outcome], problems: Console
     ) -> LabelTable:
         """Names as asked for, else as found beside the references, else made from all values in the files."""
-        from pipeline.case import LabelTable
+        from atlaseg.pipeline.case import LabelTable
 
         table = read_label_names(self.labels) if self.labels else None
         if self.labels is None and (beside := _find_names(self.references)):
@@ -150,9 +150,9 @@ class Evaluate:
         """Summary on the screen; table, summary and box plot where they were asked for."""
         import numpy as np
 
-        from pipeline.evaluation.box_plot import write_box_plot
-        from pipeline.evaluation.statistics import summarise
-        from pipeline.evaluation.table import write_csv, write_json
+        from atlaseg.pipeline.evaluation.box_plot import write_box_plot
+        from atlaseg.pipeline.evaluation.score_files import write_csv, write_json
+        from atlaseg.pipeline.evaluation.statistics import summarise
 
         scores = [score for outcome in outcomes for score in outcome.scores]
         summaries = summarise(scores)
@@ -192,8 +192,8 @@ def read_label_names(path: Path) -> LabelTable:
         MissingFileError: it is not there.
         DatasetError, PlanError: it does not name label values.
     """
-    from pipeline.datasets.reader import list_dataset
-    from pipeline.plan_file import load_plan
+    from atlaseg.pipeline.datasets.reader import list_dataset
+    from atlaseg.pipeline.planning.plan_file import load_plan
 
     if path.suffix.lower() in {".yaml", ".yml"}:
         return load_plan(path).labels
@@ -213,7 +213,7 @@ _Map = Callable[..., Iterable[Any]]
 
 def _values(pair: Pair) -> tuple[str, set[int], str]:
     """Label values of a pair of files, for data without names."""
-    from pipeline.datasets.reader import label_values
+    from atlaseg.pipeline.datasets.reader import label_values
 
     try:
         files = [path for path in (pair.reference, pair.prediction) if path is not None]
@@ -224,8 +224,8 @@ def _values(pair: Pair) -> tuple[str, set[int], str]:
 
 def _compare(pair: Pair, labels: LabelTable, tolerance_mm: float, surface: Surface) -> _Outcome:
     """Scores of one case, or what is wrong with it."""
-    from pipeline.evaluation.scores import compare_case, missing_prediction
-    from pipeline.volume import grid_difference, read_header
+    from atlaseg.pipeline.evaluation.scores import compare_case, missing_prediction
+    from atlaseg.pipeline.io.volume import grid_difference, read_header
 
     try:
         header = read_header(pair.reference)
@@ -248,7 +248,7 @@ def _compare(pair: Pair, labels: LabelTable, tolerance_mm: float, surface: Surfa
 
 def _read(path: Path, labels: LabelTable) -> npt.NDArray[np.int64]:
     """Label map ``(X, Y, Z)`` whose values are all known."""
-    from pipeline.volume import read_label_map
+    from atlaseg.pipeline.io.volume import read_label_map
 
     label_map = read_label_map(path)
     if unknown := labels.unknown(label_map):
@@ -267,7 +267,7 @@ def _parallel(workers: int) -> Iterator[_Map]:
         return
     from concurrent.futures import BrokenExecutor
 
-    from pipeline.worker_processes import worker_pool
+    from atlaseg.pipeline.system.worker_processes import worker_pool
 
     try:
         with worker_pool(workers) as pool:
@@ -279,7 +279,7 @@ def _parallel(workers: int) -> Iterator[_Map]:
 
 
 def _with_progress(outcomes: Iterable[_Outcome], total: int) -> list[_Outcome]:
-    from pipeline.progress import Progress
+    from atlaseg.pipeline.progress import Progress
 
     found = []
     with Progress("comparing", total, "case") as progress:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from pipeline.case import LabelTable
+    from atlaseg.pipeline.case import LabelTable
 
 __all__ = ["INTENSITY_METHODS", "Fuse"]
 
@@ -58,11 +58,11 @@ class Fuse:
         """
         import numpy as np
 
-        from atlases.fusion.candidates import Candidates
-        from atlases.fusion.table import make_rule, read_options
-        from pipeline.files import write_text
-        from pipeline.scan_names import volume_name
-        from pipeline.volume import write_label_map, write_probabilities
+        from atlaseg.atlases.fusion.candidates import Candidates
+        from atlaseg.atlases.fusion.registry import make_rule, read_options
+        from atlaseg.pipeline.datasets.scan_names import volume_name
+        from atlaseg.pipeline.io.files import write_text
+        from atlaseg.pipeline.io.volume import write_label_map, write_probabilities
 
         options = read_options(self.method, self.option)
         make_rule(self.method, **options)  # refuses what is not possible before files are read
@@ -92,9 +92,9 @@ class Fuse:
 
     def _check(self) -> None:
         """Refuse what cannot be fused before voxels are read."""
-        from pipeline.errors import GeometryError, OptionError
-        from pipeline.scan_names import SUFFIXES
-        from pipeline.volume import grid_difference, read_header
+        from atlaseg.pipeline.datasets.scan_names import SUFFIXES
+        from atlaseg.pipeline.errors import GeometryError, OptionError
+        from atlaseg.pipeline.io.volume import grid_difference, read_header
 
         if len(self.paths) < 2:
             raise OptionError(f"fusing needs at least two label maps, found {len(self.paths)}")
@@ -118,7 +118,7 @@ class Fuse:
                 )
 
     def _check_images(self) -> None:
-        from pipeline.errors import OptionError
+        from atlaseg.pipeline.errors import OptionError
 
         if self.method in INTENSITY_METHODS:
             if self.target is None or not self.images:
@@ -140,9 +140,9 @@ class Fuse:
         """The table of all values that occur, and channel indices ``(N, *spatial)``."""
         import numpy as np
 
-        from pipeline.case import LabelTable, value_counts
-        from pipeline.errors import LabelError
-        from pipeline.volume import read_label_map
+        from atlaseg.pipeline.case import LabelTable, value_counts
+        from atlaseg.pipeline.errors import LabelError
+        from atlaseg.pipeline.io.volume import read_label_map
 
         maps = []
         values: set[int] = set()
@@ -178,7 +178,7 @@ def _voxel_shape(path: Path) -> tuple[float, float, float]:
     """
     from math import prod
 
-    from pipeline.volume import read_header
+    from atlaseg.pipeline.io.volume import read_header
 
     x, y, z = read_header(path).spacing[:3]
     unit = prod((x, y, z)) ** (1 / 3)
@@ -189,8 +189,8 @@ def _scaled(path: Path) -> npt.NDArray[np.float32]:
     """Image ``(C, *spatial)``, every channel in [0, 1]."""
     import numpy as np
 
-    from atlases.registration.intensity import rescale
-    from pipeline.volume import read_header, read_voxels
+    from atlaseg.atlases.registration.intensity_scale import rescale
+    from atlaseg.pipeline.io.volume import read_header, read_voxels
 
     header = read_header(path)
     channels = read_voxels(path).reshape(*header.spatial_shape, -1)
@@ -203,7 +203,7 @@ def _check_channels(
     paths: Sequence[Path],
     images: Sequence[npt.NDArray[np.float32]],
 ) -> None:
-    from pipeline.errors import GeometryError
+    from atlaseg.pipeline.errors import GeometryError
 
     for path, image in zip(paths, images, strict=True):
         if len(image) != len(target):

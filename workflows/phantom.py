@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from pipeline.schema import Count, Seed
+from atlaseg.pipeline.schema import Count, Seed
 
 __all__ = ["Phantom"]
 
@@ -36,8 +36,8 @@ class Phantom:
 
     def run(self) -> int:
         """Write the data set and say where it is; returns the exit code."""
-        from pipeline.phantom import write_phantom
-        from pipeline.shapes import write_shapes
+        from atlaseg.pipeline.synthetic.brain_phantom import write_phantom
+        from atlaseg.pipeline.synthetic.shapes import write_shapes
 
         if self.kind == "brain":
             dataset = write_phantom(self.out, self.subjects, self.seed)

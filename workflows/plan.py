@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from pipeline.errors import OptionError
-from pipeline.schema import Count, Positive, Seed
+from atlaseg.pipeline.errors import OptionError
+from atlaseg.pipeline.schema import Count, Positive, Seed
 
 if TYPE_CHECKING:
-    from pipeline.plan import Plan
+    from atlaseg.pipeline.planning.plan import Plan
 
 __all__ = ["MakePlan", "gigabytes"]
 
@@ -67,11 +67,11 @@ class MakePlan:
         """Write the plan and show it; returns the exit code."""
         from concurrent.futures import ThreadPoolExecutor
 
-        from pipeline.datasets import read_dataset
-        from pipeline.hardware import choose_device
-        from pipeline.plan_file import save_plan
-        from pipeline.planning import plan_for
-        from workflows.channels import ask_channels
+        from atlaseg.pipeline.datasets import read_dataset
+        from atlaseg.pipeline.planning.plan_file import save_plan
+        from atlaseg.pipeline.planning.rules import plan_for
+        from atlaseg.pipeline.system.hardware import choose_device
+        from atlaseg.workflows.inputs.channels import ask_channels
 
         memory_gb = gigabytes(self.memory)
         device = choose_device(self.device)

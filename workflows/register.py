@@ -9,15 +9,15 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pipeline.schema import Count, Positive, Seed, Whole
+from atlaseg.pipeline.schema import Count, Positive, Seed, Whole
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from atlases.registration.register import Registration
-    from atlases.registration.stage import Stage
-    from atlases.registration.transform import Transform
+    from atlaseg.atlases.registration.register import Registration
+    from atlaseg.atlases.registration.stage import Stage
+    from atlaseg.atlases.registration.transforms.transform import Transform
 
 __all__ = ["Register"]
 
@@ -96,7 +96,7 @@ class Register:
         return 0
 
     def _registered(self, stages: Sequence[Stage], initial: str | Transform) -> Registration:
-        from atlases.registration.register import register
+        from atlaseg.atlases.registration.register import register
 
         return register(
             self.fixed,
@@ -127,8 +127,8 @@ class Register:
                     folder.rmdir()
 
     def _stages(self) -> tuple[Stage, ...]:
-        from atlases.registration.register import with_choices
-        from atlases.registration.stage import stages_of
+        from atlaseg.atlases.registration.register import with_choices
+        from atlaseg.atlases.registration.stage import stages_of
 
         return with_choices(
             stages_of(self.transform),
@@ -138,9 +138,9 @@ class Register:
         )
 
     def _initial(self) -> str | Transform:
-        from atlases.registration.initialisation import INITIALISATIONS
-        from atlases.registration.transform_files import TRANSFORM_SUFFIXES, read_transform
-        from pipeline.errors import OptionError
+        from atlaseg.atlases.registration.initialisation import INITIALISATIONS
+        from atlaseg.atlases.registration.transforms.transform_files import TRANSFORM_SUFFIXES, read_transform
+        from atlaseg.pipeline.errors import OptionError
 
         if self.initial in INITIALISATIONS:
             return self.initial
@@ -153,7 +153,7 @@ class Register:
 
     def _check_options(self) -> None:
         """Refuse options that the transform has no use for: what is named must count."""
-        from pipeline.errors import OptionError
+        from atlaseg.pipeline.errors import OptionError
 
         if self.grid_spacing is not None and self.transform != "bspline":
             raise OptionError(
@@ -173,8 +173,8 @@ class Register:
 
     def _check_format(self, initial: str | Transform) -> None:
         """Refuse a file that cannot hold the transform that is to come."""
-        from atlases.registration.presets import LINEAR
-        from pipeline.errors import OptionError
+        from atlaseg.atlases.registration.engines.presets import LINEAR
+        from atlaseg.pipeline.errors import OptionError
 
         bends = self.transform not in LINEAR or not (isinstance(initial, str) or initial.is_linear)
         if self.format == "mat" and bends:
@@ -183,7 +183,7 @@ class Register:
 
     def _check_out(self) -> None:
         """Refuse a place for the results where they cannot be, or would replace or be taken for data."""
-        from pipeline.errors import OptionError
+        from atlaseg.pipeline.errors import OptionError
 
         for folder in (self.out, *self.out.parents):
             if folder.exists() and not folder.is_dir():
@@ -214,14 +214,14 @@ class Register:
         return self.out / f"transform.{kind}"
 
     def _write(self, found: Registration) -> None:
-        from atlases.registration.frames import from_itk, read_itk
-        from atlases.registration.intensity import rescale_itk
-        from atlases.registration.picture import draw_registration
-        from atlases.registration.resampling import resample_image
-        from atlases.registration.transform import Transform
-        from atlases.registration.transform_files import write_transform
-        from pipeline.files import write_text
-        from pipeline.volume import write_image
+        from atlaseg.atlases.registration.intensity_scale import rescale_itk
+        from atlaseg.atlases.registration.registration_picture import draw_registration
+        from atlaseg.atlases.registration.transforms.frames import from_itk, read_itk
+        from atlaseg.atlases.registration.transforms.resampling import resample_image
+        from atlaseg.atlases.registration.transforms.transform import Transform
+        from atlaseg.atlases.registration.transforms.transform_files import write_transform
+        from atlaseg.pipeline.io.files import write_text
+        from atlaseg.pipeline.io.volume import write_image
 
         fixed, moving = (read_itk(path, self.channel) for path in (self.fixed, self.moving))
         kind = self.format or ("tfm" if found.transform.is_linear else "h5")
@@ -244,11 +244,11 @@ class Register:
 
     def _figures(self, found: Registration) -> dict[str, Any]:
         """What tells whether it worked, before and after, and what was done."""
-        from atlases import quality
-        from atlases.registration.frames import read_itk
-        from atlases.registration.jacobian import jacobian_statistics
-        from atlases.registration.resampling import resample_image, seen
-        from atlases.registration.transform import Transform
+        from atlaseg.atlases.propagation import quality
+        from atlaseg.atlases.registration.transforms.frames import read_itk
+        from atlaseg.atlases.registration.transforms.jacobian import jacobian_statistics
+        from atlaseg.atlases.registration.transforms.resampling import resample_image, seen
+        from atlaseg.atlases.registration.transforms.transform import Transform
 
         fixed, moving = (read_itk(path, self.channel) for path in (self.fixed, self.moving))
         moving = _with_air(moving)
@@ -273,21 +273,21 @@ def _flag(field: str) -> str:
 
 def _with_air(image: Any) -> Any:
     """What a CT scanner filled in around its field of view would lead all figures."""
-    from atlases.registration.frames import from_itk, to_itk
-    from pipeline.modality import air_for_filling
+    from atlaseg.atlases.registration.transforms.frames import from_itk, to_itk
+    from atlaseg.pipeline.datasets.modality import air_for_filling
 
     voxels, affine = from_itk(image)
     return to_itk(air_for_filling(voxels), affine)
 
 
 def _array(image: Any) -> npt.NDArray[np.float64]:
-    from atlases.registration.frames import from_itk
+    from atlaseg.atlases.registration.transforms.frames import from_itk
 
     return from_itk(image)[0]
 
 
 def _points(path: Path | None) -> npt.NDArray[np.float64] | None:
-    from atlases.registration.landmarks import read_landmarks
+    from atlaseg.atlases.registration.points.landmarks import read_landmarks
 
     return None if path is None else read_landmarks(path)
 

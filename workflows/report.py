@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from pipeline.errors import OptionError
-from pipeline.schema import Whole
+from atlaseg.pipeline.errors import OptionError
+from atlaseg.pipeline.schema import Whole
 
 __all__ = ["Report"]
 
@@ -49,8 +49,8 @@ class Report:
         out = self.place
         if out.suffix.lower() not in {".html", ".htm"} or out.is_dir():
             raise OptionError(f"{out}: the page is an .html file, give a name such as {out / 'report.html'}")
-        from pipeline.files import write_text
-        from workflows.report_page import make_page, read_benchmark
+        from atlaseg.pipeline.io.files import write_text
+        from atlaseg.workflows.report_page import make_page, read_benchmark
 
         page = make_page(read_benchmark(self.folder), self.dataset, self.worst_cases)
         write_text(out, page.html)

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, TypeAlias
 
-from pipeline.schema import Count, Share
-from workflows.methods import Kind
+from atlaseg.pipeline.schema import Count, Share
+from atlaseg.workflows.methods.names import Kind
 
 if TYPE_CHECKING:
-    from pipeline.segmenter import Segmentation
-    from workflows.atlas_classical_labelling import AtlasClassicalLabeller
-    from workflows.atlas_labelling import AtlasLabeller
-    from workflows.classical_labelling import ClassicalLabeller, SeedLabeller
-    from workflows.joined_labelling import JoinedLabeller
+    from atlaseg.pipeline.segmenter import Segmentation
+    from atlaseg.workflows.methods.atlas_classical_labelling import AtlasClassicalLabeller
+    from atlaseg.workflows.methods.atlas_labelling import AtlasLabeller
+    from atlaseg.workflows.methods.classical_labelling import ClassicalLabeller, SeedLabeller
+    from atlaseg.workflows.methods.joined_labelling import JoinedLabeller
 
     Labeller: TypeAlias = (
         "NetworkLabeller | AtlasLabeller | JoinedLabeller | ClassicalLabeller | AtlasClassicalLabeller"
@@ -120,10 +120,10 @@ class Segment:
         Raises:
             AtlasegError: no scan can be labelled at all (no such model, no scans).
         """
-        from pipeline.errors import AtlasegError, FullDiskError
-        from pipeline.failures import told
-        from workflows.scan_files import FoundScans, digits_of, find_scans, validation_scans
-        from workflows.screen import printable
+        from atlaseg.pipeline.errors import AtlasegError, FullDiskError
+        from atlaseg.pipeline.failures import told
+        from atlaseg.workflows.console.screen import printable
+        from atlaseg.workflows.inputs.scan_files import FoundScans, digits_of, find_scans, validation_scans
 
         models = Models("seeds", (), self.paths) if self.method or self.seed else find_models(self.paths)
         self._check(models)
@@ -160,8 +160,8 @@ class Segment:
         return 1 if failed or doubtful else 0
 
     def _check(self, models: Models) -> None:
-        from pipeline.errors import OptionError
-        from workflows.methods import refuse_options_of_others
+        from atlaseg.pipeline.errors import OptionError
+        from atlaseg.workflows.methods.names import refuse_options_of_others
 
         if self.validation and models.kind == "seeds":
             raise OptionError("--validation labels the validation cases of a run: name one, without --method")
@@ -188,18 +188,18 @@ class Segment:
                 models.folders, self.device, tta=self.tta, probabilities=self.probabilities
             )
         if models.kind in ("classical", "seeds"):
-            from workflows.classical_labelling import ClassicalLabeller, SeedLabeller
+            from atlaseg.workflows.methods.classical_labelling import ClassicalLabeller, SeedLabeller
 
             if models.kind == "seeds":
                 return SeedLabeller(
                     self.method, self.seed, self.option, masks=self.masks, probabilities=self.probabilities
                 )
             return ClassicalLabeller(models.folders[0], masks=self.masks, probabilities=self.probabilities)
-        from workflows.atlas_labelling import AtlasChoices, AtlasLabeller
+        from atlaseg.workflows.methods.atlas_labelling import AtlasChoices, AtlasLabeller
 
         choices = AtlasChoices(**{name: getattr(self, name) for name in ATLAS_OPTIONS})
         if models.kind == "joined":
-            from workflows.joined_labelling import JoinedLabeller
+            from atlaseg.workflows.methods.joined_labelling import JoinedLabeller
 
             return JoinedLabeller(
                 models.folders[0],
@@ -212,7 +212,7 @@ class Segment:
                 weight=self.weight,
             )
         if models.kind == "atlas-classical":
-            from workflows.atlas_classical_labelling import AtlasClassicalLabeller
+            from atlaseg.workflows.methods.atlas_classical_labelling import AtlasClassicalLabeller
 
             return AtlasClassicalLabeller(
                 models.folders[0], self.out, choices, probabilities=self.probabilities, weight=self.weight
@@ -220,11 +220,11 @@ class Segment:
         return AtlasLabeller(models.folders[0], self.out, choices, probabilities=self.probabilities)
 
     def _one(self, labeller: Labeller, name: str, files: tuple[Path, ...], title: str) -> None:
-        from pipeline.volume import write_label_map, write_probabilities
+        from atlaseg.pipeline.io.volume import write_label_map, write_probabilities
 
         target = self.out / f"{name}.nii.gz"
         if any(self.out.resolve() in (file.parent.resolve(), file.resolve().parent) for file in files):
-            from pipeline.errors import OptionError
+            from atlaseg.pipeline.errors import OptionError
 
             raise OptionError(
                 f"{target}: the result would replace the scan, or be taken for one; choose another --out"
@@ -252,7 +252,7 @@ class NetworkLabeller:
     """
 
     def __init__(self, runs: Sequence[Path], device: str, *, tta: bool, probabilities: bool) -> None:
-        from pipeline.network_segmenter import NetworkSegmenter
+        from atlaseg.pipeline.network_segmenter import NetworkSegmenter
 
         self.tta, self.probabilities = tta, probabilities
         self._segmenter = NetworkSegmenter.load(*runs, device=device)
@@ -270,8 +270,8 @@ class NetworkLabeller:
 
     def label(self, name: str, files: tuple[Path, ...], title: str) -> Segmentation:  # noqa: ARG002
         """Labels of one scan."""
-        from pipeline.progress import Progress
-        from pipeline.volume import read_image
+        from atlaseg.pipeline.io.volume import read_image
+        from atlaseg.pipeline.progress import Progress
 
         with Progress(title, 1.0) as bar:
             return self._segmenter.segment(
@@ -313,10 +313,10 @@ _SAID: dict[Kind, str] = {
 
 def kind_of_run(folder: Path) -> Kind | None:
     """What kind of method wrote a folder; ``None`` for other folders and for files."""
-    from atlases.atlas_classical_segmenter import is_atlas_classical_bundle
-    from atlases.atlas_network_segmenter import ATLASES
-    from atlases.multi_atlas_bundle import is_atlas_bundle
-    from pipeline.classical.bundle import is_classical_bundle
+    from atlaseg.atlases.atlas_classical_segmenter import is_atlas_classical_bundle
+    from atlaseg.atlases.atlas_network_segmenter import ATLASES
+    from atlaseg.atlases.multi_atlas_bundle import is_atlas_bundle
+    from atlaseg.pipeline.classical.classical_bundle import is_classical_bundle
 
     if is_atlas_classical_bundle(folder):
         return "atlas-classical"
@@ -335,8 +335,8 @@ def find_models(paths: tuple[Path, ...]) -> Models:
     Raises:
         OptionError: there is no model among the paths, or several that do not go together.
     """
-    from pipeline.errors import OptionError
-    from workflows.atlas_labelling import is_dataset
+    from atlaseg.pipeline.errors import OptionError
+    from atlaseg.workflows.methods.atlas_labelling import is_dataset
 
     runs = [(path, kind) for path in paths if (kind := kind_of_run(path)) is not None]
     if runs:

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pipeline.schema import Count, Positive, Seed, Share, Whole
+from atlaseg.pipeline.schema import Count, Positive, Seed, Share, Whole
 
 if TYPE_CHECKING:
-    from pipeline.case import Case, Dataset
-    from pipeline.inspection import Inspection
-    from pipeline.plan import Plan
+    from atlaseg.pipeline.case import Case, Dataset
+    from atlaseg.pipeline.datasets.inspection import Inspection
+    from atlaseg.pipeline.planning.plan import Plan
 
 __all__ = ["Train"]
 
@@ -119,27 +119,27 @@ class Train:
             OptionError: OUT holds a run of another command, or options exclude each other.
             DatasetError: the data set has errors that `atlaseg check` lists.
         """
-        from workflows.methods import DEFAULT_METHOD, find_method, refuse_options_of_others
-        from workflows.run_request import is_begun
+        from atlaseg.workflows.inputs.run_request import is_begun
+        from atlaseg.workflows.methods.names import DEFAULT_METHOD, find_method, refuse_options_of_others
 
         method = find_method(self.method or DEFAULT_METHOD)
         refuse_options_of_others(self, OPTIONS_OF, method.kind, f"method {method.name}")
         request = self._request()
         begun = is_begun(self, request)
         if method.kind == "atlas":
-            from workflows.atlas_training import train_atlases
+            from atlaseg.workflows.methods.atlas_training import train_atlases
 
             train_atlases(self, method, request)
         elif method.kind == "joined":
-            from workflows.joined_training import train_joined_method
+            from atlaseg.workflows.methods.joined_training import train_joined_method
 
             train_joined_method(self, method, request)
         elif method.kind == "classical":
-            from workflows.classical_training import train_classical
+            from atlaseg.workflows.methods.classical_training import train_classical
 
             train_classical(self, method, request)
         elif method.kind == "atlas-classical":
-            from workflows.atlas_classical_training import train_atlas_classical
+            from atlaseg.workflows.methods.atlas_classical_training import train_atlas_classical
 
             train_atlas_classical(self, method, request)
         else:
@@ -147,8 +147,8 @@ class Train:
         return 0
 
     def _train_network(self, request: dict[str, Any], *, begun: bool) -> None:
-        from pipeline.bundle import refresh_bundle
-        from pipeline.network_segmenter import run_training
+        from atlaseg.pipeline.bundle import refresh_bundle
+        from atlaseg.pipeline.network_segmenter import run_training
 
         if begun:
             refresh_bundle(self.out)
@@ -159,17 +159,17 @@ class Train:
         self.say_result()
 
     def _request(self) -> dict[str, Any]:
-        from workflows.run_request import request_of
+        from atlaseg.workflows.inputs.run_request import request_of
 
         return request_of(self)
 
     def _prepare(self, request: dict[str, Any]) -> None:
         """Check the data, plan, split and render the bundle; the request is written last."""
-        from pipeline.bundle import render_bundle
-        from pipeline.datasets import read_dataset
-        from pipeline.hardware import torch_device
-        from pipeline.training.autocast import autocast
-        from workflows.run_request import write_request
+        from atlaseg.pipeline.bundle import render_bundle
+        from atlaseg.pipeline.datasets import read_dataset
+        from atlaseg.pipeline.system.hardware import torch_device
+        from atlaseg.pipeline.training.autocast import autocast
+        from atlaseg.workflows.inputs.run_request import write_request
 
         dataset = self.settled(read_dataset(self.dataset), refuse_problems(self.dataset))
         training, validation = self.split(dataset)
@@ -185,9 +185,9 @@ class Train:
             OptionError: another number of names than of channels.
             PlanError: the plan is not one, or names other channels than the data set.
         """
-        from pipeline.errors import OptionError
-        from pipeline.plan_file import load_plan
-        from workflows.channels import settle_channels
+        from atlaseg.pipeline.errors import OptionError
+        from atlaseg.pipeline.planning.plan_file import load_plan
+        from atlaseg.workflows.inputs.channels import settle_channels
 
         if self.plan is None:
             return settle_channels(dataset, found, self.channels)
@@ -202,7 +202,7 @@ class Train:
         return settle_channels(dataset, found, plan.channels, "--channels" if self.channels else "--plan")
 
     def _refuse_what_the_plan_says(self) -> None:
-        from pipeline.errors import OptionError
+        from atlaseg.pipeline.errors import OptionError
 
         further = self.prior == "yes" or self.warped
         decided = ("depth", "memory", "epochs", "minutes") + (() if further else ("method",))
@@ -213,8 +213,8 @@ class Train:
 
     def _refuse_another_plan(self, plan: Plan, dataset: Dataset) -> None:
         """Refuse a plan whose labels or channels are not those of the data set."""
-        from pipeline.dataset_identity import plan_difference
-        from pipeline.errors import PlanError
+        from atlaseg.pipeline.datasets.dataset_identity import plan_difference
+        from atlaseg.pipeline.errors import PlanError
 
         if problem := plan_difference(plan, dataset.labels, dataset.channels):
             way = ", or name its channels by --channels" if plan.channels != dataset.channels else ""
@@ -228,9 +228,9 @@ class Train:
         Raises:
             OptionError: there is no such fold, or a network is left without validation.
         """
-        from pipeline.errors import OptionError
-        from pipeline.splits import split_folds
-        from workflows.methods import DEFAULT_METHOD, find_method
+        from atlaseg.pipeline.datasets.splits import split_folds
+        from atlaseg.pipeline.errors import OptionError
+        from atlaseg.workflows.methods.names import DEFAULT_METHOD, find_method
 
         if not 0 <= self.fold < self.folds:
             raise OptionError(f"fold {self.fold}: with --folds {self.folds} choose 0 to {self.folds - 1}")
@@ -259,12 +259,12 @@ class Train:
             OptionError: options exclude each other.
             PlanError: the plan cannot be met.
         """
-        from pipeline.errors import OptionError
-        from pipeline.hardware import choose_device
-        from pipeline.plan_file import load_plan, override_plan
-        from pipeline.planning import check_plan, plan_for
-        from workflows.methods import find_method
-        from workflows.plan import gigabytes
+        from atlaseg.pipeline.errors import OptionError
+        from atlaseg.pipeline.planning.plan_file import load_plan, override_plan
+        from atlaseg.pipeline.planning.rules import check_plan, plan_for
+        from atlaseg.pipeline.system.hardware import choose_device
+        from atlaseg.workflows.methods.names import find_method
+        from atlaseg.workflows.plan import gigabytes
 
         if self.plan is not None:
             self._refuse_what_the_plan_says()
@@ -295,7 +295,7 @@ class Train:
 
     def say_result(self) -> None:
         """What came of training, in a few lines."""
-        from pipeline.files import read_json, taking_apart
+        from atlaseg.pipeline.io.files import read_json, taking_apart
 
         path = self.out / "history.json"
         rows = read_json(path, list)
@@ -311,7 +311,7 @@ class Train:
 
 def _refuse_another_prior(plan: Plan, *, prior: bool) -> None:
     """Refuse a plan whose network expects what nobody will tell it, or does not expect what it will be told."""
-    from pipeline.errors import PlanError
+    from atlaseg.pipeline.errors import PlanError
 
     if plan.prior_channels and not prior:
         raise PlanError(
@@ -335,8 +335,8 @@ def refuse_problems(folder: Path) -> Inspection:
     """
     from concurrent.futures import ThreadPoolExecutor
 
-    from pipeline.errors import DatasetError
-    from pipeline.inspection import inspect_dataset
+    from atlaseg.pipeline.datasets.inspection import inspect_dataset
+    from atlaseg.pipeline.errors import DatasetError
 
     with ThreadPoolExecutor() as executor:
         found = inspect_dataset(folder, tolerated=("missing-label", "empty-label"), executor=executor)

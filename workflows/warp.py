@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import SimpleITK as sitk
 
-    from atlases.registration.points import Landmarks
-    from atlases.registration.transform import Transform
-    from pipeline.volume import Header
+    from atlaseg.atlases.registration.points.point_set import Landmarks
+    from atlaseg.atlases.registration.transforms.transform import Transform
+    from atlaseg.pipeline.io.volume import Header
 
 __all__ = ["Warp"]
 
@@ -63,7 +63,7 @@ class Warp:
             AtlasegError: a file cannot be read, options do not fit together, a transform has no inverse, or the
                 input does not reach the reference at all.
         """
-        from atlases.registration.landmarks import is_landmark_file
+        from atlaseg.atlases.registration.points.landmarks import is_landmark_file
 
         points = is_landmark_file(self.input)
         self._check(points)
@@ -74,8 +74,8 @@ class Warp:
 
     def _check(self, points: bool) -> None:
         """Refuse options that do not fit together, before anything is read."""
-        from atlases.registration.resampling import LABEL_INTERPOLATIONS
-        from pipeline.errors import OptionError
+        from atlaseg.atlases.registration.transforms.resampling import LABEL_INTERPOLATIONS
+        from atlaseg.pipeline.errors import OptionError
 
         if not self.transform:
             raise OptionError("name at least one file after --transform")
@@ -99,9 +99,9 @@ class Warp:
 
     def _check_out(self, points: bool) -> None:
         """Refuse a result that could not be written, or would replace what it is made from, before the work."""
-        from atlases.registration.landmarks import check_landmark_name
-        from pipeline.errors import OptionError
-        from pipeline.scan_names import suffix_of
+        from atlaseg.atlases.registration.points.landmarks import check_landmark_name
+        from atlaseg.pipeline.datasets.scan_names import suffix_of
+        from atlaseg.pipeline.errors import OptionError
 
         used = [self.input, self.reference, *(Path(name.removesuffix(INVERSE)) for name in self.transform)]
         for file in used:
@@ -119,7 +119,7 @@ class Warp:
 
     def _steps(self) -> list[tuple[Path, Transform, bool]]:
         """Each file's transform, and whether it is taken backwards, in the order in which they are applied."""
-        from atlases.registration.transform_files import read_transform
+        from atlaseg.atlases.registration.transforms.transform_files import read_transform
 
         steps = [
             (Path(name.removesuffix(INVERSE)), name.endswith(INVERSE) != self.inverse)
@@ -130,8 +130,8 @@ class Warp:
     def _warp_points(self) -> str:
         from dataclasses import replace
 
-        from atlases.registration.domains import outside
-        from atlases.registration.landmarks import read_landmark_file, write_landmarks
+        from atlaseg.atlases.registration.points.landmarks import read_landmark_file, write_landmarks
+        from atlaseg.atlases.registration.transforms.domains import outside
 
         landmarks = read_landmark_file(self.input)
         points, still = landmarks.points, 0
@@ -151,11 +151,11 @@ class Warp:
         return said
 
     def _warp_volume(self) -> str:
-        from atlases.registration.displacement import empty_grid
-        from atlases.registration.resampling import seen
-        from atlases.registration.transform import Transform
-        from pipeline.errors import GeometryError
-        from pipeline.volume import read_header
+        from atlaseg.atlases.registration.transforms.displacement import empty_grid
+        from atlaseg.atlases.registration.transforms.resampling import seen
+        from atlaseg.atlases.registration.transforms.transform import Transform
+        from atlaseg.pipeline.errors import GeometryError
+        from atlaseg.pipeline.io.volume import read_header
 
         reference = Path(self.reference or "")
         fixed, moving = read_header(reference), read_header(self.input)
@@ -178,9 +178,9 @@ class Warp:
     ) -> str:
         import numpy as np
 
-        from atlases.registration.frames import from_itk, to_itk
-        from atlases.registration.resampling import resample_image
-        from pipeline.volume import read_voxels, write_image
+        from atlaseg.atlases.registration.transforms.frames import from_itk, to_itk
+        from atlaseg.atlases.registration.transforms.resampling import resample_image
+        from atlaseg.pipeline.io.volume import read_voxels, write_image
 
         voxels = read_voxels(self.input, header).reshape(*header.spatial_shape, -1)
         kind: Any = self.interpolation or "linear"
@@ -200,9 +200,9 @@ class Warp:
         return f"; it does not reach {1 - covered:.0%} of the voxels, which got 0 (--outside){advice}"
 
     def _warp_labels(self, transform: Transform, grid: sitk.Image, reference: Path, header: Header) -> None:
-        from atlases.registration.frames import from_itk, to_itk
-        from atlases.registration.resampling import resample_labels
-        from pipeline.volume import read_label_map, write_label_map
+        from atlaseg.atlases.registration.transforms.frames import from_itk, to_itk
+        from atlaseg.atlases.registration.transforms.resampling import resample_labels
+        from atlaseg.pipeline.io.volume import read_label_map, write_label_map
 
         labels = read_label_map(self.input, header)
         image = to_itk(labels.astype(_label_type(labels, header.dtype)), header.affine)
@@ -221,8 +221,8 @@ def _same(file: Path, other: Path) -> bool:
 
 def _check_axes(header: Header) -> None:
     """Refuse images whose voxels are not numbers of their own."""
-    from atlases.registration.displacement_files import is_field_of_vectors
-    from pipeline.errors import OptionError
+    from atlaseg.atlases.registration.transforms.displacement_files import is_field_of_vectors
+    from atlaseg.pipeline.errors import OptionError
 
     if len([n for n in header.shape[3:] if n > 1]) > 1:
         raise OptionError(
@@ -238,8 +238,8 @@ def _check_axes(header: Header) -> None:
 
 def _inverted(path: Path, transform: Transform) -> Transform:
     """Inverse all over the grid of a transform, as images need it."""
-    from atlases.registration.inversion import invert
-    from pipeline.errors import GeometryError
+    from atlaseg.atlases.registration.transforms.inversion import invert
+    from atlaseg.pipeline.errors import GeometryError
 
     try:
         inverse = invert(transform)
@@ -260,8 +260,8 @@ def _back(
     Raises:
         GeometryError: there is none, or more than one, because the transform folds.
     """
-    from atlases.registration.point_inversion import invert_points
-    from pipeline.errors import GeometryError
+    from atlaseg.atlases.registration.transforms.point_inversion import invert_points
+    from atlaseg.pipeline.errors import GeometryError
 
     inverse = invert_points(transform, points)
     for wrong, what in (
@@ -297,7 +297,7 @@ def _warn_of_labels(path: Path, voxels: npt.NDArray[Any]) -> None:
 
     import numpy as np
 
-    from pipeline.errors import HeaderWarning
+    from atlaseg.pipeline.errors import HeaderWarning
 
     if voxels.dtype.kind == "f" and not (np.isfinite(voxels).all() and (voxels == np.rint(voxels)).all()):
         return

@@ -8,7 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.errors import GeometryError, LabelError, OptionError
+from atlaseg.pipeline.errors import GeometryError, LabelError, OptionError
 
 __all__ = ["Candidates", "Fused", "FusionRule"]
 
@@ -21,7 +21,8 @@ class Candidates:
         labels: ``(N, *spatial)`` unsigned integers, channel indices ``0..K-1`` (see ``LabelTable.to_indices``).
         classes: ``K``, the background included.
         images: the atlases' images on the same grid, ``(N, C, *spatial)`` float32, ``None`` where a rule needs none.
-            Intensities are comparable with those of the target (see :mod:`atlases.registration.intensity`).
+            Intensities are comparable with those of the target (see
+            :mod:`atlaseg.atlases.registration.intensity_scale`).
         target: the scan, ``(C, *spatial)`` float32, or ``None``.
         inside: ``(N, *spatial)`` bool, where an atlas has seen the place; outside it has no vote. ``None``:
             everywhere. Where no atlas has seen a place, it is background.

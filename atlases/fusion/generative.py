@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from atlases.fusion.candidates import Candidates, Fused
-from atlases.fusion.voting import SLAB_BYTES, Canvas, winners_of
-from pipeline.errors import OptionError
+from atlaseg.atlases.fusion.candidates import Candidates, Fused
+from atlaseg.atlases.fusion.voting import SLAB_BYTES, Canvas, winners_of
+from atlaseg.pipeline.errors import OptionError
 
 __all__ = ["GenerativeFusion", "signed_distance"]
 

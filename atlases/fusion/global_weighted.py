@@ -9,9 +9,9 @@ from typing import Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from atlases.fusion.candidates import Candidates, Fused
-from atlases.fusion.voting import Canvas, vote
-from pipeline.errors import OptionError
+from atlaseg.atlases.fusion.candidates import Candidates, Fused
+from atlaseg.atlases.fusion.voting import Canvas, vote
+from atlaseg.pipeline.errors import OptionError
 
 __all__ = ["GlobalWeighted"]
 

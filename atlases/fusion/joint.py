@@ -9,9 +9,9 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from atlases.fusion.candidates import Candidates, Fused
-from atlases.fusion.joint_weights import pairwise_errors, solve_weights
-from atlases.fusion.patches import (
+from atlaseg.atlases.fusion.candidates import Candidates, Fused
+from atlaseg.atlases.fusion.joint_weights import pairwise_errors, solve_weights
+from atlaseg.atlases.fusion.patches import (
     LEAST_VARIANCE,
     Block,
     Radius,
@@ -20,8 +20,8 @@ from atlases.fusion.patches import (
     dilated,
     offsets_within,
 )
-from atlases.fusion.voting import Canvas, winners_of
-from pipeline.errors import OptionError
+from atlaseg.atlases.fusion.voting import Canvas, winners_of
+from atlaseg.pipeline.errors import OptionError
 
 __all__ = ["JointFusion"]
 

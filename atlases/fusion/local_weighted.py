@@ -9,10 +9,10 @@ from typing import Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from atlases.fusion import voting
-from atlases.fusion.candidates import Candidates, Fused
-from atlases.fusion.voting import Canvas, Indices, slabs, weighted_vote
-from pipeline.errors import OptionError
+from atlaseg.atlases.fusion import voting
+from atlaseg.atlases.fusion.candidates import Candidates, Fused
+from atlaseg.atlases.fusion.voting import Canvas, Indices, slabs, weighted_vote
+from atlaseg.pipeline.errors import OptionError
 
 __all__ = ["LocalWeighted"]
 
@@ -167,7 +167,7 @@ def _blocks(disputed: Indices, candidates: Candidates, reach: int) -> Iterator[t
     """Disputed voxels by blocks of planes along the first axis, and the box of each with its windows around it.
 
     A block is never thinner than its two margins, so that no more than twice the work is done; this may take more
-    than :data:`atlases.fusion.voting.SLAB_BYTES` on scans of very large planes.
+    than :data:`atlaseg.atlases.fusion.voting.SLAB_BYTES` on scans of very large planes.
     """
     if not disputed.size:
         return

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from atlases.fusion.candidates import Candidates, Fused
-from atlases.fusion.voting import vote
+from atlaseg.atlases.fusion.candidates import Candidates, Fused
+from atlaseg.atlases.fusion.voting import vote
 
 __all__ = ["Majority"]
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.errors import OptionError
+from atlaseg.pipeline.errors import OptionError
 
 __all__ = ["Block", "Radius", "as_radius", "best_offsets", "box_sums", "dilated", "offsets_within"]
 

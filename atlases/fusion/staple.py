@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from atlases.fusion.candidates import Candidates, Fused
-from atlases.fusion.voting import SLAB_BYTES, Canvas, slabs, winners_of
-from pipeline.errors import NotConvergedWarning, OptionError
+from atlaseg.atlases.fusion.candidates import Candidates, Fused
+from atlaseg.atlases.fusion.voting import SLAB_BYTES, Canvas, slabs, winners_of
+from atlaseg.pipeline.errors import NotConvergedWarning, OptionError
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array

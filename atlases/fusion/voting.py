@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from atlases.fusion.candidates import Candidates, Fused
-from pipeline.errors import GeometryError, OptionError
+from atlaseg.atlases.fusion.candidates import Candidates, Fused
+from atlaseg.pipeline.errors import GeometryError, OptionError
 
 __all__ = ["SLAB_BYTES", "Canvas", "disagreement", "slabs", "vote", "weighted_vote", "winners_of"]
 

@@ -8,13 +8,13 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
 
-from atlases.registration.stage import Stage
-from pipeline.errors import AtlasegError, GeometryError, OptionError
+from atlaseg.atlases.registration.stage import Stage
+from atlaseg.pipeline.errors import AtlasegError, GeometryError, OptionError
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
 
-    from atlases.registration.transform import Transform
+    from atlaseg.atlases.registration.transforms.transform import Transform
 
 __all__ = [
     "ENGINES",
@@ -61,7 +61,7 @@ class Problem:
         """
         import SimpleITK as sitk
 
-        from atlases.registration.transform import Transform
+        from atlaseg.atlases.registration.transforms.transform import Transform
 
         moving = sitk.Resample(self.moving, self.fixed, transform.itk, sitk.sitkLinear, 0.0)
         mask = self.moving_mask
@@ -109,7 +109,7 @@ class RegistrationEngine(Protocol):
 
         Args:
             problem: the images.
-            stages: complete, as :func:`atlases.registration.presets.complete` makes them.
+            stages: complete, as :func:`atlaseg.atlases.registration.engines.presets.complete` makes them.
 
         Raises:
             RegistrationError: the library gave up, in one line with its reason.
@@ -119,11 +119,26 @@ class RegistrationEngine(Protocol):
 
 #: Engine by name: module, class, the package that pip installs for it, the module that shows it is there.
 ENGINES: dict[str, tuple[str, str, str, str]] = {
-    "elastix": ("atlases.registration.elastix", "ElastixEngine", "itk-elastix", "itk"),
-    "ants": ("atlases.registration.ants", "AntsEngine", "antspyx", "ants"),
-    "simpleitk": ("atlases.registration.simpleitk", "SimpleItkEngine", "SimpleITK", "SimpleITK"),
-    "torch": ("atlases.registration.torch", "TorchEngine", "torch", "torch"),
-    "greedy": ("atlases.registration.greedy", "GreedyEngine", "atlaseg[greedy]", "picsl_greedy"),
+    "elastix": (
+        "atlaseg.atlases.registration.engines.elastix.elastix_engine",
+        "ElastixEngine",
+        "itk-elastix",
+        "itk",
+    ),
+    "ants": ("atlaseg.atlases.registration.engines.ants", "AntsEngine", "antspyx", "ants"),
+    "simpleitk": (
+        "atlaseg.atlases.registration.engines.simpleitk",
+        "SimpleItkEngine",
+        "SimpleITK",
+        "SimpleITK",
+    ),
+    "torch": ("atlaseg.atlases.registration.engines.torch.torch_engine", "TorchEngine", "torch", "torch"),
+    "greedy": (
+        "atlaseg.atlases.registration.engines.greedy",
+        "GreedyEngine",
+        "atlaseg[greedy]",
+        "picsl_greedy",
+    ),
 }
 
 #: Fewest slices with which an engine, or one kind of its stages, comes to something: greedy halves thin masks away, and

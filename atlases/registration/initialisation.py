@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from atlases.registration.frames import affine_of, from_itk
-from atlases.registration.slab import is_part_of
-from atlases.registration.transform import Transform
-from pipeline.errors import GeometryError, OptionError
+from atlaseg.atlases.registration.slab import is_part_of
+from atlaseg.atlases.registration.transforms.frames import affine_of, from_itk
+from atlaseg.atlases.registration.transforms.transform import Transform
+from atlaseg.pipeline.errors import GeometryError, OptionError
 
 if TYPE_CHECKING:
     import SimpleITK as sitk

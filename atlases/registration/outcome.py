@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from atlases.registration.engine import Problem, RegistrationError
-from atlases.registration.frames import affine_of
-from atlases.registration.transform import Transform
+from atlaseg.atlases.registration.engine import Problem, RegistrationError
+from atlaseg.atlases.registration.transforms.frames import affine_of
+from atlaseg.atlases.registration.transforms.transform import Transform
 
 if TYPE_CHECKING:
     import SimpleITK as sitk

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from atlases.registration.engine import (
+from atlaseg.atlases.registration.engine import (
     Problem,
     RegistrationEngine,
     RegistrationError,
@@ -20,15 +20,15 @@ from atlases.registration.engine import (
     check_stages,
     make_engine,
 )
-from atlases.registration.frames import affine_of, as_itk, from_itk, to_itk
-from atlases.registration.initialisation import check_start, initial_transform
-from atlases.registration.outcome import reason_of
-from atlases.registration.presets import LINEAR, check_modality, complete
-from atlases.registration.quiet import without_warnings
-from atlases.registration.slab import continued, is_part_of
-from atlases.registration.stage import Stage, stages_of
-from atlases.registration.transform import Transform
-from pipeline.errors import AtlasegError, GeometryError, OptionError
+from atlaseg.atlases.registration.engines.presets import LINEAR, check_modality, complete
+from atlaseg.atlases.registration.engines.quiet import without_warnings
+from atlaseg.atlases.registration.initialisation import check_start, initial_transform
+from atlaseg.atlases.registration.outcome import reason_of
+from atlaseg.atlases.registration.slab import continued, is_part_of
+from atlaseg.atlases.registration.stage import Stage, stages_of
+from atlaseg.atlases.registration.transforms.frames import affine_of, as_itk, from_itk, to_itk
+from atlaseg.atlases.registration.transforms.transform import Transform
+from atlaseg.pipeline.errors import AtlasegError, GeometryError, OptionError
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
@@ -104,7 +104,7 @@ def register(
         OptionError: an engine lacks what a stage asks for, or landmarks are missing.
         RegistrationError: the engine gave up.
     """
-    from atlases.registration.thin_plate_spline import thin_plate_spline
+    from atlaseg.atlases.registration.transforms.thin_plate_spline import thin_plate_spline
 
     begin = time.perf_counter()
     wanted = stages_of(stages) if isinstance(stages, str) else tuple(stages)
@@ -213,7 +213,7 @@ def _run(
 
 def _prepared(image: MetaTensor | sitk.Image | Path | str, name: str, channel: int) -> sitk.Image:
     """Float32 in [0, 1], checked."""
-    from atlases.registration.intensity import rescale
+    from atlaseg.atlases.registration.intensity_scale import rescale
 
     try:
         itk = as_itk(image, channel)
@@ -242,9 +242,9 @@ def _check_grid(image: sitk.Image, name: str) -> None:
 
 def _mask(mask: MetaTensor | sitk.Image | Path | str, image: sitk.Image, role: str) -> sitk.Image:
     """Mask as uint8 on the grid of its image, 1 inside."""
-    from pipeline.grid import Grid, grid_difference
-    from pipeline.mask import inside_of, read_mask
-    from pipeline.volume import read_header
+    from atlaseg.pipeline.io.grid import Grid, grid_difference
+    from atlaseg.pipeline.io.mask import inside_of, read_mask
+    from atlaseg.pipeline.io.volume import read_header
 
     if isinstance(mask, str | Path):
         name, path = str(mask), Path(mask)

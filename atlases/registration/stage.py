@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from pipeline.errors import OptionError
+from atlaseg.pipeline.errors import OptionError
 
 __all__ = ["KINDS", "METRICS", "STAGES_OF", "Kind", "Metric", "Stage", "stages_of"]
 
@@ -31,7 +31,8 @@ MOST_LEVELS, MOST_ITERATIONS = 10, 100_000
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage of a registration. What is ``None`` is chosen from the data (:mod:`atlases.registration.presets`).
+    """One stage of a registration. What is ``None`` is chosen from the data
+    (:mod:`atlaseg.atlases.registration.engines.presets`).
 
     Args:
         kind: ``rigid`` (6 parameters), ``similarity`` (7), ``affine`` (12), ``bspline`` (free-form, cubic),

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from pipeline.classical.scan import Classes, Scan
+from atlaseg.pipeline.classical.scan import Classes, Scan
 
 __all__ = ["Classes", "Scan"]

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.classical.location_prior import LocationPrior
-from pipeline.classical.naming import Naming, named_probabilities
-from pipeline.evaluation.overlap import mean_dice
+from atlaseg.pipeline.classical.location_prior import LocationPrior
+from atlaseg.pipeline.classical.naming import Naming, named_probabilities
+from atlaseg.pipeline.evaluation.overlap import mean_dice
 
 if TYPE_CHECKING:
-    from pipeline.classical.scan import Scan
+    from atlaseg.pipeline.classical.scan import Scan
 
 __all__ = ["choose_options", "settled"]
 
@@ -25,7 +25,7 @@ MOST_SCANS, MOST_HELD_OUT = 8, 3
 def settled(options: Any) -> Any:
     """Options with the first of its choices for each one that is open.
 
-    >>> from pipeline.classical.kmeans import CLUSTERS, KMeansOptions
+    >>> from atlaseg.pipeline.classical.methods.kmeans import CLUSTERS, KMeansOptions
     >>> settled(KMeansOptions()).clusters == CLUSTERS[0]
     True
     """

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.classical.location_prior import LocationPrior
-from pipeline.classical.naming import Naming, named_probabilities
-from pipeline.classical.table import kind_of
-from pipeline.errors import UnreadableFileError
+from atlaseg.pipeline.classical.location_prior import LocationPrior
+from atlaseg.pipeline.classical.naming import Naming, named_probabilities
+from atlaseg.pipeline.classical.registry import kind_of
+from atlaseg.pipeline.errors import UnreadableFileError
 
 if TYPE_CHECKING:
-    from pipeline.classical.bundle import ClassicalSettings
-    from pipeline.classical.scan import Scan
+    from atlaseg.pipeline.classical.classical_bundle import ClassicalSettings
+    from atlaseg.pipeline.classical.scan import Scan
 
 __all__ = ["Learnt", "label_scan", "learn"]
 

@@ -9,8 +9,8 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.classical.scan import Scan
-from pipeline.errors import DatasetError, GeometryError, OptionError
+from atlaseg.pipeline.classical.scan import Scan
+from atlaseg.pipeline.errors import DatasetError, GeometryError, OptionError
 
 __all__ = ["LocationPrior", "box_coordinates", "pooled"]
 

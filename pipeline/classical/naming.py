@@ -1,8 +1,8 @@
 """Names for the unnamed: how likely a class or region of a scan is each structure, learnt from labelled scans.
 
 A method without training says *these voxels belong together*; labelled scans say what such voxels usually are, and
-:mod:`pipeline.classical.location_prior` where. All such methods are named by the same rule, so that what differs
-between their results is the methods' own doing.
+:mod:`atlaseg.pipeline.classical.location_prior` where. All such methods are named by the same rule, so that what
+differs between their results is the methods' own doing.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.classical.scan import Classes, Scan
-from pipeline.errors import DatasetError
+from atlaseg.pipeline.classical.scan import Classes, Scan
+from atlaseg.pipeline.errors import DatasetError
 
 __all__ = ["Naming", "class_features", "named_probabilities"]
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.errors import DatasetError, GeometryError, OptionError
+from atlaseg.pipeline.errors import DatasetError, GeometryError, OptionError
 
 __all__ = ["blocks", "check_classes", "chosen_voxels", "rows", "voxels_inside"]
 
@@ -70,7 +70,8 @@ def check_classes(samples: npt.NDArray[Any], classes: int, method: str) -> None:
 
     >>> check_classes(np.array([[1.0], [2.0], [1.0]]), 3, "kmeans")
     Traceback (most recent call last):
-    pipeline.errors.OptionError: kmeans: 3 classes are more than the 2 different values of the voxels: ask for fewer
+    atlaseg.pipeline.errors.OptionError: kmeans: 3 classes are more than the 2 different values of the voxels: ask for
+    fewer
     """
     if classes < 1:
         raise OptionError(f"{method}: at least 1 class is needed, found {classes}")

@@ -9,8 +9,8 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.errors import DatasetError, GeometryError
-from pipeline.mask import inside_of
+from atlaseg.pipeline.errors import DatasetError, GeometryError
+from atlaseg.pipeline.io.mask import inside_of
 
 __all__ = ["PERCENTILES", "Classes", "Scan"]
 
@@ -58,7 +58,7 @@ class Scan:
         ((3, 3, 3), (1.0, 1.0, 1.0))
         >>> Scan.of(np.ones((3, 3, 3)))
         Traceback (most recent call last):
-        pipeline.errors.DatasetError: the scan is constant (every voxel is 1): there is nothing to tell apart
+        atlaseg.pipeline.errors.DatasetError: the scan is constant (every voxel is 1): there is nothing to tell apart
         """
         if affine is None:
             affine = getattr(image, "affine", None)

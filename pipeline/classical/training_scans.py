@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.classical.location_prior import LocationPrior, pooled
-from pipeline.classical.scan import Scan
-from pipeline.errors import AtlasegError, DatasetError, GeometryError, MissingFileError
+from atlaseg.pipeline.classical.location_prior import LocationPrior, pooled
+from atlaseg.pipeline.classical.scan import Scan
+from atlaseg.pipeline.errors import AtlasegError, DatasetError, GeometryError, MissingFileError
 
 if TYPE_CHECKING:
-    from pipeline.case import Case, Dataset
-    from pipeline.segmenter import Prior
+    from atlaseg.pipeline.case import Case, Dataset
+    from atlaseg.pipeline.segmenter import Prior
 
 __all__ = ["TrainingScans", "scan_with_prior"]
 
@@ -94,8 +94,8 @@ class TrainingScans:
                 )
 
     def _scan(self, case: Case) -> Scan:
-        from pipeline.mask import read_mask
-        from pipeline.volume import read_image
+        from atlaseg.pipeline.io.mask import read_mask
+        from atlaseg.pipeline.io.volume import read_image
 
         image = read_image(case.images)
         mask = read_mask(self.masks[case.name], case.images[0]) if self.masks else None
@@ -105,7 +105,7 @@ class TrainingScans:
             raise type(error)(f"{case.images[0]}: {error}") from error
 
     def _label(self, case: Case) -> npt.NDArray[np.int64]:
-        from pipeline.volume import grid_difference, read_header, read_label_map
+        from atlaseg.pipeline.io.volume import grid_difference, read_header, read_label_map
 
         if case.label is None:
             raise DatasetError(f"{case.name}: has no label map")

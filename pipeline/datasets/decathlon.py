@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pipeline.case import LabelTable
-from pipeline.datasets.listing import (
+from atlaseg.pipeline.case import LabelTable
+from atlaseg.pipeline.datasets.listing import (
     UNNAMED,
     CaseList,
     Listing,
@@ -21,9 +21,15 @@ from pipeline.datasets.listing import (
     left_out,
     read_json,
 )
-from pipeline.errors import DatasetError, LabelError
-from pipeline.scan_names import digits_in_names, is_volume, split_channel, suffix_of, volume_name
-from pipeline.schema import shortened
+from atlaseg.pipeline.datasets.scan_names import (
+    digits_in_names,
+    is_volume,
+    split_channel,
+    suffix_of,
+    volume_name,
+)
+from atlaseg.pipeline.errors import DatasetError, LabelError
+from atlaseg.pipeline.schema import shortened
 
 __all__ = ["list_decathlon"]
 

@@ -9,12 +9,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline.case import LabelTable
-from pipeline.datasets.listing import UNNAMED, CaseList, Listing, Report, left_out, read_json, volumes_in
-from pipeline.errors import AtlasegError, DatasetError, LabelError, MissingFileError
-from pipeline.scan_names import group_scans, volume_name
-from pipeline.schema import shortened
-from pipeline.volume import header_problems, volumes_of
+from atlaseg.pipeline.case import LabelTable
+from atlaseg.pipeline.datasets.listing import (
+    UNNAMED,
+    CaseList,
+    Listing,
+    Report,
+    left_out,
+    read_json,
+    volumes_in,
+)
+from atlaseg.pipeline.datasets.scan_names import group_scans, volume_name
+from atlaseg.pipeline.errors import AtlasegError, DatasetError, LabelError, MissingFileError
+from atlaseg.pipeline.io.volume import header_problems, volumes_of
+from atlaseg.pipeline.schema import shortened
 
 __all__ = ["list_folders"]
 

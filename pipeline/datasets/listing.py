@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from pipeline.case import Case, LabelTable
-from pipeline.errors import AtlasegError, DatasetError, MissingFileError, UnreadableFileError
-from pipeline.files import read_json as read_json_file
-from pipeline.scan_names import enumerated, list_volumes
+from atlaseg.pipeline.case import Case, LabelTable
+from atlaseg.pipeline.datasets.scan_names import enumerated, list_volumes
+from atlaseg.pipeline.errors import AtlasegError, DatasetError, MissingFileError, UnreadableFileError
+from atlaseg.pipeline.io.files import read_json as read_json_file
 
 __all__ = [
     "UNNAMED",

@@ -8,8 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pipeline.case import LabelTable
-from pipeline.datasets.listing import (
+from atlaseg.pipeline.case import LabelTable
+from atlaseg.pipeline.datasets.listing import (
     UNNAMED,
     CaseList,
     Listing,
@@ -20,9 +20,9 @@ from pipeline.datasets.listing import (
     read_json,
     volumes_in,
 )
-from pipeline.errors import DatasetError, LabelError, MissingFileError
-from pipeline.scan_names import SUFFIXES, split_channel, suffix_of, volume_name
-from pipeline.schema import shortened
+from atlaseg.pipeline.datasets.scan_names import SUFFIXES, split_channel, suffix_of, volume_name
+from atlaseg.pipeline.errors import DatasetError, LabelError, MissingFileError
+from atlaseg.pipeline.schema import shortened
 
 __all__ = ["list_nnunet_raw"]
 

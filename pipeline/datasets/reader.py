@@ -6,14 +6,14 @@ from collections.abc import Iterable
 from concurrent.futures import Executor
 from pathlib import Path
 
-from pipeline.case import Dataset, LabelTable, value_counts
-from pipeline.datasets.decathlon import list_decathlon
-from pipeline.datasets.folders import list_folders
-from pipeline.datasets.listing import Listing, Report, raise_at_once, read_json
-from pipeline.datasets.nnunet_raw import list_nnunet_raw
-from pipeline.errors import DatasetError, LabelError, MissingFileError
-from pipeline.expressions import is_expression, is_key_of_code
-from pipeline.volume import read_label_map
+from atlaseg.pipeline.case import Dataset, LabelTable, value_counts
+from atlaseg.pipeline.datasets.decathlon import list_decathlon
+from atlaseg.pipeline.datasets.folders import list_folders
+from atlaseg.pipeline.datasets.listing import Listing, Report, raise_at_once, read_json
+from atlaseg.pipeline.datasets.nnunet_raw import list_nnunet_raw
+from atlaseg.pipeline.errors import DatasetError, LabelError, MissingFileError
+from atlaseg.pipeline.expressions import is_expression, is_key_of_code
+from atlaseg.pipeline.io.volume import read_label_map
 
 __all__ = ["check_values", "label_values", "list_dataset", "read_dataset"]
 
@@ -96,7 +96,7 @@ def label_values(path: Path) -> list[int]:
 
     Raises:
         LabelError: a value is negative, or there are so many that the file must be an image.
-        UnreadableFileError, GeometryError: as :func:`pipeline.volume.read_label_map`.
+        UnreadableFileError, GeometryError: as :func:`atlaseg.pipeline.io.volume.read_label_map`.
     """
     return check_values(value_counts(read_label_map(path)), path)
 

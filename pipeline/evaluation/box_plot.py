@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.evaluation.scores import Score, surface_of
-from pipeline.files import replacing
+from atlaseg.pipeline.evaluation.scores import Score, surface_of
+from atlaseg.pipeline.io.files import replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -2,7 +2,7 @@
 
 The long table has one row for each case, structure, method, number of labels and metric, with the columns of
 :data:`COLUMNS`. A case that a method failed on is in it with the worst scores (see
-:func:`pipeline.evaluation.scores.missing_prediction`), so that no method gains by failing.
+:func:`atlaseg.pipeline.evaluation.scores.missing_prediction`), so that no method gains by failing.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from pipeline.errors import DatasetError
-from pipeline.evaluation.scores import Score
-from pipeline.evaluation.statistics import ALL_STRUCTURES, METRICS, statistic
+from atlaseg.pipeline.errors import DatasetError
+from atlaseg.pipeline.evaluation.scores import Score
+from atlaseg.pipeline.evaluation.statistics import ALL_STRUCTURES, METRICS, statistic
 
 __all__ = [
     "COLUMNS",
@@ -107,7 +107,7 @@ def case_means(table: pd.DataFrame, metric: str) -> pd.DataFrame:
 
     Args:
         table: the rows of one number of labels.
-        metric: one of :data:`pipeline.evaluation.statistics.METRICS`.
+        metric: one of :data:`atlaseg.pipeline.evaluation.statistics.METRICS`.
     """
     rows = table[table["metric"] == metric]
     # the order of first appearance, which is the order that the methods were named in
@@ -118,8 +118,8 @@ def case_means(table: pd.DataFrame, metric: str) -> pd.DataFrame:
 def summarise_methods(table: pd.DataFrame, *, resamples: int = 2000, seed: int = 0) -> pd.DataFrame:
     """Statistics of each method, number of labels, structure and metric over the cases.
 
-    After the structures comes :data:`~pipeline.evaluation.statistics.ALL_STRUCTURES`, where a case counts once with
-    the mean over its structures.
+    After the structures comes :data:`~atlaseg.pipeline.evaluation.statistics.ALL_STRUCTURES`, where a case counts
+    once with the mean over its structures.
 
     Args:
         table: long table.

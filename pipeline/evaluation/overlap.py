@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.case import LabelTable
-from pipeline.errors import GeometryError
+from atlaseg.pipeline.case import LabelTable
+from atlaseg.pipeline.errors import GeometryError
 
 __all__ = ["Overlap", "confusion_matrix", "confusion_of_indices", "mean_dice", "overlap_scores"]
 

@@ -9,15 +9,15 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.case import LabelTable
-from pipeline.errors import DatasetError, GeometryError
-from pipeline.evaluation.overlap import (
+from atlaseg.pipeline.case import LabelTable
+from atlaseg.pipeline.errors import DatasetError, GeometryError
+from atlaseg.pipeline.evaluation.overlap import (
     channel_indices,
     check_comparable,
     confusion_of_indices,
     overlap_scores,
 )
-from pipeline.evaluation.surface import Surface, SurfaceScores, field_of_view_mm, surface_scores
+from atlaseg.pipeline.evaluation.surface import Surface, SurfaceScores, field_of_view_mm, surface_scores
 
 __all__ = [
     "BOTH_EMPTY",
@@ -48,7 +48,7 @@ class Score:
         case: case name.
         structure: structure name.
         value: its label value.
-        dice: in [0, 1], as the next four; see :mod:`pipeline.evaluation.overlap`.
+        dice: in [0, 1], as the next four; see :mod:`atlaseg.pipeline.evaluation.overlap`.
         iou: intersection over union.
         precision: positive predictive value.
         recall: sensitivity.
@@ -58,7 +58,7 @@ class Score:
         volume_difference_ml: prediction minus reference.
         volume_difference_percent: the same in percent of the reference; ``None`` where only the prediction
             has the structure, because a percentage of nothing has no value.
-        hd95_mm: 95th percentile of the Hausdorff distance, see :mod:`pipeline.evaluation.surface`.
+        hd95_mm: 95th percentile of the Hausdorff distance, see :mod:`atlaseg.pipeline.evaluation.surface`.
         assd_mm: average symmetric surface distance.
         surface_dice: surface Dice at the tolerance.
         surface: what surfaces are made of in the three scores before.
@@ -116,7 +116,7 @@ def score_case(
         spacing: voxel size in mm along each axis of the arrays.
         tolerance_mm: of the surface Dice.
         case: case name for the rows.
-        surface: what surfaces are made of, see :mod:`pipeline.evaluation.surface`.
+        surface: what surfaces are made of, see :mod:`atlaseg.pipeline.evaluation.surface`.
 
     Raises:
         GeometryError: the shapes differ, or the spacing does not fit them.

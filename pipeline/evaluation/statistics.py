@@ -9,8 +9,8 @@ from typing import Literal
 
 import numpy as np
 
-from pipeline.errors import DatasetError
-from pipeline.evaluation.scores import Score, surface_of
+from atlaseg.pipeline.errors import DatasetError
+from atlaseg.pipeline.evaluation.scores import Score, surface_of
 
 __all__ = ["ALL_STRUCTURES", "METRICS", "Statistic", "Summary", "statistic", "summarise"]
 

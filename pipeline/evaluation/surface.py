@@ -21,7 +21,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.errors import GeometryError, OptionError
+from atlaseg.pipeline.errors import GeometryError, OptionError
 
 __all__ = ["Surface", "SurfaceScores", "field_of_view_mm", "surface_scores"]
 

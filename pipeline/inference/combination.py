@@ -9,8 +9,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.errors import DatasetError, GeometryError, OptionError
-from pipeline.evaluation.overlap import mean_dice
+from atlaseg.pipeline.errors import DatasetError, GeometryError, OptionError
+from atlaseg.pipeline.evaluation.overlap import mean_dice
 
 __all__ = ["DEFAULT_WEIGHT", "KINDS", "WEIGHTS", "Combination", "Kind", "learn_weight"]
 

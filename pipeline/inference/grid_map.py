@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.errors import GeometryError
+from atlaseg.pipeline.errors import GeometryError
 
 __all__ = ["AxisSamples", "GridMap"]
 

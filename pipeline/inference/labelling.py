@@ -10,12 +10,12 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from pipeline.errors import GeometryError, OptionError
-from pipeline.inference.grid_map import GridMap
-from pipeline.inference.rolling_slab import RollingSlab
-from pipeline.inference.row_painter import RowPainter
-from pipeline.inference.window_predictor import Precision, WindowPredictor
-from pipeline.inference.windows import WindowGrid, gaussian_weights, pad_to_patch
+from atlaseg.pipeline.errors import GeometryError, OptionError
+from atlaseg.pipeline.inference.grid_map import GridMap
+from atlaseg.pipeline.inference.rolling_slab import RollingSlab
+from atlaseg.pipeline.inference.row_painter import RowPainter
+from atlaseg.pipeline.inference.window_predictor import Precision, WindowPredictor
+from atlaseg.pipeline.inference.windows import WindowGrid, gaussian_weights, pad_to_patch
 
 if TYPE_CHECKING:
     from monai.data import MetaTensor
@@ -61,7 +61,7 @@ def label_scan(
             scan's axes permuted, flipped, scaled, cropped or padded. It is not changed.
         networks: one, or the members of an ensemble, ``(B, C, *patch) -> (B, K, *patch)`` logits. How
             members and mirrored copies are averaged:
-            :class:`~pipeline.inference.window_predictor.WindowPredictor`.
+            :class:`~atlaseg.pipeline.inference.window_predictor.WindowPredictor`.
         patch_size: of the window, in voxels of the network's grid.
         classes: ``K``.
         out_shape: of the scan.

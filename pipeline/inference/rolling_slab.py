@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from pipeline.errors import PlanError
+from atlaseg.pipeline.errors import PlanError
 
 __all__ = ["RollingSlab"]
 

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from pipeline.errors import PlanError
-from pipeline.inference.grid_map import AxisSamples, GridMap
+from atlaseg.pipeline.errors import PlanError
+from atlaseg.pipeline.inference.grid_map import AxisSamples, GridMap
 
 __all__ = ["RowPainter"]
 

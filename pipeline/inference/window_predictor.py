@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from pipeline.errors import GeometryError, OptionError
+from atlaseg.pipeline.errors import GeometryError, OptionError
 
 __all__ = ["Precision", "WindowPredictor"]
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from monai.inferers import Inferer, SimpleInferer
 
-from pipeline.errors import OptionError
+from atlaseg.pipeline.errors import OptionError
 
 __all__ = ["AutocastInferer", "autocast"]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from ignite.engine import Engine, Events
 
-from pipeline.training.distributed import first_rank_value
+from atlaseg.pipeline.training.distributed import first_rank_value
 
 __all__ = ["Budget"]
 

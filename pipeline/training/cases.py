@@ -9,8 +9,8 @@ from typing import Any
 
 from monai.transforms import Transform
 
-from pipeline.errors import DatasetError, MissingFileError, OptionError
-from pipeline.failures import told
+from atlaseg.pipeline.errors import DatasetError, MissingFileError, OptionError
+from atlaseg.pipeline.failures import told
 
 __all__ = ["located", "preprocessed_cases", "refuse_empty", "sources"]
 

@@ -16,8 +16,8 @@ import torch
 from ignite.engine import Engine, Events
 from torch import nn
 
-from pipeline.errors import MissingFileError, UnreadableFileError, UnsafeModelError
-from pipeline.files import replacing, taking_apart
+from atlaseg.pipeline.errors import MissingFileError, UnreadableFileError, UnsafeModelError
+from atlaseg.pipeline.io.files import replacing, taking_apart
 
 __all__ = ["Checkpoint", "load_weights", "read_torch_file", "save_torch_file"]
 

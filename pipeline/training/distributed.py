@@ -12,7 +12,7 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from pipeline.errors import OptionError
+from atlaseg.pipeline.errors import OptionError
 
 __all__ = ["Group", "first_rank_value", "join", "share"]
 

@@ -9,9 +9,9 @@ from typing import Any
 
 from ignite.engine import Engine, Events
 
-from pipeline.errors import DivergenceError
-from pipeline.files import write_text
-from pipeline.training.budget import Budget
+from atlaseg.pipeline.errors import DivergenceError
+from atlaseg.pipeline.io.files import write_text
+from atlaseg.pipeline.training.budget import Budget
 
 __all__ = ["History"]
 

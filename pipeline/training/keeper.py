@@ -11,10 +11,10 @@ from typing import Any
 from ignite.engine import Engine, Events
 from torch import nn
 
-from pipeline.training.averaging import WeightAverage
-from pipeline.training.checkpoint import save_torch_file
-from pipeline.training.history import History
-from pipeline.training.schedule import LearningRateSchedule
+from atlaseg.pipeline.training.averaging import WeightAverage
+from atlaseg.pipeline.training.checkpoint import save_torch_file
+from atlaseg.pipeline.training.history import History
+from atlaseg.pipeline.training.schedule import LearningRateSchedule
 
 __all__ = ["ModelKeeper"]
 

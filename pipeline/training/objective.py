@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from pipeline.errors import OptionError
+from atlaseg.pipeline.errors import OptionError
 
 __all__ = ["LOSSES", "OPTIMIZERS", "build_loss", "build_optimizer"]
 

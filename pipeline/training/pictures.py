@@ -11,8 +11,8 @@ import numpy.typing as npt
 import torch
 from ignite.engine import Engine, Events
 
-from pipeline.files import replacing
-from pipeline.training.history import History
+from atlaseg.pipeline.io.files import replacing
+from atlaseg.pipeline.training.history import History
 
 __all__ = ["RunPictures", "draw_curves", "draw_overlays"]
 
@@ -69,7 +69,7 @@ def draw_curves(path: Path, rows: Sequence[dict[str, Any]]) -> None:
 
     Args:
         path: of the picture.
-        rows: of :class:`~pipeline.training.history.History`.
+        rows: of :class:`~atlaseg.pipeline.training.history.History`.
     """
     from matplotlib.figure import Figure
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import torch
 
-from pipeline.plan import Augmentation
-from pipeline.training.checkpoint import Checkpoint
-from pipeline.training.keeper import ModelKeeper
-from pipeline.training.patches import PatchBatches
+from atlaseg.pipeline.planning.plan import Augmentation
+from atlaseg.pipeline.training.checkpoint import Checkpoint
+from atlaseg.pipeline.training.keeper import ModelKeeper
+from atlaseg.pipeline.training.patch_sampling import PatchBatches
 
 __all__ = ["attached", "augmentation", "patch_workers", "resume_or_start", "tune_allocator"]
 

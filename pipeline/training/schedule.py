@@ -8,8 +8,8 @@ from typing import Any
 from ignite.engine import Engine, Events
 from torch.optim import Optimizer
 
-from pipeline.errors import OptionError
-from pipeline.training.budget import Budget
+from atlaseg.pipeline.errors import OptionError
+from atlaseg.pipeline.training.budget import Budget
 
 __all__ = ["SCHEDULES", "LearningRateSchedule", "learning_rate_factor"]
 

@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import UnreadableFileError
-from pipeline.failures import first_line, root_cause
-from pipeline.files import replacing
-from pipeline.full_disk import is_full
+from atlaseg.pipeline.errors import UnreadableFileError
+from atlaseg.pipeline.failures import first_line, root_cause
+from atlaseg.pipeline.io.files import replacing
+from atlaseg.pipeline.system.full_disk import is_full
 
 __all__ = ["flatten", "mlflow_tracking"]
 

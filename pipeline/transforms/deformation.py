@@ -13,16 +13,16 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform, Randomizable
 from torch import Tensor
 
-from pipeline.errors import GeometryError, OptionError
-from pipeline.transforms.lattice import Lattice
-from pipeline.transforms.resampling import reflected_crop, sample_linear, sample_nearest
+from atlaseg.pipeline.errors import GeometryError, OptionError
+from atlaseg.pipeline.transforms.lattice import Lattice
+from atlaseg.pipeline.transforms.sampling import reflected_crop, sample_linear, sample_nearest
 
 __all__ = ["Deformation", "PatchDeformer", "RandDeform", "RandDeformd"]
 
 
 @dataclass(frozen=True)
 class Deformation:
-    """One drawn deformation, as :meth:`pipeline.transforms.lattice.Lattice.coordinates` takes it.
+    """One drawn deformation, as :meth:`atlaseg.pipeline.transforms.lattice.Lattice.coordinates` takes it.
 
     Args:
         matrix: ``(3, 3)`` pull-back rotation and scaling in mm.

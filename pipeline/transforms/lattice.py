@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from pipeline.errors import GeometryError, OptionError
+from atlaseg.pipeline.errors import GeometryError, OptionError
 
 __all__ = ["Lattice"]
 

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from atlases.atlas import Atlas, AtlasSet, index_type
-from atlases.registration.frames import from_itk
-from pipeline.case import LabelTable
-from pipeline.datasets import read_dataset
-from pipeline.errors import (
+from atlaseg.atlases.atlas import Atlas, AtlasSet, index_type
+from atlaseg.atlases.registration.transforms.frames import from_itk
+from atlaseg.pipeline.case import LabelTable
+from atlaseg.pipeline.datasets import read_dataset
+from atlaseg.pipeline.errors import (
     AtlasegError,
     DatasetError,
     GeometryError,
@@ -22,7 +22,7 @@ from pipeline.errors import (
     MissingFileError,
     UnreadableFileError,
 )
-from pipeline.volume import read_label_map, read_voxels
+from atlaseg.pipeline.io.volume import read_label_map, read_voxels
 
 #: Voxels of 0.9 x 1.1 x 2.3 mm, turned about two axes, the first axis to the left.
 OBLIQUE = nib.affines.from_matvec(
@@ -115,7 +115,7 @@ def test_reading_in_a_worker_imports_no_torch(folder):
     import sys
 
     code = (
-        "import sys; from pathlib import Path; from atlases.atlas import AtlasSet; "
+        "import sys; from pathlib import Path; from atlaseg.atlases.atlas import AtlasSet; "
         f"s = AtlasSet.read(Path({str(folder)!r})); a = s.atlases[0]; a.image(); a.channels(); a.labels(s.labels); "
         "a.mask_image(); s.check(); assert not {'torch', 'monai'} & set(sys.modules)"
     )

@@ -10,20 +10,20 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from atlases.atlas import AtlasSet
-from atlases.atlas_classical_segmenter import (
+from atlaseg.atlases.atlas import AtlasSet
+from atlaseg.atlases.atlas_classical_segmenter import (
     WEIGHT,
     WEIGHTS,
     AtlasClassicalSegmenter,
     is_atlas_classical_bundle,
 )
-from atlases.multi_atlas_segmenter import MultiAtlasSegmenter
-from atlases.propagation import PropagationOptions
-from atlases.registration.stage import Stage
-from pipeline.classical.segmenter import ClassicalSegmenter
-from pipeline.datasets import read_dataset
-from pipeline.errors import DatasetError, MissingFileError, OptionError, UnreadableFileError
-from pipeline.volume import read_image, read_label_map
+from atlaseg.atlases.multi_atlas_segmenter import MultiAtlasSegmenter
+from atlaseg.atlases.propagation.propagation import PropagationOptions
+from atlaseg.atlases.registration.stage import Stage
+from atlaseg.pipeline.classical.classical_segmenter import ClassicalSegmenter
+from atlaseg.pipeline.datasets import read_dataset
+from atlaseg.pipeline.errors import DatasetError, MissingFileError, OptionError, UnreadableFileError
+from atlaseg.pipeline.io.volume import read_image, read_label_map
 
 RIGID = PropagationOptions(
     transform=(Stage("rigid", shrink=(1,), smoothing_mm=(0.0,), iterations=(20,), samples=500),)
@@ -145,7 +145,7 @@ def test_a_saved_run_is_told_from_others_and_read_again(told: Any, scan: Any, tm
 
 
 def test_a_folder_that_is_not_whole_passes_for_nothing(told: Any, tmp_path: Path, monkeypatch: Any) -> None:
-    from pipeline.classical.bundle import is_classical_bundle
+    from atlaseg.pipeline.classical.classical_bundle import is_classical_bundle
 
     told.save(tmp_path)
 

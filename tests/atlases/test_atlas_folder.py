@@ -11,15 +11,15 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from atlases.atlas import AtlasSet
-from atlases.atlas_folder import load_atlases
-from pipeline.datasets import read_dataset
-from pipeline.errors import (
+from atlaseg.atlases.atlas import AtlasSet
+from atlaseg.atlases.atlas_folder import load_atlases
+from atlaseg.pipeline.datasets import read_dataset
+from atlaseg.pipeline.errors import (
     DatasetError,
     MissingFileError,
     UnreadableFileError,
 )
-from pipeline.volume import read_header, read_label_map
+from atlaseg.pipeline.io.volume import read_header, read_label_map
 
 #: Voxels of 0.9 x 1.1 x 2.3 mm, turned about two axes, the first axis to the left.
 OBLIQUE = nib.affines.from_matvec(

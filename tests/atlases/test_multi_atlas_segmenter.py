@@ -14,15 +14,15 @@ import torch
 from monai.data import MetaTensor
 from scipy.ndimage import rotate
 
-from atlases.atlas import AtlasSet
-from atlases.multi_atlas_bundle import SETTINGS, is_atlas_bundle, read_bundle
-from atlases.multi_atlas_segmenter import MultiAtlasSegmenter
-from atlases.prior import PropagatesProbabilities
-from atlases.propagation import PropagationOptions
-from atlases.registration.stage import Stage
-from pipeline.case import Dataset
-from pipeline.datasets import read_dataset
-from pipeline.errors import (
+from atlaseg.atlases.atlas import AtlasSet
+from atlaseg.atlases.multi_atlas_bundle import SETTINGS, is_atlas_bundle, read_bundle
+from atlaseg.atlases.multi_atlas_segmenter import MultiAtlasSegmenter
+from atlaseg.atlases.network_training.prior import PropagatesProbabilities
+from atlaseg.atlases.propagation.propagation import PropagationOptions
+from atlaseg.atlases.registration.stage import Stage
+from atlaseg.pipeline.case import Dataset
+from atlaseg.pipeline.datasets import read_dataset
+from atlaseg.pipeline.errors import (
     AtlasegError,
     DatasetError,
     GeometryError,
@@ -33,8 +33,8 @@ from pipeline.errors import (
     PlanError,
     UnreadableFileError,
 )
-from pipeline.slice_borders import SliceBorder, find_slice_borders
-from pipeline.volume import read_image, read_label_map
+from atlaseg.pipeline.io.volume import read_image, read_label_map
+from atlaseg.pipeline.slice_borders import SliceBorder, find_slice_borders
 
 QUICK = PropagationOptions(
     transform=(Stage("rigid", shrink=(1,), smoothing_mm=(0.0,), iterations=(30,), samples=500),)

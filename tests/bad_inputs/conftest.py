@@ -15,7 +15,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from workflows.cli import main
+from atlaseg.workflows.cli import main
 
 
 def content(folder: Path) -> dict[str, tuple[int, int]]:

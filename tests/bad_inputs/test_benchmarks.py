@@ -64,7 +64,7 @@ def benchmark(judge: Judge) -> Path:
 
 
 def test_the_benchmark_itself_is_taken(benchmark: Path, judge: Judge, capsys: Any) -> None:
-    from workflows.cli import main
+    from atlaseg.workflows.cli import main
 
     assert main(["report", str(benchmark), "--out", str(judge.folder / "page.html")]) == 0, (
         capsys.readouterr()

@@ -21,11 +21,11 @@ import sys
 import venv
 from pathlib import Path
 
-from pipeline.case import Case, Dataset
-from pipeline.datasets import read_dataset
-from pipeline.errors import OptionError
-from pipeline.volume import read_header
-from workflows.benchmark_folds import make_folds
+from atlaseg.pipeline.case import Case, Dataset
+from atlaseg.pipeline.datasets import read_dataset
+from atlaseg.pipeline.errors import OptionError
+from atlaseg.pipeline.io.volume import read_header
+from atlaseg.workflows.benchmarking.folds import make_folds
 
 NUMBER, NAME = 501, "Dataset501_Beside"
 TRAINER = "nnUNetTrainerMinutes"
@@ -139,7 +139,7 @@ def main() -> None:
         command = [
             sys.executable,
             "-m",
-            "workflows.cli",
+            "atlaseg.workflows.cli",
             "evaluate",
             labels,
             folders["truth"],

@@ -211,8 +211,8 @@ class Consumer:
 
 def by_check(variation: Variation, images: tuple[Path, ...], label: Path, folder: Path) -> Seen:
     """Shape, voxel size and volumes of structures, which stand for affine and label map."""
-    from pipeline.errors import DatasetError
-    from pipeline.inspection import inspect_dataset
+    from atlaseg.pipeline.datasets.inspection import inspect_dataset
+    from atlaseg.pipeline.errors import DatasetError
 
     found = inspect_dataset(images[0].parent.parent)
     if found.errors:
@@ -234,8 +234,8 @@ def by_check(variation: Variation, images: tuple[Path, ...], label: Path, folder
 
 def by_fingerprint(variation: Variation, images: tuple[Path, ...], label: Path, folder: Path) -> Seen:
     """Voxel size, shape, volumes and intensities of labelled voxels."""
-    from pipeline.case import Case, Dataset, LabelTable
-    from pipeline.fingerprint import compute_fingerprint
+    from atlaseg.pipeline.case import Case, Dataset, LabelTable
+    from atlaseg.pipeline.planning.fingerprint import compute_fingerprint
 
     channels = tuple(f"c{i}" for i in range(variation.channels))
     table = LabelTable.from_values(variation.values)
@@ -261,7 +261,7 @@ def _configs(*names: str, **values: Any) -> Any:
     import yaml
     from monai.bundle import ConfigParser
 
-    from pipeline.bundle import template
+    from atlaseg.pipeline.bundle import template
 
     content: dict[str, Any] = {}
     for name in names:
@@ -272,7 +272,7 @@ def _configs(*names: str, **values: Any) -> Any:
 def _loaded(transforms: list[Any], data: dict[str, Any]) -> Seen:
     from monai.transforms import Compose
 
-    from pipeline.errors import AtlasegError
+    from atlaseg.pipeline.errors import AtlasegError
 
     try:
         case = Compose(transforms)(data)
@@ -301,7 +301,7 @@ def by_training(variation: Variation, images: tuple[Path, ...], label: Path, fol
 
 def by_bundle(variation: Variation, images: tuple[Path, ...], label: Path, folder: Path) -> Seen:
     """What MONAI alone loads with the run's own scripts."""
-    from pipeline.bundle import write_scripts
+    from atlaseg.pipeline.bundle import write_scripts
 
     write_scripts(folder)
     parser = _configs("common.yaml", "inference.yaml", "evaluate.yaml", bundle_root=str(folder))
@@ -315,7 +315,7 @@ def by_bundle(variation: Variation, images: tuple[Path, ...], label: Path, folde
 
 @contextmanager
 def _ends_in_one_line() -> Iterator[None]:
-    from pipeline.errors import AtlasegError
+    from atlaseg.pipeline.errors import AtlasegError
 
     try:
         yield
@@ -325,8 +325,8 @@ def _ends_in_one_line() -> Iterator[None]:
 
 def by_segment(variation: Variation, images: tuple[Path, ...], label: Path, folder: Path) -> Seen:
     """What `atlaseg segment` hands to a network, and the grid that it writes the result on."""
-    from pipeline.segmenter import Segmentation
-    from workflows.segment import NetworkLabeller
+    from atlaseg.pipeline.segmenter import Segmentation
+    from atlaseg.workflows.segment import NetworkLabeller
 
     handed: list[Any] = []
 
@@ -338,7 +338,7 @@ def by_segment(variation: Variation, images: tuple[Path, ...], label: Path, fold
     labeller.tta, labeller.probabilities = False, False
     labeller._segmenter = SimpleNamespace(segment=segment)  # type: ignore[assignment]
     result = labeller.label("case", images, "case")
-    from pipeline.volume import write_label_map
+    from atlaseg.pipeline.io.volume import write_label_map
 
     write_label_map(folder / "result.nii.gz", result.label_map, images[0])
     written, source = nib.load(folder / "result.nii.gz"), nib.load(images[0])
@@ -352,8 +352,8 @@ def by_register(variation: Variation, images: tuple[Path, ...], label: Path, fol
     """What registration sees: an ITK image in LPS+ mm."""
     import SimpleITK as sitk
 
-    from atlases.registration.frames import as_itk, from_itk
-    from atlases.registration.intensity import rescale
+    from atlaseg.atlases.registration.intensity_scale import rescale
+    from atlaseg.atlases.registration.transforms.frames import as_itk, from_itk
 
     seen, affine = [], np.eye(4)
     for path in images:
@@ -370,10 +370,10 @@ def by_register(variation: Variation, images: tuple[Path, ...], label: Path, fol
 
 def by_evaluate(variation: Variation, images: tuple[Path, ...], label: Path, folder: Path) -> Seen:
     """Scores of the label map against one that plain nibabel wrote, in which one voxel is missing."""
-    from pipeline.case import LabelTable
-    from pipeline.errors import DatasetError
-    from workflows.evaluate import _compare
-    from workflows.pairing import Pair
+    from atlaseg.pipeline.case import LabelTable
+    from atlaseg.pipeline.errors import DatasetError
+    from atlaseg.workflows.evaluate import _compare
+    from atlaseg.workflows.inputs.pairing import Pair
 
     table = LabelTable.from_values(variation.values)
     if variation.refusal or variation.label_refusal:
@@ -401,7 +401,7 @@ def by_evaluate(variation: Variation, images: tuple[Path, ...], label: Path, fol
 
 def by_fuse(variation: Variation, images: tuple[Path, ...], label: Path, folder: Path) -> Seen:
     """The majority of three times the same label map."""
-    from workflows.fuse import Fuse
+    from atlaseg.workflows.fuse import Fuse
 
     copies = [label.with_name(f"{i}{label.name.removeprefix('case')}") for i in range(2)]
     for copy in copies:

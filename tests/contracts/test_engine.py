@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from atlases.registration.engine import (
+from atlaseg.atlases.registration.engine import (
     ENGINES,
     Problem,
     RegistrationEngine,
@@ -20,9 +20,9 @@ from atlases.registration.engine import (
     check_stages,
     make_engine,
 )
-from atlases.registration.frames import affine_of, from_itk, to_itk
-from atlases.registration.stage import Stage
-from atlases.registration.transform import Transform
+from atlaseg.atlases.registration.stage import Stage
+from atlaseg.atlases.registration.transforms.frames import affine_of, from_itk, to_itk
+from atlaseg.atlases.registration.transforms.transform import Transform
 
 if TYPE_CHECKING:
     import SimpleITK as sitk

@@ -10,11 +10,11 @@ import numpy.typing as npt
 import pytest
 from scipy.spatial.transform import Rotation
 
-from atlases.registration.frames import affine_of, from_itk, to_itk
-from atlases.registration.register import register
-from atlases.registration.resampling import resample_labels
-from atlases.registration.transform import Transform
-from pipeline.phantom import make_subject
+from atlaseg.atlases.registration.register import register
+from atlaseg.atlases.registration.transforms.frames import affine_of, from_itk, to_itk
+from atlaseg.atlases.registration.transforms.resampling import resample_labels
+from atlaseg.atlases.registration.transforms.transform import Transform
+from atlaseg.pipeline.synthetic.brain_phantom import make_subject
 
 pytest.importorskip("nilearn", reason="phantoms are made from the template that nilearn ships")
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from atlases.fusion import voting
-from atlases.fusion.candidates import Candidates, Fused, FusionRule
-from atlases.fusion.table import FUSION_RULES, make_rule
-from pipeline.errors import OptionError
+from atlaseg.atlases.fusion import voting
+from atlaseg.atlases.fusion.candidates import Candidates, Fused, FusionRule
+from atlaseg.atlases.fusion.registry import FUSION_RULES, make_rule
+from atlaseg.pipeline.errors import OptionError
 
 SHAPE = (14, 15, 16)
 LABEL_TYPE = np.uint16

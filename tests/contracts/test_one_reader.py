@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline.errors import AtlasegError, HeaderWarning
+from atlaseg.pipeline.errors import AtlasegError, HeaderWarning
 from tests.contracts.one_reader import (
     CONSUMERS,
     Consumer,
@@ -171,7 +171,7 @@ def test_the_table_is_as_long_as_promised() -> None:
 
 @pytest.mark.parametrize("name", ["no code at all", "rounded pixdim", "qform close to sform"])
 def test_what_is_assumed_is_said(name: str, tmp_path: Path) -> None:
-    from pipeline.volume import read_image
+    from atlaseg.pipeline.io.volume import read_image
 
     (variation,) = (v for v in VARIATIONS if v.name == name)
     images, _ = variation.write(tmp_path)

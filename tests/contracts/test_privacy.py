@@ -16,7 +16,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from workflows.cli import main
+from atlaseg.workflows.cli import main
 
 MARKER = "DoeJohn"
 #: Fields that say where voxels lie, how they are stored and how large the file is.

@@ -14,16 +14,16 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from atlases.atlas import AtlasSet
-from pipeline.datasets import read_dataset
-from pipeline.errors import AtlasegError
-from pipeline.inspection import inspect_dataset
-from pipeline.scan_names import suffix_of
-from workflows.atlas_labelling import mask_of
-from workflows.benchmark_folds import show_scans, show_training
-from workflows.fuse import Fuse
-from workflows.pairing import pair_files
-from workflows.scan_files import digits_of, find_scans
+from atlaseg.atlases.atlas import AtlasSet
+from atlaseg.pipeline.datasets import read_dataset
+from atlaseg.pipeline.datasets.inspection import inspect_dataset
+from atlaseg.pipeline.datasets.scan_names import suffix_of
+from atlaseg.pipeline.errors import AtlasegError
+from atlaseg.workflows.benchmarking.folds import show_scans, show_training
+from atlaseg.workflows.fuse import Fuse
+from atlaseg.workflows.inputs.pairing import pair_files
+from atlaseg.workflows.inputs.scan_files import digits_of, find_scans
+from atlaseg.workflows.methods.atlas_labelling import mask_of
 
 SHAPE = (9, 8, 8)
 

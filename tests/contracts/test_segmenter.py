@@ -15,21 +15,21 @@ import torch
 from monai.data import MetaTensor
 from scipy.spatial.transform import Rotation
 
-from atlases.atlas_classical_segmenter import AtlasClassicalSegmenter
-from atlases.atlas_network_segmenter import AtlasNetworkSegmenter
-from atlases.atlas_network_training import JoinedOptions
-from atlases.multi_atlas_segmenter import MultiAtlasSegmenter
-from atlases.propagation import PropagationOptions
-from atlases.registration.stage import Stage
-from pipeline.case import Case, Dataset, LabelTable
-from pipeline.classical.segmenter import ClassicalSegmenter
-from pipeline.classical.table import CLASSICAL_METHODS
-from pipeline.errors import NotFittedError
-from pipeline.network_segmenter import NetworkSegmenter
-from pipeline.plan import Plan
-from pipeline.plan_file import override_plan
-from pipeline.planning import plan_for
-from pipeline.segmenter import Segmentation, Segmenter
+from atlaseg.atlases.atlas_classical_segmenter import AtlasClassicalSegmenter
+from atlaseg.atlases.atlas_network_segmenter import AtlasNetworkSegmenter
+from atlaseg.atlases.multi_atlas_segmenter import MultiAtlasSegmenter
+from atlaseg.atlases.network_training.joined_training import JoinedOptions
+from atlaseg.atlases.propagation.propagation import PropagationOptions
+from atlaseg.atlases.registration.stage import Stage
+from atlaseg.pipeline.case import Case, Dataset, LabelTable
+from atlaseg.pipeline.classical.classical_segmenter import ClassicalSegmenter
+from atlaseg.pipeline.classical.registry import CLASSICAL_METHODS
+from atlaseg.pipeline.errors import NotFittedError
+from atlaseg.pipeline.network_segmenter import NetworkSegmenter
+from atlaseg.pipeline.planning.plan import Plan
+from atlaseg.pipeline.planning.plan_file import override_plan
+from atlaseg.pipeline.planning.rules import plan_for
+from atlaseg.pipeline.segmenter import Segmentation, Segmenter
 
 #: Label values with gaps, as real data have them.
 TABLE = LabelTable((0, 3, 200), ("background", "ellipsoid", "box"))

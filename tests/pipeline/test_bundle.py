@@ -20,8 +20,8 @@ import yaml
 from monai.bundle import ConfigWorkflow
 from scipy.spatial.transform import Rotation
 
-from pipeline import bundle
-from pipeline.bundle import (
+from atlaseg.pipeline import bundle
+from atlaseg.pipeline.bundle import (
     CONFIGS,
     build_plan_network,
     load_bundle_plan,
@@ -30,12 +30,12 @@ from pipeline.bundle import (
     render_bundle,
     template,
 )
-from pipeline.case import Case
-from pipeline.errors import DatasetError, MissingFileError, UnsafeModelError
-from pipeline.network_segmenter import NetworkSegmenter
-from pipeline.plan_file import load_plan, plan_to_yaml
-from pipeline.training.checkpoint import load_weights, read_torch_file
-from pipeline.volume import read_image
+from atlaseg.pipeline.case import Case
+from atlaseg.pipeline.errors import DatasetError, MissingFileError, UnsafeModelError
+from atlaseg.pipeline.io.volume import read_image
+from atlaseg.pipeline.network_segmenter import NetworkSegmenter
+from atlaseg.pipeline.planning.plan_file import load_plan, plan_to_yaml
+from atlaseg.pipeline.training.checkpoint import load_weights, read_torch_file
 
 
 def workflow(run: Path, name: str, kind: str, **values: Any) -> ConfigWorkflow:

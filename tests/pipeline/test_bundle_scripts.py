@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.bundle import write_scripts
-from pipeline.bundle_scripts import script_files
+from atlaseg.pipeline.bundle import write_scripts
+from atlaseg.pipeline.bundle_scripts import script_files
 
 ALONE = """
 import sys

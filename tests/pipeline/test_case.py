@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from pipeline.case import Case, Dataset, LabelTable, value_counts
-from pipeline.errors import DatasetError, LabelError
+from atlaseg.pipeline.case import Case, Dataset, LabelTable, value_counts
+from atlaseg.pipeline.errors import DatasetError, LabelError
 
 VALUES = st.sets(st.integers(1, 2**31 - 1), max_size=30)
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from pipeline.errors import DatasetError, GeometryError, MemoryShortageError, MissingFileError
-from pipeline.failures import first_line, root_cause, told
+from atlaseg.pipeline.errors import DatasetError, GeometryError, MemoryShortageError, MissingFileError
+from atlaseg.pipeline.failures import first_line, root_cause, told
 
 
 def wrapped(error: BaseException, *outer: BaseException) -> BaseException:

@@ -13,20 +13,20 @@ import torch
 from monai.data import MetaTensor
 from monai.inferers import SlidingWindowInferer
 
-from pipeline.bundle import build_plan_network
-from pipeline.case import Case
-from pipeline.datasets import read_dataset
-from pipeline.errors import (
+from atlaseg.pipeline.bundle import build_plan_network
+from atlaseg.pipeline.case import Case
+from atlaseg.pipeline.datasets import read_dataset
+from atlaseg.pipeline.errors import (
     GeometryError,
     MissingFileError,
     OptionError,
     UnreadableFileError,
     UnsafeModelError,
 )
-from pipeline.network_segmenter import NetworkSegmenter, network_grid_transform
-from pipeline.plan_file import load_plan, override_plan, save_plan
-from pipeline.training.checkpoint import load_weights, read_torch_file
-from pipeline.volume import read_image
+from atlaseg.pipeline.io.volume import read_image
+from atlaseg.pipeline.network_segmenter import NetworkSegmenter, network_grid_transform
+from atlaseg.pipeline.planning.plan_file import load_plan, override_plan, save_plan
+from atlaseg.pipeline.training.checkpoint import load_weights, read_torch_file
 
 
 @pytest.fixture(scope="module")
@@ -230,7 +230,7 @@ def test_grid_of_the_network(tiny_run: Path) -> None:
 def test_labels_onto_the_networks_grid(tiny_run: Path) -> None:
     from dataclasses import replace
 
-    from pipeline.case import LabelTable
+    from atlaseg.pipeline.case import LabelTable
 
     plan = replace(tiny_plan(tiny_run), labels=LabelTable((0, 7, 300), ("background", "a", "b")))
     label = torch.zeros(1, 16, 16, 16)

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.errors import OptionError
-from pipeline.options import read_options, read_value
+from atlaseg.pipeline.errors import OptionError
+from atlaseg.pipeline.options import read_options, read_value
 
 Word = Literal["none", "atlases", "yes"]
 
@@ -100,12 +100,12 @@ def test_words_that_are_no_options(words: list[str]) -> None:
 
 
 def test_every_kind_of_option_reads_alike() -> None:
-    from atlases.fusion.table import read_options as of_fusion
-    from pipeline.case import LabelTable
-    from pipeline.classical.table import read_options as of_method
-    from pipeline.plan import Plan
-    from pipeline.plan_file import override_plan
-    from workflows.benchmark_methods import read_entries
+    from atlaseg.atlases.fusion.registry import read_options as of_fusion
+    from atlaseg.pipeline.case import LabelTable
+    from atlaseg.pipeline.classical.registry import read_options as of_method
+    from atlaseg.pipeline.planning.plan import Plan
+    from atlaseg.pipeline.planning.plan_file import override_plan
+    from atlaseg.workflows.benchmarking.entries import read_entries
 
     plan = Plan("made", ("T1",), LabelTable.from_values([1]))
     assert of_fusion("joint", ["alpha=1e-1"]) == {"alpha": 0.1}

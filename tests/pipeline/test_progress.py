@@ -2,8 +2,8 @@
 
 import pytest
 
-from pipeline import progress as subject
-from pipeline.progress import Progress, on_progress
+from atlaseg.pipeline import progress as subject
+from atlaseg.pipeline.progress import Progress, on_progress
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ from typing import Annotated, Any, Literal
 
 import pytest
 
-from pipeline.errors import OptionError, PlanError
-from pipeline.schema import Count, Positive, Range, Seed, Share, build_checked, check_ranges, convert
+from atlaseg.pipeline.errors import OptionError, PlanError
+from atlaseg.pipeline.schema import Count, Positive, Range, Seed, Share, build_checked, check_ranges, convert
 
 
 @dataclass(frozen=True)

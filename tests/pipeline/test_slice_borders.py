@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from nibabel.orientations import axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
 
-from pipeline.errors import UnreadableFileError
-from pipeline.slice_borders import (
+from atlaseg.pipeline.errors import UnreadableFileError
+from atlaseg.pipeline.slice_borders import (
     SliceBorder,
     borders_from_plain,
     find_slice_borders,

@@ -57,8 +57,8 @@ class MadeBenchmark:
 
     def write(self) -> Path:
         """Write everything; returns the benchmark's folder."""
-        from pipeline.case import LabelTable
-        from workflows.benchmark_tables import write_about, write_tables
+        from atlaseg.pipeline.case import LabelTable
+        from atlaseg.workflows.benchmarking.summary_tables import write_about, write_tables
 
         self.table = LabelTable.from_names(self.structures)
         truths = {case: self._case(number, case) for number, case in enumerate(self.cases)}
@@ -129,7 +129,7 @@ class MadeBenchmark:
     def _cell(
         self, index: int, method: Any, few: int | None, fold: int, truths: dict[str, Any]
     ) -> dict[str, Any]:
-        from pipeline.evaluation.scores import CaseScores, compare_case, missing_prediction
+        from atlaseg.pipeline.evaluation.scores import CaseScores, compare_case, missing_prediction
 
         name, kind, _, error = method
         folder = (

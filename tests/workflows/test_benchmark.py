@@ -18,13 +18,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.errors import DatasetError, OptionError
-from workflows import benchmark_cells
-from workflows.benchmark import Benchmark
-from workflows.benchmark_cells import Cell, Conditions
-from workflows.benchmark_folds import choose_training, make_folds
-from workflows.benchmark_worker import Task, record_of_case, record_of_fit
-from workflows.report_page.folder import read_benchmark
+from atlaseg.pipeline.errors import DatasetError, OptionError
+from atlaseg.workflows.benchmark import Benchmark
+from atlaseg.workflows.benchmarking import cells as benchmark_cells
+from atlaseg.workflows.benchmarking.cells import Cell, Conditions
+from atlaseg.workflows.benchmarking.folds import choose_training, make_folds
+from atlaseg.workflows.benchmarking.worker import Task, record_of_case, record_of_fit
+from atlaseg.workflows.report_page.folder import read_benchmark
 
 TABLES = ("scores.csv", "summary.csv", "significance.csv", "ranking.csv", "failures.csv")
 
@@ -69,7 +69,7 @@ def label_bright(task: Task, name: str, files: tuple[Path, ...]) -> None:
     """A method of a line, worse for ``majority`` than for others."""
     import nibabel as nib
 
-    from pipeline.volume import write_label_map
+    from atlaseg.pipeline.io.volume import write_label_map
 
     image = np.asanyarray(nib.load(files[0]).dataobj)
     share = 60 if task.method == "majority" else 90
@@ -302,7 +302,7 @@ def test_a_real_method_in_this_process(
 
 def command(dataset: Path, out: Path) -> list[str]:
     methods = "majority:transform=rigid,local-weighted:transform=rigid"
-    return [sys.executable, "-m", "workflows.cli", "benchmark", str(dataset), "--methods", methods,
+    return [sys.executable, "-m", "atlaseg.workflows.cli", "benchmark", str(dataset), "--methods", methods,
             "--folds", "2", "--labels", "2", "--out", str(out)]  # fmt: skip
 
 

@@ -7,8 +7,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from pipeline.errors import DatasetError, MissingFileError, OptionError
-from workflows.check import Check
+from atlaseg.pipeline.errors import DatasetError, MissingFileError, OptionError
+from atlaseg.workflows.check import Check
 
 
 def lines(capsys: pytest.CaptureFixture[str]) -> list[str]:

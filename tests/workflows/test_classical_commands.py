@@ -11,9 +11,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from pipeline.classical.kmeans import CLUSTERS
-from pipeline.classical.segmenter import ClassicalSegmenter
-from pipeline.errors import (
+from atlaseg.pipeline.classical.classical_segmenter import ClassicalSegmenter
+from atlaseg.pipeline.classical.methods.kmeans import CLUSTERS
+from atlaseg.pipeline.errors import (
     AtlasegError,
     DatasetError,
     MissingFileError,
@@ -22,12 +22,12 @@ from pipeline.errors import (
     UnreadableFileError,
     UnsafeModelError,
 )
-from pipeline.volume import read_image
-from workflows.classical_benchmark import ClassicalBenchmark
-from workflows.classical_labelling import read_seed
-from workflows.cli import main
-from workflows.segment import Segment
-from workflows.train import Train
+from atlaseg.pipeline.io.volume import read_image
+from atlaseg.workflows.cli import main
+from atlaseg.workflows.methods.classical_labelling import read_seed
+from atlaseg.workflows.segment import Segment
+from atlaseg.workflows.studies.classical_methods import ClassicalBenchmark
+from atlaseg.workflows.train import Train
 
 
 @pytest.fixture(scope="module")

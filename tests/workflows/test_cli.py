@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from pipeline.errors import AtlasegError, OptionError
-from workflows import cli
-from workflows.cli import COMMANDS, main
+from atlaseg.pipeline.errors import AtlasegError, OptionError
+from atlaseg.workflows import cli
+from atlaseg.workflows.cli import COMMANDS, main
 
 
 def test_overview(capsys: pytest.CaptureFixture[str]) -> None:
@@ -206,7 +206,7 @@ import os
 import signal
 import sys
 import time
-from workflows import cli
+from atlaseg.workflows import cli
 
 def imported(*names):
     return [name for name in names if name in sys.modules]

@@ -47,7 +47,7 @@ class Desk:
         self.script.parent.mkdir()
         # as pip writes it
         self.script.write_text(
-            "import sys\nfrom workflows.cli import main\nif __name__ == '__main__':\n    sys.exit(main())\n"
+            "import sys\nfrom atlaseg.workflows.cli import main\nif __name__ == '__main__':\n    sys.exit(main())\n"
         )
         for name in MODULES if decoys else ():
             (folder / f"{name}.py").write_text(self._mark(name))
@@ -113,7 +113,7 @@ def test_a_module_that_is_started_by_name(decoys: Desk) -> None:
     """``python -m`` looks in the current folder first; all that follows does not."""
     for path in (decoys.folder / "workflows" / "__init__.py", decoys.folder / "workflows"):
         path.unlink() if path.is_file() else path.rmdir()
-    assert "usage" in decoys.run("register", "--help", start=("-m", "workflows.cli"))
+    assert "usage" in decoys.run("register", "--help", start=("-m", "atlaseg.workflows.cli"))
     assert decoys.imported == []
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from workflows.demo import Demo
+from atlaseg.workflows.demo import Demo
 
 
 @pytest.mark.slow
@@ -38,7 +38,7 @@ def test_commands_that_are_shown_can_be_typed(
     """Each step runs the job that its printed command describes."""
     import shlex
 
-    from workflows import check, cli, evaluate, phantom, segment, train
+    from atlaseg.workflows import check, cli, evaluate, phantom, segment, train
 
     ran = []
     for module, name in (

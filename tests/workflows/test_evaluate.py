@@ -10,13 +10,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.case import LabelTable
-from pipeline.errors import DatasetError, MissingFileError, OptionError
-from pipeline.evaluation.surface import surface_scores
-from pipeline.plan import Plan
-from pipeline.plan_file import save_plan
-from workflows.evaluate import Evaluate, read_label_names
-from workflows.pairing import pair_files
+from atlaseg.pipeline.case import LabelTable
+from atlaseg.pipeline.errors import DatasetError, MissingFileError, OptionError
+from atlaseg.pipeline.evaluation.surface import surface_scores
+from atlaseg.pipeline.planning.plan import Plan
+from atlaseg.pipeline.planning.plan_file import save_plan
+from atlaseg.workflows.evaluate import Evaluate, read_label_names
+from atlaseg.workflows.inputs.pairing import pair_files
 
 AFFINE = np.diag([0.8, 0.8, 2.5, 1.0])
 

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from atlases.fusion.candidates import Candidates
-from atlases.fusion.generative import GenerativeFusion
-from atlases.fusion.staple import Staple
-from atlases.fusion.table import FUSION_RULES
-from pipeline.case import LabelTable
-from pipeline.errors import (
+from atlaseg.atlases.fusion.candidates import Candidates
+from atlaseg.atlases.fusion.generative import GenerativeFusion
+from atlaseg.atlases.fusion.registry import FUSION_RULES
+from atlaseg.atlases.fusion.staple import Staple
+from atlaseg.pipeline.case import LabelTable
+from atlaseg.pipeline.errors import (
     AtlasegError,
     DatasetError,
     GeometryError,
@@ -25,8 +25,8 @@ from pipeline.errors import (
     OptionError,
     UnreadableFileError,
 )
-from workflows.cli import main
-from workflows.fuse import INTENSITY_METHODS, Fuse
+from atlaseg.workflows.cli import main
+from atlaseg.workflows.fuse import INTENSITY_METHODS, Fuse
 
 SHAPE = (14, 15, 16)
 #: Oblique, anisotropic, mirrored: what must come back to the last digit.

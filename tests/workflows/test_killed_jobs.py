@@ -26,7 +26,7 @@ ENVIRONMENT = {k: v for k, v in os.environ.items() if k != "COVERAGE_PROCESS_STA
 
 
 def command(*words: str | Path) -> list[str]:
-    return [sys.executable, "-m", "workflows.cli", *map(str, words)]
+    return [sys.executable, "-m", "atlaseg.workflows.cli", *map(str, words)]
 
 
 def end_early(words: list[str], sign: Callable[[], bool], number: int, log: Path) -> int:

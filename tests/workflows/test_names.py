@@ -8,7 +8,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from workflows.cli import main
+from atlaseg.workflows.cli import main
 
 ODD = "Daten säd  @x %y $z #1 'q', r"
 

@@ -7,9 +7,9 @@ import sys
 
 import pytest
 
-from pipeline.errors import OptionError
-from pipeline.volume import read_header
-from workflows.phantom import Phantom
+from atlaseg.pipeline.errors import OptionError
+from atlaseg.pipeline.io.volume import read_header
+from atlaseg.workflows.phantom import Phantom
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_is_a_frozen_job_with_out_first():
 
 def test_importing_the_job_loads_no_heavy_library():
     code = (
-        "import sys, workflows.phantom\n"
+        "import sys, atlaseg.workflows.phantom\n"
         "print([m for m in ('torch', 'scipy', 'nibabel', 'nilearn') if m in sys.modules])"
     )
     result = subprocess.run(

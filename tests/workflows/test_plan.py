@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import OptionError, PlanError
-from pipeline.plan_file import load_plan
-from pipeline.shapes import write_shapes
-from workflows.memory import benchmark_plans
-from workflows.plan import MakePlan, gigabytes
+from atlaseg.pipeline.errors import OptionError, PlanError
+from atlaseg.pipeline.planning.plan_file import load_plan
+from atlaseg.pipeline.synthetic.shapes import write_shapes
+from atlaseg.workflows.plan import MakePlan, gigabytes
+from atlaseg.workflows.studies.memory_estimate import benchmark_plans
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +51,6 @@ def test_sizes() -> None:
 
 
 def test_benchmark_covers_every_network() -> None:
-    from pipeline.networks.table import NETWORKS
+    from atlaseg.pipeline.networks.registry import NETWORKS
 
     assert {plan.network.name for plan in benchmark_plans().values()} == set(NETWORKS)

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from atlases.registration.engine import RegistrationError
-from atlases.registration.transform import Transform
-from atlases.registration.transform_files import read_transform, write_transform
-from pipeline.errors import AtlasegError, DatasetError, GeometryError, MissingFileError, OptionError
-from workflows.register import Register
+from atlaseg.atlases.registration.engine import RegistrationError
+from atlaseg.atlases.registration.transforms.transform import Transform
+from atlaseg.atlases.registration.transforms.transform_files import read_transform, write_transform
+from atlaseg.pipeline.errors import AtlasegError, DatasetError, GeometryError, MissingFileError, OptionError
+from atlaseg.workflows.register import Register
 
 SHIFT = np.array([2.0, -1.5, 1.0])
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.errors import DatasetError, MissingFileError, OptionError, UnreadableFileError
-from workflows.report import Report
-from workflows.report_page.page import _undecided
+from atlaseg.pipeline.errors import DatasetError, MissingFileError, OptionError, UnreadableFileError
+from atlaseg.workflows.report import Report
+from atlaseg.workflows.report_page.page import _undecided
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}
 

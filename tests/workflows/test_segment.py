@@ -13,12 +13,12 @@ import pytest
 import torch
 import yaml
 
-from pipeline.errors import AtlasegError, DatasetError, MissingFileError, OptionError
-from pipeline.network_segmenter import NetworkSegmenter
-from pipeline.volume import read_image
-from workflows.cli import main
-from workflows.scan_files import find_scans
-from workflows.segment import Segment
+from atlaseg.pipeline.errors import AtlasegError, DatasetError, MissingFileError, OptionError
+from atlaseg.pipeline.io.volume import read_image
+from atlaseg.pipeline.network_segmenter import NetworkSegmenter
+from atlaseg.workflows.cli import main
+from atlaseg.workflows.inputs.scan_files import find_scans
+from atlaseg.workflows.segment import Segment
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def scans(shapes_folder: Path, tmp_path: Path) -> Path:
 @pytest.fixture(scope="module")
 def two_channel_run(runs: Any, shapes_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Trained on the shapes and their negatives, as nnU-Net's layout has them."""
-    from workflows.train import Train
+    from atlaseg.workflows.train import Train
 
     data = tmp_path_factory.mktemp("two") / "data"
     (data / "imagesTr").mkdir(parents=True)

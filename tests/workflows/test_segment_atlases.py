@@ -19,14 +19,14 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from atlases.multi_atlas_segmenter import MultiAtlasSegmenter
-from pipeline.errors import AtlasegError, DatasetError, MissingFileError, OptionError
-from pipeline.volume import read_image, read_voxels
-from pipeline.worker_processes import available_cores, worker_pool
-from workflows.atlas_labelling import AtlasChoices, AtlasLabeller
-from workflows.cli import main
-from workflows.segment import Segment
-from workflows.train import Train
+from atlaseg.atlases.multi_atlas_segmenter import MultiAtlasSegmenter
+from atlaseg.pipeline.errors import AtlasegError, DatasetError, MissingFileError, OptionError
+from atlaseg.pipeline.io.volume import read_image, read_voxels
+from atlaseg.pipeline.system.worker_processes import available_cores, worker_pool
+from atlaseg.workflows.cli import main
+from atlaseg.workflows.methods.atlas_labelling import AtlasChoices, AtlasLabeller
+from atlaseg.workflows.segment import Segment
+from atlaseg.workflows.train import Train
 
 QUICK: dict[str, Any] = {"transform": "rigid", "fusion": "majority", "workers": 1}
 
@@ -143,7 +143,7 @@ def test_atlases_on_one_grid_are_read_once(
             read.append(path)
         return read_voxels(path, *more)
 
-    monkeypatch.setattr("pipeline.volume.read_voxels", reading)
+    monkeypatch.setattr("atlaseg.pipeline.io.volume.read_voxels", reading)
     assert Segment((shapes_folder, *scans), tmp_path / "out", **QUICK).run() == 0
     said = capsys.readouterr().out
     assert "copy_0: 5 of 5 atlases fused" in said
@@ -272,7 +272,7 @@ def test_killed_and_started_again(run: Path, scan: Path, tmp_path: Path) -> None
     shutil.copy(scan, scan.with_name("second.nii.gz"))
     out = tmp_path / "out"
     words = ["segment", str(run), str(scan.parent), "--out", str(out), "--transform", "bspline"]
-    command = [sys.executable, "-m", "workflows.cli", *words, "--workers", "2"]
+    command = [sys.executable, "-m", "atlaseg.workflows.cli", *words, "--workers", "2"]
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
     )
@@ -300,7 +300,8 @@ def test_workers_are_clean() -> None:
     """What a worker runs imports neither torch nor MONAI, which would take seconds in each."""
     assert 1 <= available_cores() <= (os.cpu_count() or 1)
     heavy = (
-        "__import__('atlases.carrying') and [n for n in ('torch', 'monai') if n in __import__('sys').modules]"
+        "__import__('atlaseg.atlases.propagation.carrying') and "
+        "[n for n in ('torch', 'monai') if n in __import__('sys').modules]"
     )
     with worker_pool(1) as pool:
         assert pool.submit(eval, heavy).result() == []

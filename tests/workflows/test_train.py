@@ -18,15 +18,15 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.bundle_scripts import script_files
-from pipeline.errors import DatasetError, DivergenceError, MissingFileError, OptionError, PlanError
-from pipeline.training import checkpoint
-from pipeline.training.checkpoint import read_torch_file
-from pipeline.training.clipping import GradientClipping
-from pipeline.training.keeper import ModelKeeper
-from pipeline.training.pictures import RunPictures
-from workflows.cli import main
-from workflows.train import Train
+from atlaseg.pipeline.bundle_scripts import script_files
+from atlaseg.pipeline.errors import DatasetError, DivergenceError, MissingFileError, OptionError, PlanError
+from atlaseg.pipeline.training import checkpoint
+from atlaseg.pipeline.training.checkpoint import read_torch_file
+from atlaseg.pipeline.training.clipping import GradientClipping
+from atlaseg.pipeline.training.keeper import ModelKeeper
+from atlaseg.pipeline.training.pictures import RunPictures
+from atlaseg.workflows.cli import main
+from atlaseg.workflows.train import Train
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
@@ -349,7 +349,7 @@ def test_early_stopping(runs: Any, tmp_path: Path) -> None:
 def command(job: Train) -> list[str]:
     """The shell command of a job."""
     return [
-        *(sys.executable, "-m", "workflows.cli", "train", str(job.dataset), "--out", str(job.out)),
+        *(sys.executable, "-m", "atlaseg.workflows.cli", "train", str(job.dataset), "--out", str(job.out)),
         *("--epochs", str(job.epochs), "--tracking", "none", "--device", "cpu", "--folds", str(job.folds)),
         *("--override", *job.override),
     ]

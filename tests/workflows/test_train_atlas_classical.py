@@ -11,11 +11,11 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from pipeline.classical.segmenter import ClassicalSegmenter
-from pipeline.errors import DatasetError, MissingFileError, OptionError
-from pipeline.volume import read_image
-from workflows.segment import Segment, find_models, kind_of_run
-from workflows.train import Train
+from atlaseg.pipeline.classical.classical_segmenter import ClassicalSegmenter
+from atlaseg.pipeline.errors import DatasetError, MissingFileError, OptionError
+from atlaseg.pipeline.io.volume import read_image
+from atlaseg.workflows.segment import Segment, find_models, kind_of_run
+from atlaseg.workflows.train import Train
 
 OPTIONS: dict[str, Any] = {
     "method": "atlas-gmm",

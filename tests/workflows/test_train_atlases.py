@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from atlases.multi_atlas_segmenter import MultiAtlasSegmenter
-from pipeline.errors import (
+from atlaseg.atlases.multi_atlas_segmenter import MultiAtlasSegmenter
+from atlaseg.pipeline.errors import (
     AtlasegError,
     DatasetError,
     LabelError,
@@ -19,9 +19,9 @@ from pipeline.errors import (
     OptionError,
     UnreadableFileError,
 )
-from pipeline.volume import read_image
-from workflows.cli import main
-from workflows.train import Train
+from atlaseg.pipeline.io.volume import read_image
+from atlaseg.workflows.cli import main
+from atlaseg.workflows.train import Train
 
 
 def job(dataset: Path, out: Path, **options: Any) -> Train:

@@ -12,12 +12,12 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from atlases.atlas_network_segmenter import AtlasNetworkSegmenter
-from pipeline.errors import GeometryError, MissingFileError, OptionError, UnreadableFileError
-from pipeline.network_segmenter import NetworkSegmenter
-from pipeline.volume import read_image
-from workflows.benchmark_meter import Registrations
-from workflows.cli import main
+from atlaseg.atlases.atlas_network_segmenter import AtlasNetworkSegmenter
+from atlaseg.pipeline.errors import GeometryError, MissingFileError, OptionError, UnreadableFileError
+from atlaseg.pipeline.io.volume import read_image
+from atlaseg.pipeline.network_segmenter import NetworkSegmenter
+from atlaseg.workflows.benchmarking.meter import Registrations
+from atlaseg.workflows.cli import main
 
 
 def job(runs: Any, out: Path, **options: Any) -> Any:

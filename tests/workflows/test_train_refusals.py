@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline.datasets import read_dataset
-from pipeline.errors import DatasetError, OptionError, PlanError, UnsafeModelError
-from pipeline.network_segmenter import NetworkSegmenter
-from pipeline.plan_file import load_plan, override_plan, save_plan
-from pipeline.training.patches import PatchBatches
+from atlaseg.pipeline.datasets import read_dataset
+from atlaseg.pipeline.errors import DatasetError, OptionError, PlanError, UnsafeModelError
+from atlaseg.pipeline.network_segmenter import NetworkSegmenter
+from atlaseg.pipeline.planning.plan_file import load_plan, override_plan, save_plan
+from atlaseg.pipeline.training.patch_sampling import PatchBatches
 
 
 @pytest.fixture

@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from atlases.registration.displacement import displacement_transform, empty_grid
-from atlases.registration.frames import read_itk
-from atlases.registration.landmarks import read_landmark_file, read_landmarks, write_landmarks
-from atlases.registration.points import Landmarks
-from atlases.registration.transform import Transform
-from atlases.registration.transform_files import write_transform
-from pipeline.errors import AtlasegError, GeometryError, HeaderWarning, OptionError
-from workflows.cli import main
-from workflows.warp import Warp
+from atlaseg.atlases.registration.points.landmarks import read_landmark_file, read_landmarks, write_landmarks
+from atlaseg.atlases.registration.points.point_set import Landmarks
+from atlaseg.atlases.registration.transforms.displacement import displacement_transform, empty_grid
+from atlaseg.atlases.registration.transforms.frames import read_itk
+from atlaseg.atlases.registration.transforms.transform import Transform
+from atlaseg.atlases.registration.transforms.transform_files import write_transform
+from atlaseg.pipeline.errors import AtlasegError, GeometryError, HeaderWarning, OptionError
+from atlaseg.workflows.cli import main
+from atlaseg.workflows.warp import Warp
 
 SHAPE, REFERENCE_SHAPE = (16, 14, 12), (15, 13, 9)
 MOVING = np.array([[1.1, 0, 0, -8], [0, -0.9, 0, 6], [0, 0, 1.5, -9], [0, 0, 0, 1.0]])

@@ -10,9 +10,9 @@ import numpy.typing as npt
 import pandas as pd
 from markupsafe import Markup
 
-from workflows.report_page.drawing import INK, Canvas, Scale, linear_scale, path, shorten
-from workflows.report_page.folder import Benchmark
-from workflows.report_page.palette import Style
+from atlaseg.workflows.report_page.drawing import INK, Canvas, Scale, linear_scale, path, shorten
+from atlaseg.workflows.report_page.folder import Benchmark
+from atlaseg.workflows.report_page.palette import Style
 
 __all__ = ["METRIC_TITLES", "box_plots"]
 

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from markupsafe import Markup
 
-from workflows.report_page.drawing import GRID, INK, MUTED, Canvas, linear_scale, path, shorten
-from workflows.report_page.palette import Style
+from atlaseg.workflows.report_page.drawing import GRID, INK, MUTED, Canvas, linear_scale, path, shorten
+from atlaseg.workflows.report_page.palette import Style
 
 __all__ = ["BINS", "FEWEST_VOXELS", "MARGIN_MM", "Reliability", "reliability", "reliability_figures"]
 

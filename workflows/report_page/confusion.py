@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from markupsafe import Markup
 
-from workflows.report_page.drawing import INK, MUTED, Canvas, shorten
-from workflows.report_page.palette import Style
+from atlaseg.workflows.report_page.drawing import INK, MUTED, Canvas, shorten
+from atlaseg.workflows.report_page.palette import Style
 
 __all__ = ["confusion_figures"]
 

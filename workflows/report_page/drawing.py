@@ -10,7 +10,7 @@ from xml.etree import ElementTree as ET  # written only, nothing is parsed
 import numpy as np
 from markupsafe import Markup
 
-from workflows.report_page.palette import Style
+from atlaseg.workflows.report_page.palette import Style
 
 __all__ = ["Canvas", "Scale", "linear_scale", "log_scale", "shorten"]
 

@@ -14,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from pipeline.errors import DatasetError, MissingFileError, UnreadableFileError
-from pipeline.evaluation.statistics import ALL_STRUCTURES
-from pipeline.evaluation.surface import Surface
-from pipeline.files import read_json, taking_apart
-from pipeline.schema import shortened
+from atlaseg.pipeline.errors import DatasetError, MissingFileError, UnreadableFileError
+from atlaseg.pipeline.evaluation.statistics import ALL_STRUCTURES
+from atlaseg.pipeline.evaluation.surface import Surface
+from atlaseg.pipeline.io.files import read_json, taking_apart
+from atlaseg.pipeline.schema import shortened
 
 __all__ = ["Benchmark", "Cell", "MethodEntry", "read_benchmark", "with_labels"]
 

@@ -7,11 +7,11 @@ from typing import Any
 
 from markupsafe import Markup
 
-from pipeline.evaluation.statistics import ALL_STRUCTURES
-from workflows.report_page.box_plots import METRIC_TITLES
-from workflows.report_page.drawing import Canvas, Scale, linear_scale, path, shorten
-from workflows.report_page.folder import Benchmark
-from workflows.report_page.palette import Style
+from atlaseg.pipeline.evaluation.statistics import ALL_STRUCTURES
+from atlaseg.workflows.report_page.box_plots import METRIC_TITLES
+from atlaseg.workflows.report_page.drawing import Canvas, Scale, linear_scale, path, shorten
+from atlaseg.workflows.report_page.folder import Benchmark
+from atlaseg.workflows.report_page.palette import Style
 
 __all__ = ["labels_text", "learning_curves"]
 

@@ -12,12 +12,12 @@ import numpy as np
 import numpy.typing as npt
 from markupsafe import Markup
 
-from pipeline.errors import AtlasegError, MissingFileError
-from pipeline.volume import read_header, read_label_map, read_voxels
-from workflows.report_page.drawing import Canvas
-from workflows.report_page.folder import Benchmark
-from workflows.report_page.palette import Style
-from workflows.report_page.voxels import Truths, read_prediction
+from atlaseg.pipeline.errors import AtlasegError, MissingFileError
+from atlaseg.pipeline.io.volume import read_header, read_label_map, read_voxels
+from atlaseg.workflows.report_page.drawing import Canvas
+from atlaseg.workflows.report_page.folder import Benchmark
+from atlaseg.workflows.report_page.palette import Style
+from atlaseg.workflows.report_page.voxels import Truths, read_prediction
 
 __all__ = ["Tile", "WorstCase", "choose_cases", "draw_case"]
 

@@ -9,23 +9,35 @@ from typing import Any
 
 from markupsafe import Markup
 
-from workflows.report_page.box_plots import METRIC_TITLES, box_plots
-from workflows.report_page.calibration import BINS, FEWEST_VOXELS, MARGIN_MM, Reliability, reliability_figures
-from workflows.report_page.confusion import confusion_figures
-from workflows.report_page.drawing import Canvas
-from workflows.report_page.folder import Benchmark, without_paths
-from workflows.report_page.learning_curves import labels_text, learning_curves
-from workflows.report_page.overlays import WorstCase, choose_cases, draw_case
-from workflows.report_page.palette import Style, method_styles
-from workflows.report_page.tables import (
+from atlaseg.workflows.report_page.box_plots import METRIC_TITLES, box_plots
+from atlaseg.workflows.report_page.calibration import (
+    BINS,
+    FEWEST_VOXELS,
+    MARGIN_MM,
+    Reliability,
+    reliability_figures,
+)
+from atlaseg.workflows.report_page.confusion import confusion_figures
+from atlaseg.workflows.report_page.drawing import Canvas
+from atlaseg.workflows.report_page.folder import Benchmark, without_paths
+from atlaseg.workflows.report_page.learning_curves import labels_text, learning_curves
+from atlaseg.workflows.report_page.overlays import WorstCase, choose_cases, draw_case
+from atlaseg.workflows.report_page.palette import Style, method_styles
+from atlaseg.workflows.report_page.tables import (
     MethodRow,
     failure_rows,
     method_rows,
     significance_matrix,
     structure_rows,
 )
-from workflows.report_page.time_against_score import time_figures
-from workflows.report_page.voxels import Truths, find_truths, label_table, total_confusion, total_reliability
+from atlaseg.workflows.report_page.time_against_score import time_figures
+from atlaseg.workflows.report_page.voxels import (
+    Truths,
+    find_truths,
+    label_table,
+    total_confusion,
+    total_reliability,
+)
 
 __all__ = ["Page", "make_page"]
 
@@ -241,11 +253,11 @@ def _render(content: Mapping[str, Any]) -> str:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
-        loader=PackageLoader("workflows.report_page", "."),
+        loader=PackageLoader("atlaseg.workflows.report_page", "."),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    source, _, _ = PackageLoader("workflows.report_page", ".").get_source(environment, "page.css")
+    source, _, _ = PackageLoader("atlaseg.workflows.report_page", ".").get_source(environment, "page.css")
     return environment.get_template("page.html.j2").render(**content, css=Markup(source))  # noqa: S704 - our own

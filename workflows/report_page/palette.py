@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from workflows.report_page.folder import MethodEntry
+from atlaseg.workflows.report_page.folder import MethodEntry
 
 __all__ = ["COLOURS", "Style", "method_styles"]
 

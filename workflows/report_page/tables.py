@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from pipeline.evaluation.statistics import ALL_STRUCTURES, METRICS
-from workflows.report_page.drawing import GRID, Canvas, Scale, path
-from workflows.report_page.folder import Benchmark, with_labels, without_paths
-from workflows.report_page.palette import Style
-from workflows.report_page.time_against_score import costs
+from atlaseg.pipeline.evaluation.statistics import ALL_STRUCTURES, METRICS
+from atlaseg.workflows.report_page.drawing import GRID, Canvas, Scale, path
+from atlaseg.workflows.report_page.folder import Benchmark, with_labels, without_paths
+from atlaseg.workflows.report_page.palette import Style
+from atlaseg.workflows.report_page.time_against_score import costs
 
 __all__ = [
     "Comparison",

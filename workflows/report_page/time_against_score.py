@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from workflows.report_page.drawing import INK, Canvas, linear_scale, log_scale, path
-from workflows.report_page.folder import Benchmark, with_labels
-from workflows.report_page.palette import Style
+from atlaseg.workflows.report_page.drawing import INK, Canvas, linear_scale, log_scale, path
+from atlaseg.workflows.report_page.folder import Benchmark, with_labels
+from atlaseg.workflows.report_page.palette import Style
 
 __all__ = ["Cost", "costs", "time_figures"]
 

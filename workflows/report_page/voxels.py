@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.case import Case, LabelTable
-from pipeline.errors import AtlasegError, GeometryError, MissingFileError
-from pipeline.volume import Header, grid_difference, read_header, read_label_map, read_voxels
-from workflows.report_page.calibration import Reliability, reliability
-from workflows.report_page.folder import Benchmark
+from atlaseg.pipeline.case import Case, LabelTable
+from atlaseg.pipeline.errors import AtlasegError, GeometryError, MissingFileError
+from atlaseg.pipeline.io.volume import Header, grid_difference, read_header, read_label_map, read_voxels
+from atlaseg.workflows.report_page.calibration import Reliability, reliability
+from atlaseg.workflows.report_page.folder import Benchmark
 
 __all__ = [
     "Truths",
@@ -44,7 +44,7 @@ def find_truths(benchmark: Benchmark, dataset: Path | None) -> Truths | None:
     Raises:
         MissingFileError, DatasetError: ``dataset`` was given and is not a data set.
     """
-    from pipeline.datasets.reader import list_dataset
+    from atlaseg.pipeline.datasets.reader import list_dataset
 
     folder = dataset
     if folder is None:
@@ -57,7 +57,7 @@ def find_truths(benchmark: Benchmark, dataset: Path | None) -> Truths | None:
 
 def _near(folder: Path) -> Path | None:
     """Where the data set of a benchmark is; one of version 0.1 says so."""
-    from pipeline.dataset_identity import dataset_of_run
+    from atlaseg.pipeline.datasets.dataset_identity import dataset_of_run
 
     note = folder / "dataset.path"
     if note.is_file():

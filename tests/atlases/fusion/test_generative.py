@@ -9,9 +9,9 @@ import pytest
 from scipy.ndimage import distance_transform_edt, gaussian_filter
 from scipy.special import softmax
 
-from atlases.fusion.candidates import Candidates
-from atlases.fusion.generative import GenerativeFusion, signed_distance
-from pipeline.errors import OptionError
+from atlaseg.atlases.fusion.candidates import Candidates
+from atlaseg.atlases.fusion.generative import GenerativeFusion, signed_distance
+from atlaseg.pipeline.errors import OptionError
 
 SHAPE = (9, 12, 8)
 
@@ -77,7 +77,7 @@ def test_agrees_with_the_formulas(candidates: Candidates, beta: float) -> None:
 def test_slabs_change_nothing(candidates: Candidates, beta: float, monkeypatch: pytest.MonkeyPatch) -> None:
     rule = GenerativeFusion(beta=beta, iterations=3)
     whole = rule.fuse(candidates)
-    monkeypatch.setattr("atlases.fusion.generative.SLAB_BYTES", 4 * 48 * 30)
+    monkeypatch.setattr("atlaseg.atlases.fusion.generative.SLAB_BYTES", 4 * 48 * 30)
     parts = rule.fuse(candidates)
     np.testing.assert_array_equal(whole.labels, parts.labels)
     assert whole.probabilities is not None

@@ -8,10 +8,10 @@ from scipy import ndimage
 from skimage.metrics import mean_squared_error
 from sklearn.metrics import mutual_info_score
 
-from atlases.fusion.candidates import Candidates
-from atlases.fusion.global_weighted import GlobalWeighted
-from atlases.fusion.majority import Majority
-from pipeline.errors import OptionError
+from atlaseg.atlases.fusion.candidates import Candidates
+from atlaseg.atlases.fusion.global_weighted import GlobalWeighted
+from atlaseg.atlases.fusion.majority import Majority
+from atlaseg.pipeline.errors import OptionError
 
 
 @pytest.fixture

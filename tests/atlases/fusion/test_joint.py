@@ -7,12 +7,12 @@ import itertools
 import numpy as np
 import pytest
 
-from atlases.fusion.candidates import Candidates
-from atlases.fusion.joint import JointFusion
-from atlases.fusion.joint_weights import solve_weights
-from atlases.fusion.patches import box_sums, dilated
-from atlases.fusion.voting import disagreement
-from pipeline.errors import OptionError
+from atlaseg.atlases.fusion.candidates import Candidates
+from atlaseg.atlases.fusion.joint import JointFusion
+from atlaseg.atlases.fusion.joint_weights import solve_weights
+from atlaseg.atlases.fusion.patches import box_sums, dilated
+from atlaseg.atlases.fusion.voting import disagreement
+from atlaseg.pipeline.errors import OptionError
 
 
 def made(shape=(7, 6, 5), atlases=4, classes=3, channels=1, noise=0.3, seed=0, inside=False):
@@ -134,9 +134,9 @@ def test_blocks_and_steps_do_not_change_the_result(monkeypatch, search):
     candidates, _ = made(shape=(23, 9, 8), noise=0.6)
     rule = JointFusion(patch_radius=(1, 2, 0), search_radius=search, vote_radius=(2, 1, 1))
     whole = rule.fuse(candidates)
-    monkeypatch.setattr("atlases.fusion.joint._BLOCK_BYTES", 1)
-    monkeypatch.setattr("atlases.fusion.joint._STEP_NUMBERS", 500)
-    monkeypatch.setattr("atlases.fusion.patches._SLAB_VOXELS", 1)
+    monkeypatch.setattr("atlaseg.atlases.fusion.joint._BLOCK_BYTES", 1)
+    monkeypatch.setattr("atlaseg.atlases.fusion.joint._STEP_NUMBERS", 500)
+    monkeypatch.setattr("atlaseg.atlases.fusion.patches._SLAB_VOXELS", 1)
     parts = rule.fuse(candidates)
     np.testing.assert_array_equal(whole.labels, parts.labels)
     np.testing.assert_allclose(whole.probabilities, parts.probabilities, atol=1e-5)

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from atlases.fusion import local_weighted
-from atlases.fusion.candidates import Candidates, FusionRule
-from atlases.fusion.local_weighted import NOISE, LocalWeighted
-from atlases.fusion.majority import Majority
-from pipeline.errors import OptionError
+from atlaseg.atlases.fusion import local_weighted
+from atlaseg.atlases.fusion.candidates import Candidates, FusionRule
+from atlaseg.atlases.fusion.local_weighted import NOISE, LocalWeighted
+from atlaseg.atlases.fusion.majority import Majority
+from atlaseg.pipeline.errors import OptionError
 
 SHAPE = (13, 12, 11)
 
@@ -93,7 +93,7 @@ def test_blocks_of_any_thickness_give_the_same(
 ) -> None:
     rule = LocalWeighted(metric, sigma=0.4)  # type: ignore[arg-type]
     whole = rule.fuse(candidates)
-    monkeypatch.setattr("atlases.fusion.voting.SLAB_BYTES", 1)
+    monkeypatch.setattr("atlaseg.atlases.fusion.voting.SLAB_BYTES", 1)
     parts = rule.fuse(candidates)
     np.testing.assert_array_equal(whole.labels, parts.labels)
     np.testing.assert_allclose(whole.probabilities, parts.probabilities, atol=1e-6)

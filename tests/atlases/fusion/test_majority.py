@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import SimpleITK as sitk
 
-from atlases.fusion.candidates import Candidates
-from atlases.fusion.majority import Majority
+from atlaseg.atlases.fusion.candidates import Candidates
+from atlaseg.atlases.fusion.majority import Majority
 
 
 def test_agrees_with_simpleitk_wherever_there_is_no_tie() -> None:

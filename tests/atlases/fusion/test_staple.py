@@ -10,11 +10,11 @@ import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from atlases.fusion.candidates import Candidates
-from atlases.fusion.majority import Majority
-from atlases.fusion.staple import Patterns, Staple
-from pipeline.case import LabelTable
-from pipeline.errors import NotConvergedWarning, OptionError
+from atlaseg.atlases.fusion.candidates import Candidates
+from atlaseg.atlases.fusion.majority import Majority
+from atlaseg.atlases.fusion.staple import Patterns, Staple
+from atlaseg.pipeline.case import LabelTable
+from atlaseg.pipeline.errors import NotConvergedWarning, OptionError
 
 
 def raters(truth: np.ndarray, accuracies: list[float], classes: int, seed: int = 0) -> np.ndarray:
@@ -129,7 +129,7 @@ def test_patterns_count_every_voxel(truth: np.ndarray) -> None:
 def test_blocks_change_nothing(truth: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     candidates = Candidates(raters(truth, [0.9, 0.8, 0.7], classes=3), classes=3)
     whole = Staple().fuse(candidates)
-    monkeypatch.setattr("atlases.fusion.staple.SLAB_BYTES", 7 * 8 * 4 * 3)
+    monkeypatch.setattr("atlaseg.atlases.fusion.staple.SLAB_BYTES", 7 * 8 * 4 * 3)
     parts = Staple().fuse(candidates)
     np.testing.assert_array_equal(whole.labels, parts.labels)
     assert whole.probabilities is not None

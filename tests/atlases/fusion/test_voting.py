@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from atlases.fusion.candidates import Candidates
-from atlases.fusion.voting import Canvas, disagreement, slabs, vote, weighted_vote, winners_of
-from pipeline.errors import GeometryError, OptionError
+from atlaseg.atlases.fusion.candidates import Candidates
+from atlaseg.atlases.fusion.voting import Canvas, disagreement, slabs, vote, weighted_vote, winners_of
+from atlaseg.pipeline.errors import GeometryError, OptionError
 
 WEIGHTS = st.one_of(st.just(0.0), st.floats(2.0**-10, 1000, width=32))
 
@@ -142,7 +142,7 @@ def test_no_array_of_all_classes_is_held_when_probabilities_are_not_wanted() -> 
     for wanted in (True, False):
         tracemalloc.start()
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("atlases.fusion.voting.SLAB_BYTES", 2**20)
+            patch.setattr("atlaseg.atlases.fusion.voting.SLAB_BYTES", 2**20)
             vote(candidates, lambda _: ones, probabilities=wanted)
         peaks[wanted] = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()

@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from atlases.registration.engine import Problem, RegistrationError
-from atlases.registration.frames import to_itk
-from atlases.registration.outcome import require_contrast, require_overlap
-from atlases.registration.transform import Transform
+from atlaseg.atlases.registration.engine import Problem, RegistrationError
+from atlaseg.atlases.registration.outcome import require_contrast, require_overlap
+from atlaseg.atlases.registration.transforms.frames import to_itk
+from atlaseg.atlases.registration.transforms.transform import Transform
 
 
 @pytest.fixture

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from atlases.registration.engine import RegistrationError
-from atlases.registration.frames import to_itk
-from atlases.registration.register import default_engine, register
-from atlases.registration.stage import stages_of
-from atlases.registration.transform import Transform
-from pipeline.errors import AtlasegError, DatasetError, GeometryError, OptionError
+from atlaseg.atlases.registration.engine import RegistrationError
+from atlaseg.atlases.registration.register import default_engine, register
+from atlaseg.atlases.registration.stage import stages_of
+from atlaseg.atlases.registration.transforms.frames import to_itk
+from atlaseg.atlases.registration.transforms.transform import Transform
+from atlaseg.pipeline.errors import AtlasegError, DatasetError, GeometryError, OptionError
 
 SHAPE = (14, 12, 10)
 

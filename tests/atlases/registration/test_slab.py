@@ -9,12 +9,12 @@ import numpy.typing as npt
 import pytest
 import SimpleITK as sitk
 
-from atlases.registration.engine import ENGINES
-from atlases.registration.frames import to_itk
-from atlases.registration.initialisation import initial_transform
-from atlases.registration.register import register
-from atlases.registration.slab import continued, is_part_of
-from pipeline.errors import GeometryError
+from atlaseg.atlases.registration.engine import ENGINES
+from atlaseg.atlases.registration.initialisation import initial_transform
+from atlaseg.atlases.registration.register import register
+from atlaseg.atlases.registration.slab import continued, is_part_of
+from atlaseg.atlases.registration.transforms.frames import to_itk
+from atlaseg.pipeline.errors import GeometryError
 
 SHAPE, SPACING = (26, 30, 24), 1.6
 FIRST = 10

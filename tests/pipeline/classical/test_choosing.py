@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.classical import Classes, Scan
-from pipeline.classical.choosing import MOST_HELD_OUT, MOST_SCANS, choose_options, settled
-from pipeline.classical.gmm import COMPONENTS, GmmOptions
-from pipeline.classical.mrf import STRENGTHS, MrfOptions
+from atlaseg.pipeline.classical import Classes, Scan
+from atlaseg.pipeline.classical.choosing import MOST_HELD_OUT, MOST_SCANS, choose_options, settled
+from atlaseg.pipeline.classical.methods.gmm import COMPONENTS, GmmOptions
+from atlaseg.pipeline.classical.methods.mrf import STRENGTHS, MrfOptions
 
 SHAPE = (16, 16, 16)
 

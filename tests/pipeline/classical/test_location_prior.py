@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipeline.classical import Scan
-from pipeline.classical.location_prior import LocationPrior
-from pipeline.errors import DatasetError
+from atlaseg.pipeline.classical import Scan
+from atlaseg.pipeline.classical.location_prior import LocationPrior
+from atlaseg.pipeline.errors import DatasetError
 
 RNG = np.random.default_rng(0)
 

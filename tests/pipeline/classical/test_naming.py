@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from pipeline.classical import Classes, Scan
-from pipeline.classical.naming import Naming, class_features, named_probabilities
-from pipeline.errors import DatasetError
+from atlaseg.pipeline.classical import Classes, Scan
+from atlaseg.pipeline.classical.naming import Naming, class_features, named_probabilities
+from atlaseg.pipeline.errors import DatasetError
 
 SHAPE = (12, 12, 12)
 

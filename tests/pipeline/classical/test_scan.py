@@ -9,8 +9,8 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
-from pipeline.classical import Scan
-from pipeline.errors import AtlasegError, DatasetError, GeometryError
+from atlaseg.pipeline.classical import Scan
+from atlaseg.pipeline.errors import AtlasegError, DatasetError, GeometryError
 
 
 def noise(*shape: int) -> np.ndarray:

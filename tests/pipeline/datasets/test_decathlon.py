@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.datasets import list_dataset, raise_at_once, read_dataset
-from pipeline.errors import DatasetError, MissingFileError
+from atlaseg.pipeline.datasets import list_dataset, raise_at_once, read_dataset
+from atlaseg.pipeline.errors import DatasetError, MissingFileError
 
 
 def test_reads_cases_labels_and_channels(build):

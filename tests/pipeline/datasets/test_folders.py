@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.datasets import read_dataset
-from pipeline.errors import DatasetError, LabelError, MissingFileError
+from atlaseg.pipeline.datasets import read_dataset
+from atlaseg.pipeline.errors import DatasetError, LabelError, MissingFileError
 
 
 def test_label_values_are_found_by_reading(build):

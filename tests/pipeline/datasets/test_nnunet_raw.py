@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.datasets import read_dataset
-from pipeline.errors import DatasetError, MissingFileError
+from atlaseg.pipeline.datasets import read_dataset
+from atlaseg.pipeline.errors import DatasetError, MissingFileError
 
 
 def test_reads_channels_labels_and_test_images(build):

@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 from matplotlib.image import imread
 
-from pipeline.case import LabelTable
-from pipeline.evaluation.box_plot import write_box_plot
-from pipeline.evaluation.scores import missing_prediction, score_case
+from atlaseg.pipeline.case import LabelTable
+from atlaseg.pipeline.evaluation.box_plot import write_box_plot
+from atlaseg.pipeline.evaluation.scores import missing_prediction, score_case
 
 
 def make_scores(structures, cases=4):

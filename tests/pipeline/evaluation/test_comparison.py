@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from pipeline.errors import DatasetError
-from pipeline.evaluation.comparison import (
+from atlaseg.pipeline.errors import DatasetError
+from atlaseg.pipeline.evaluation.comparison import (
     COLUMNS,
     case_means,
     compare_methods,
@@ -23,8 +23,8 @@ from pipeline.evaluation.comparison import (
     score_rows,
     summarise_methods,
 )
-from pipeline.evaluation.scores import Score
-from pipeline.evaluation.statistics import ALL_STRUCTURES, METRICS, summarise
+from atlaseg.pipeline.evaluation.scores import Score
+from atlaseg.pipeline.evaluation.statistics import ALL_STRUCTURES, METRICS, summarise
 
 
 def score(case: str, dice: float, structure: str = "liver", **changes: Any) -> Score:

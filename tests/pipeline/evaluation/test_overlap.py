@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from pipeline.case import LabelTable
-from pipeline.errors import GeometryError, LabelError
-from pipeline.evaluation.overlap import confusion_matrix, overlap_scores
+from atlaseg.pipeline.case import LabelTable
+from atlaseg.pipeline.errors import GeometryError, LabelError
+from atlaseg.pipeline.evaluation.overlap import confusion_matrix, overlap_scores
 
 VALUES = (0, 1, 4, 255)
 LABELS = LabelTable.from_values(VALUES)

@@ -7,10 +7,10 @@ import math
 import numpy as np
 import pytest
 
-from pipeline.case import LabelTable
-from pipeline.errors import GeometryError, LabelError
-from pipeline.evaluation.scores import compare_case, missing_prediction, score_case
-from pipeline.evaluation.surface import surface_scores
+from atlaseg.pipeline.case import LabelTable
+from atlaseg.pipeline.errors import GeometryError, LabelError
+from atlaseg.pipeline.evaluation.scores import compare_case, missing_prediction, score_case
+from atlaseg.pipeline.evaluation.surface import surface_scores
 
 LABELS = LabelTable.from_names({"left": 2, "right": 21, "absent": 40})
 SPACING = (1.0, 2.0, 5.0)

@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from pipeline.case import LabelTable
-from pipeline.errors import DatasetError
-from pipeline.evaluation.scores import score_case
-from pipeline.evaluation.statistics import ALL_STRUCTURES, METRICS, statistic, summarise
+from atlaseg.pipeline.case import LabelTable
+from atlaseg.pipeline.errors import DatasetError
+from atlaseg.pipeline.evaluation.scores import score_case
+from atlaseg.pipeline.evaluation.statistics import ALL_STRUCTURES, METRICS, statistic, summarise
 
 
 def rows():

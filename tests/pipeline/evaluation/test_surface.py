@@ -13,8 +13,8 @@ from monai.metrics import (
 )
 from scipy.ndimage import binary_erosion, distance_transform_edt, gaussian_filter
 
-from pipeline.errors import GeometryError, OptionError
-from pipeline.evaluation.surface import field_of_view_mm, surface_scores
+from atlaseg.pipeline.errors import GeometryError, OptionError
+from atlaseg.pipeline.evaluation.surface import field_of_view_mm, surface_scores
 
 SPACINGS = [(1.0, 1.0, 1.0), (0.7, 0.7, 5.0), (3.0, 0.5, 1.25)]
 

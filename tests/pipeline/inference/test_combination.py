@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from pipeline.errors import DatasetError, GeometryError, OptionError
-from pipeline.inference import combination as module
-from pipeline.inference.combination import KINDS, WEIGHTS, Combination, learn_weight
+from atlaseg.pipeline.errors import DatasetError, GeometryError, OptionError
+from atlaseg.pipeline.inference import combination as module
+from atlaseg.pipeline.inference.combination import KINDS, WEIGHTS, Combination, learn_weight
 
 
 def chances(seed: int, K: int = 3, shape: tuple[int, ...] = (5, 4, 3)) -> Any:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from pipeline.errors import GeometryError
-from pipeline.inference.grid_map import GridMap
+from atlaseg.pipeline.errors import GeometryError
+from atlaseg.pipeline.inference.grid_map import GridMap
 
 
 def affine(linear, origin=(0, 0, 0)):

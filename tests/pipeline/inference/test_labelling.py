@@ -25,8 +25,8 @@ from nibabel.orientations import axcodes2ornt
 from scipy.ndimage import gaussian_filter
 from scipy.spatial.transform import Rotation
 
-from pipeline.errors import GeometryError, OptionError, PlanError
-from pipeline.inference.labelling import label_scan
+from atlaseg.pipeline.errors import GeometryError, OptionError, PlanError
+from atlaseg.pipeline.inference.labelling import label_scan
 
 PATCH = (16, 12, 16)
 
@@ -330,7 +330,7 @@ def test_channels_last_network_gives_the_same_labels():
 
 @pytest.mark.real
 def test_real_scan_equals_monai_pipeline(real_data):
-    from pipeline.volume import read_image
+    from atlaseg.pipeline.io.volume import read_image
 
     file = sorted((real_data / "Task04_Hippocampus" / "imagesTr").glob("*.nii.gz"))[0]
     image = read_image(file)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.inference.shifted import ShiftedNetwork, spread_shifts
+from atlaseg.pipeline.inference.shifted import ShiftedNetwork, spread_shifts
 
 
 def test_shifts_begin_with_none_and_fill_the_box():

@@ -7,8 +7,8 @@ from contextlib import suppress
 import pytest
 import torch
 
-from pipeline.errors import GeometryError, OptionError
-from pipeline.inference.window_predictor import WindowPredictor
+from atlaseg.pipeline.errors import GeometryError, OptionError
+from atlaseg.pipeline.inference.window_predictor import WindowPredictor
 
 CPU = torch.device("cpu")
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from pipeline.networks.fcn import FCN
+from atlaseg.pipeline.networks.fcn import FCN
 
 
 def test_the_output_is_the_sum_of_enlarged_score_maps():

@@ -10,8 +10,8 @@ from monai.data import MetaTensor
 from monai.inferers import SlidingWindowInferer
 from torch import nn
 
-from pipeline.errors import OptionError
-from pipeline.training.autocast import AutocastInferer, autocast
+from atlaseg.pipeline.errors import OptionError
+from atlaseg.pipeline.training.autocast import AutocastInferer, autocast
 
 CPU = torch.device("cpu")
 

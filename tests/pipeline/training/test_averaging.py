@@ -7,7 +7,7 @@ import torch
 from ignite.engine import Engine
 from torch import nn
 
-from pipeline.training.averaging import WeightAverage
+from atlaseg.pipeline.training.averaging import WeightAverage
 
 
 def train(network: nn.Linear, average: WeightAverage, steps: int, start: int = 0) -> list[torch.Tensor]:

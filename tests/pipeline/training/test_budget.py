@@ -7,8 +7,8 @@ import math
 import pytest
 from ignite.engine import Engine, Events
 
-from pipeline.training import budget as module
-from pipeline.training.budget import Budget
+from atlaseg.pipeline.training import budget as module
+from atlaseg.pipeline.training.budget import Budget
 
 
 class Clock:

@@ -13,8 +13,8 @@ import pytest
 import torch
 from monai.transforms import Compose, Transform
 
-from pipeline.errors import MissingFileError, OptionError
-from pipeline.training.cases import located, preprocessed_cases
+from atlaseg.pipeline.errors import MissingFileError, OptionError
+from atlaseg.pipeline.training.cases import located, preprocessed_cases
 
 
 def folder_of(path: Path) -> list[dict[str, Any]]:

@@ -14,9 +14,9 @@ import torch
 from ignite.engine import Engine, Events
 from torch import nn
 
-from pipeline.errors import MissingFileError, UnreadableFileError, UnsafeModelError
-from pipeline.training import checkpoint as module
-from pipeline.training.checkpoint import (
+from atlaseg.pipeline.errors import MissingFileError, UnreadableFileError, UnsafeModelError
+from atlaseg.pipeline.training import checkpoint as module
+from atlaseg.pipeline.training.checkpoint import (
     Checkpoint,
     load_weights,
     read_torch_file,

@@ -7,7 +7,7 @@ import torch
 from monai.engines import SupervisedTrainer
 from torch import nn
 
-from pipeline.training.clipping import GradientClipping
+from atlaseg.pipeline.training.clipping import GradientClipping
 
 
 def step_length(norm: float | None) -> float:

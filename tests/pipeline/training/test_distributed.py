@@ -10,8 +10,8 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from pipeline.errors import OptionError
-from pipeline.training.distributed import Group, first_rank_value, join, share
+from atlaseg.pipeline.errors import OptionError
+from atlaseg.pipeline.training.distributed import Group, first_rank_value, join, share
 
 
 def test_only_under_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,10 +11,10 @@ import pytest
 import torch
 from ignite.engine import Engine
 
-from pipeline.errors import DivergenceError
-from pipeline.training import budget as budget_module
-from pipeline.training.budget import Budget
-from pipeline.training.history import History
+from atlaseg.pipeline.errors import DivergenceError
+from atlaseg.pipeline.training import budget as budget_module
+from atlaseg.pipeline.training.budget import Budget
+from atlaseg.pipeline.training.history import History
 
 
 @pytest.fixture

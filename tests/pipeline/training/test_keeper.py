@@ -12,12 +12,12 @@ import torch
 from ignite.engine import Engine, Events
 from torch import nn
 
-from pipeline.training.averaging import WeightAverage
-from pipeline.training.budget import Budget
-from pipeline.training.checkpoint import read_torch_file
-from pipeline.training.history import History
-from pipeline.training.keeper import ModelKeeper
-from pipeline.training.schedule import LearningRateSchedule
+from atlaseg.pipeline.training.averaging import WeightAverage
+from atlaseg.pipeline.training.budget import Budget
+from atlaseg.pipeline.training.checkpoint import read_torch_file
+from atlaseg.pipeline.training.history import History
+from atlaseg.pipeline.training.keeper import ModelKeeper
+from atlaseg.pipeline.training.schedule import LearningRateSchedule
 
 
 class Run:

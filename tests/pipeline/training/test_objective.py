@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.errors import OptionError
-from pipeline.training.objective import LOSSES, build_loss, build_optimizer
+from atlaseg.pipeline.errors import OptionError
+from atlaseg.pipeline.training.objective import LOSSES, build_loss, build_optimizer
 
 LOGITS = np.random.default_rng(0).normal(size=(2, 3, 2, 3, 2))
 LABELS = np.random.default_rng(1).integers(0, 3, (2, 1, 2, 3, 2))

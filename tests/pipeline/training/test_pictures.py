@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.training.pictures import RunPictures, draw_curves, draw_overlays
+from atlaseg.pipeline.training.pictures import RunPictures, draw_curves, draw_overlays
 
 ROWS = [
     {"iteration": 2, "loss": 1.0, "lr": 0.1},

@@ -10,9 +10,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from pipeline.plan import Augmentation
-from pipeline.training import resources
-from pipeline.training.resources import (
+from atlaseg.pipeline.planning.plan import Augmentation
+from atlaseg.pipeline.training import resources
+from atlaseg.pipeline.training.resources import (
     attached,
     augmentation,
     patch_workers,

@@ -8,9 +8,9 @@ import pytest
 import torch
 from ignite.engine import Engine
 
-from pipeline.errors import OptionError
-from pipeline.training.budget import Budget
-from pipeline.training.schedule import SCHEDULES, LearningRateSchedule, learning_rate_factor
+from atlaseg.pipeline.errors import OptionError
+from atlaseg.pipeline.training.budget import Budget
+from atlaseg.pipeline.training.schedule import SCHEDULES, LearningRateSchedule, learning_rate_factor
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from pipeline.training.tracking import flatten, mlflow_tracking
+from atlaseg.pipeline.training.tracking import flatten, mlflow_tracking
 
 
 def test_flatten() -> None:

@@ -9,8 +9,8 @@ from monai.data import MetaTensor
 from monai.transforms import Compose
 from scipy.ndimage import map_coordinates
 
-from pipeline.errors import GeometryError, OptionError
-from pipeline.transforms.deformation import Deformation, PatchDeformer, RandDeform, RandDeformd
+from atlaseg.pipeline.errors import GeometryError, OptionError
+from atlaseg.pipeline.transforms.deformation import Deformation, PatchDeformer, RandDeform, RandDeformd
 
 CUBE, UNIT = (16, 16, 16), (1.0, 1.0, 1.0)
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 from scipy.interpolate import BSpline
 
-from pipeline.errors import GeometryError, OptionError
-from pipeline.transforms.lattice import Lattice
+from atlaseg.pipeline.errors import GeometryError, OptionError
+from atlaseg.pipeline.transforms.lattice import Lattice
 
 PATCH, SPACING = (11, 8, 5), (1.0, 0.7, 3.0)
 EYE = torch.eye(3)[None]

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from workflows.report import Report
+from atlaseg.workflows.report import Report
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.calibration import calibration_curve
 
-from workflows.report_page.calibration import BINS, MARGIN_MM, reliability
+from atlaseg.workflows.report_page.calibration import BINS, MARGIN_MM, reliability
 
 
 def test_bins_are_those_of_scikit_learn():

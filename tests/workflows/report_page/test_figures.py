@@ -8,14 +8,14 @@ from xml.etree import ElementTree as ET
 import numpy as np
 import pytest
 
-from workflows.report_page.box_plots import box_plots
-from workflows.report_page.confusion import confusion_figures
-from workflows.report_page.drawing import Scale, linear_scale, log_scale
-from workflows.report_page.folder import MethodEntry, read_benchmark
-from workflows.report_page.learning_curves import learning_curves
-from workflows.report_page.palette import COLOURS, method_styles
-from workflows.report_page.tables import method_rows, significance_matrix, structure_rows
-from workflows.report_page.time_against_score import costs, time_figures
+from atlaseg.workflows.report_page.box_plots import box_plots
+from atlaseg.workflows.report_page.confusion import confusion_figures
+from atlaseg.workflows.report_page.drawing import Scale, linear_scale, log_scale
+from atlaseg.workflows.report_page.folder import MethodEntry, read_benchmark
+from atlaseg.workflows.report_page.learning_curves import learning_curves
+from atlaseg.workflows.report_page.palette import COLOURS, method_styles
+from atlaseg.workflows.report_page.tables import method_rows, significance_matrix, structure_rows
+from atlaseg.workflows.report_page.time_against_score import costs, time_figures
 
 
 @pytest.fixture(scope="module")

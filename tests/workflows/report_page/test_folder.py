@@ -5,8 +5,8 @@ import os
 
 import pytest
 
-from pipeline.errors import DatasetError, UnreadableFileError
-from workflows.report_page.folder import read_benchmark, with_labels, without_paths
+from atlaseg.pipeline.errors import DatasetError, UnreadableFileError
+from atlaseg.workflows.report_page.folder import read_benchmark, with_labels, without_paths
 
 
 def test_names_stay_text_and_numbers_numbers(hostile_benchmark):

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.case import Case
-from workflows.report_page.folder import read_benchmark
-from workflows.report_page.overlays import choose_cases, draw_case
-from workflows.report_page.palette import method_styles
-from workflows.report_page.voxels import find_truths
+from atlaseg.pipeline.case import Case
+from atlaseg.workflows.report_page.folder import read_benchmark
+from atlaseg.workflows.report_page.overlays import choose_cases, draw_case
+from atlaseg.workflows.report_page.palette import method_styles
+from atlaseg.workflows.report_page.voxels import find_truths
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,1 @@
+"""Corrective learning: what fusion gets wrong every time."""

@@ -1,0 +1,1 @@
+"""Atlases carried to a scan."""

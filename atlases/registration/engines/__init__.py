@@ -1,0 +1,1 @@
+"""Registration engines, one a file or folder."""

@@ -1,0 +1,1 @@
+"""The engine torch, an implementation of our own."""

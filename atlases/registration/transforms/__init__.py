@@ -1,0 +1,1 @@
+"""Transforms: files, frames, inverses, what they do to images and points."""

@@ -1,0 +1,1 @@
+"""Average images and probability maps of a group of labelled scans."""

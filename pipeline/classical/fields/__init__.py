@@ -1,0 +1,1 @@
+"""Random fields and chains: neighbours that tend to have one label."""

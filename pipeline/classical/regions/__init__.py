@@ -1,0 +1,1 @@
+"""Regions: grown, compared, merged."""

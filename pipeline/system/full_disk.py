@@ -1,0 +1,56 @@
+"""A disk without space left, whatever a library calls it."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from atlaseg.pipeline.errors import AtlasegError, FullDiskError
+
+__all__ = ["is_full", "nearly_full", "told_of_full_disk"]
+
+_NUMBERS = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
+#: How sqlite and the system say it, in errors that have no class of their own.
+_SAID = ("disk is full", "No space left", "quota exceeded")
+#: Bytes; where a writer gave up at fewer, it is for want of them.
+_TOO_FEW = 1 << 20
+
+
+@contextmanager
+def told_of_full_disk(place: Path) -> Iterator[None]:
+    """Turn whatever a block raises for want of space into one error that names the place.
+
+    Raises:
+        FullDiskError: the disk of the place is full.
+    """
+    try:
+        yield
+    except AtlasegError:
+        raise
+    except Exception as error:
+        if not is_full(error, place):
+            raise
+        raise FullDiskError(
+            f"{place}: no space left on the disk; free some, then give the same command again"
+        ) from error
+
+
+def is_full(error: BaseException, place: Path) -> bool:
+    """Whether an exception, or one that it came from, is for want of space on the disk of a place."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno in _NUMBERS:
+            return True
+        if any(text in str(cause) for text in _SAID):
+            return True
+        cause = cause.__cause__ or cause.__context__
+    return nearly_full(place)
+
+
+def nearly_full(place: Path) -> bool:
+    """Whether hardly any space is left on the disk of a place."""
+    folder = next((folder for folder in (place, *place.parents) if folder.is_dir()), None)
+    return folder is not None and shutil.disk_usage(folder).free < _TOO_FEW

@@ -1,0 +1,94 @@
+"""The table of rules, and what it says of mistakes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import is_dataclass
+
+import pytest
+
+from atlaseg.atlases.fusion.candidates import FusionRule
+from atlaseg.atlases.fusion.registry import FUSION_RULES, make_rule, read_options
+from atlaseg.pipeline.errors import OptionError
+
+
+@pytest.mark.parametrize("name", FUSION_RULES)
+def test_every_rule_is_made_with_its_defaults(name: str) -> None:
+    rule = make_rule(name)
+    assert isinstance(rule, FusionRule)
+    assert is_dataclass(rule)
+
+
+def test_options_are_handed_on() -> None:
+    assert make_rule("local-weighted", sigma=1.5).sigma == 1.5  # type: ignore[attr-defined]
+
+
+def test_unknown_rule_lists_the_rules() -> None:
+    with pytest.raises(OptionError, match=r"'bayes'; choose one of majority, global-weighted, .*generative"):
+        make_rule("bayes")
+
+
+def test_unknown_option_lists_the_options() -> None:
+    with pytest.raises(OptionError, match=r"no option 'simga'; its options are metric, sigma, power"):
+        make_rule("local-weighted", simga=1)
+    with pytest.raises(OptionError, match=r"no option 'sigma'; it has none"):
+        make_rule("majority", sigma=1)
+
+
+def test_the_table_loads_no_heavy_library() -> None:
+    code = (
+        "import sys, atlaseg.atlases.fusion.registry\n"
+        "print([m for m in ('torch', 'monai', 'scipy', 'SimpleITK', 'itk', 'ants') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("rule", "words", "options"),
+    [
+        ("majority", [], {}),
+        ("joint", ["alpha=1e-3", "patch_radius=2,2,1"], {"alpha": 0.001, "patch_radius": (2, 2, 1)}),
+        (
+            "joint",
+            ["vote_radius=none", "search_metric=correlation"],
+            {"vote_radius": None, "search_metric": "correlation"},
+        ),
+        ("generative", ["sigma=1", "spacing=0.8,0.8,2"], {"sigma": 1, "spacing": (0.8, 0.8, 2)}),
+        ("staple", ["region=all"], {"region": "all"}),
+    ],
+)
+def test_options_as_people_write_them(rule, words, options):
+    assert read_options(rule, words) == options
+    assert make_rule(rule, **options) == make_rule(rule, **read_options(rule, words))
+
+
+@pytest.mark.parametrize(
+    ("rule", "word", "message"),
+    [
+        ("vote", "a=1", "no fusion rule 'vote'"),
+        ("majority", "a=1", "majority fusion has no option 'a'; it has none"),
+        ("joint", "alpha", "'alpha' is not an option of joint fusion: write it as name=value"),
+        ("joint", "=1", "'=1' is not an option"),
+        ("joint", "alpha=much", "option alpha: expected a number, found 'much'"),
+        ("joint", "alpha=1,2", "option alpha: expected a number, found '1,2'"),
+        (
+            "joint",
+            "patch_radius=1,2",
+            "patch_radius: expected a whole number, or a list of 3 x a whole number, or none, found '1,2'",
+        ),
+        ("joint", "vote_radius=x", "vote_radius: expected a whole number, or a list of 3 x a whole number"),
+        ("staple", "max_iterations=2.5", "expected a whole number"),
+        ("staple", "region=here", "option region: expected one of disagreement, all, found 'here'"),
+    ],
+)
+def test_words_that_are_no_options(rule, word, message):
+    with pytest.raises(OptionError) as caught:
+        read_options(rule, [word])
+    assert message in str(caught.value)
+
+
+def test_an_option_is_said_once():
+    with pytest.raises(OptionError, match="said twice"):
+        read_options("joint", ["alpha=1", "alpha=2"])

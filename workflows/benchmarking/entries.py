@@ -1,0 +1,227 @@
+"""Methods of a benchmark: ``unet:minutes=12,depth=context``, or a YAML file of them, into what the jobs take."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
+
+from atlaseg.pipeline.errors import OptionError, PlanError
+from atlaseg.pipeline.io.files import read_yaml
+from atlaseg.pipeline.options import at_commas, read_value, split_options
+from atlaseg.pipeline.schema import convert
+
+if TYPE_CHECKING:
+    from atlaseg.workflows.methods.names import Method
+
+__all__ = ["Entry", "read_entries"]
+
+#: What the benchmark itself decides, the same for all methods, and so no option of one.
+_DECIDED = {
+    "dataset", "out", "method", "fold", "folds", "split_seed", "tracking", "device",
+    "paths", "validation", "probabilities", "fusion", "masks", "workers", "threads", "work",
+}  # fmt: skip
+
+#: Options that both training and segmenting take, and that change nothing in training.
+_LATE = {"combine", "weight"}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One method with its options, as it takes part.
+
+    Args:
+        name: as it was given, but for the folders of files; what tables call it.
+        method: its name in :func:`atlaseg.workflows.methods.names.methods`.
+        kind: of the method.
+        options: likewise.
+        train: fields of :class:`atlaseg.workflows.train.Train` that follow from them.
+        segment: fields of :class:`atlaseg.workflows.segment.Segment` that follow from them.
+    """
+
+    name: str
+    method: str
+    kind: str
+    options: dict[str, Any] = field(default_factory=dict)
+    train: dict[str, Any] = field(default_factory=dict)
+    segment: dict[str, Any] = field(default_factory=dict)
+
+    def slug(self, **decided: Any) -> str:
+        """Name of a folder: readable, and with a hash of all that changes the results, so that no two share it.
+
+        Args:
+            decided: by the benchmark, such as the seed.
+        """
+        content = {"method": self.method, "train": self.train, "segment": self.segment, **decided}
+        text = json.dumps(content, sort_keys=True, default=str)
+        readable = re.sub(r"[^A-Za-z0-9.]+", "-", self.name).strip("-.")[:60]
+        return f"{readable}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def read_entries(words: Sequence[str], minutes: float | None = None) -> list[Entry]:
+    """Methods from the words of a command line.
+
+    Args:
+        words: methods with their options, several joined by commas, or names of YAML files. A file holds a list of
+            texts as here, or of mappings ``unet: {minutes: 12}``; a mapping may also name the method:
+            ``{name: short, method: unet, minutes: 2}``.
+        minutes: budget of networks that are given none of their own.
+
+    Raises:
+        OptionError: there is no such method or option, a value is not possible, or two methods have one name.
+
+    >>> [entry.name for entry in read_entries(["majority,joint-fusion:keep=3", "unet:minutes=2,depth=context"])]
+    ['majority', 'joint-fusion:keep=3', 'unet:minutes=2,depth=context']
+    >>> read_entries(["unet"], minutes=5)[0].train
+    {'minutes': 5.0}
+    """
+    given = [part for word in words for part in (_of_file(word) if _is_file(word) else split_methods(word))]
+    entries = [_entry(name, method, options, minutes) for name, method, options in given]
+    if not entries:
+        raise OptionError("--methods names none; give some, such as --methods unet,joint-fusion")
+    names = [entry.name for entry in entries]
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise OptionError(
+            f"--methods: {repeated[0]} is named twice; name each once, or tell them apart by options"
+        )
+    return entries
+
+
+def _is_file(word: str) -> bool:
+    return word.lower().endswith((".yaml", ".yml"))
+
+
+def split_methods(text: str) -> list[tuple[str, str, dict[str, Any]]]:
+    """Name, method and options of each method in a text.
+
+    A part without ``=`` begins a method, one with ``=`` is a further option of the method before it. Commas inside
+    brackets belong to a value.
+
+    Raises:
+        OptionError: an option comes before any method, or twice.
+    """
+    found: list[list[str]] = []
+    for part in at_commas(text):
+        if "=" in part.partition(":")[0]:
+            if not found or ":" not in found[-1][0]:
+                raise OptionError(
+                    f"--methods {text}: {part!r} is an option, but of no method; write METHOD:NAME=VALUE,NAME=VALUE"
+                )
+            found[-1].append(part)
+        elif part:
+            found.append([part])
+    return [_named(",".join(parts)) for parts in found]
+
+
+def _named(name: str) -> tuple[str, str, dict[str, Any]]:
+    method, colon, rest = name.partition(":")
+    if colon and not rest:
+        raise OptionError(
+            f"method {name}: no option follows the colon; write METHOD:NAME=VALUE, or METHOD alone"
+        )
+    options: dict[str, Any] = dict(split_options(at_commas(rest) if rest else [], f"method {name}"))
+    return name, method, options
+
+
+def _of_file(word: str) -> list[tuple[str, str, dict[str, Any]]]:
+    path = Path(word)
+    if not path.is_file():
+        raise OptionError(f"--methods {path}: no such file")
+    content = read_yaml(path)
+    if not isinstance(content, list):
+        raise OptionError(f"{path}: expected a list of methods, found {type(content).__name__}")
+    return [found for item in content for found in _of_item(item, path)]
+
+
+def _of_item(item: Any, path: Path) -> list[tuple[str, str, dict[str, Any]]]:
+    if isinstance(item, str):
+        return split_methods(item)
+    if isinstance(item, dict) and isinstance(item.get("method"), str):
+        options = {str(k): v for k, v in item.items() if k not in ("name", "method")}
+        return [(str(item.get("name") or _name(item["method"], options)), item["method"], options)]
+    if isinstance(item, dict) and len(item) == 1:
+        (method, options), *_ = item.items()
+        if isinstance(method, str) and isinstance(options, dict | None):
+            plain = {str(k): v for k, v in (options or {}).items()}
+            return [(_name(method, plain), method, plain)]
+    raise OptionError(f"{path}: expected a method, or METHOD: {{NAME: VALUE}}, found {str(item)[:80]!r}")
+
+
+def _name(method: str, options: Mapping[str, Any]) -> str:
+    said = ",".join(f"{name}={value}" for name, value in options.items())
+    return f"{method}:{said}" if said else method
+
+
+def _entry(name: str, method: str, options: dict[str, Any], minutes: float | None) -> Entry:
+    from atlaseg.workflows import segment, train
+    from atlaseg.workflows.methods.names import find_method
+
+    found = find_method(method)
+    takes = {
+        kind: [field for field in (*table.get(found.kind, ()), *extra) if field not in _DECIDED]
+        for kind, table, extra in (
+            ("train", train.OPTIONS_OF, ("seed",)),
+            ("segment", segment.OPTIONS_OF, ()),
+        )
+    }
+    jobs: dict[str, Any] = {"train": train.Train, "segment": segment.Segment}
+    split: dict[str, dict[str, Any]] = {"train": {}, "segment": {}}
+    free: list[str] = []
+    for option, value in options.items():
+        stages = ("segment", "train") if option in _LATE else ("train", "segment")
+        stage = next((stage for stage in stages if option in takes[stage] and option != "option"), None)
+        if stage is not None:
+            split[stage][option] = _typed(jobs[stage], option, value, name)
+        elif "option" in takes["train"]:
+            free.append(f"{option}={value}")
+        else:
+            known = dict.fromkeys((*takes["train"], *takes["segment"]))
+            raise OptionError(f"method {name}: no option {option!r}; {method} takes {', '.join(known)}")
+    if free:
+        split["train"]["option"] = tuple(free)
+    said = ("minutes", "epochs", "plan")
+    if minutes is not None and "minutes" in takes["train"] and not any(s in split["train"] for s in said):
+        split["train"]["minutes"] = float(minutes)
+    _refuse_impossible(found, split["train"])
+    for option, value in {**split["train"], **split["segment"]}.items():
+        if isinstance(value, Path):
+            # tables and pages are passed on: they name a file, not where it lies
+            name = name.replace(str(options[option]), value.name)
+            options = {**options, option: value.name}
+    return Entry(name, method, found.kind, options, split["train"], split["segment"])
+
+
+def _typed(job: Any, option: str, value: Any, name: str) -> Any:
+    """A value as the job's field wants it, from text or from YAML; several texts are joined by semicolons."""
+    hint = get_type_hints(job, include_extras=True)[option]
+    kinds = get_args(hint) or (hint,)
+    if Path in kinds:
+        return Path(str(value)).resolve()
+    words = {word for kind in (hint, *kinds) if get_origin(kind) is Literal for word in get_args(kind)}
+    if isinstance(value, bool) and words >= {"yes", "no"}:
+        value = "yes" if value else "no"  # YAML reads the words so
+    where = f"method {name}: option {option}"
+    if isinstance(value, str):
+        return read_value(value.replace(";", ",") if get_origin(hint) is tuple else value, hint, where)
+    try:
+        return convert(hint, value, where)
+    except PlanError as error:
+        raise OptionError(str(error)) from error
+
+
+def _refuse_impossible(method: Method, options: Mapping[str, Any]) -> None:
+    """Refuse now what would otherwise be refused in every fold."""
+    if method.kind in ("classical", "atlas-classical"):
+        from atlaseg.pipeline.classical.registry import make_method, read_options
+
+        name = method.classical or method.name
+        make_method(name, read_options(name, options.get("option", ())))
+    if method.kind in ("atlas", "joined", "atlas-classical") and options:
+        from atlaseg.atlases.propagation.propagation import PropagationOptions
+
+        known = {field.name for field in fields(PropagationOptions)}
+        PropagationOptions(**{name: value for name, value in options.items() if name in known}).steps()

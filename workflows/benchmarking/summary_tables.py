@@ -1,0 +1,190 @@
+"""Files of a benchmark: long tables of scores, times and failures, and what follows from them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.table import Table
+
+__all__ = ["Tables", "about_machine", "print_tables", "write_about", "write_tables"]
+
+#: Packages whose versions a reader may need to repeat the figures.
+PACKAGES = (
+    "atlaseg", "torch", "monai", "numpy", "scipy", "SimpleITK", "itk-elastix", "antspyx", "picsl_greedy",
+    "scikit-image",
+)  # fmt: skip
+TIME_COLUMNS = ["method", "fold", "labels", "case", "stage", "seconds", "cpu_seconds", "peak_mib"]
+FAILURE_COLUMNS = ["method", "fold", "labels", "case", "error"]
+
+
+@dataclass(frozen=True, eq=False)
+class Tables:
+    """All tables of a benchmark, each a data frame of the file that has its name."""
+
+    scores: pd.DataFrame
+    times: pd.DataFrame
+    failures: pd.DataFrame
+    summary: pd.DataFrame
+    significance: pd.DataFrame
+    ranking: pd.DataFrame
+
+
+def make_tables(cells: Sequence[dict[str, Any]], seed: int) -> Tables:
+    """Tables of finished cells.
+
+    Args:
+        cells: contents of their ``cell.json``, at least one.
+        seed: of the bootstrap.
+    """
+    from atlaseg.pipeline.evaluation import comparison
+    from atlaseg.pipeline.evaluation.scores import Score
+
+    rows: list[dict[str, Any]] = []
+    times: list[dict[str, Any]] = []
+    failures: list[dict[str, Any]] = []
+    for cell in cells:
+        where = {key: cell[key] for key in ("method", "fold", "labels")}
+        failed = {failure["case"] for failure in cell["failures"]}
+        for content in cell["scores"]:
+            score = Score(**content)
+            rows += comparison.score_rows([score], **where, failed=score.case in failed)
+        times += [{**where, **cost} for cost in cell["times"]]
+        failures += [{**where, **failure} for failure in cell["failures"]]
+    scores = comparison.long_table(rows)
+    return Tables(
+        scores=scores,
+        times=_frame(times, TIME_COLUMNS),
+        failures=_frame(failures, FAILURE_COLUMNS),
+        summary=comparison.summarise_methods(scores, seed=seed),
+        significance=comparison.compare_methods(scores),
+        ranking=comparison.rank_methods(scores),
+    )
+
+
+def _frame(rows: list[dict[str, Any]], columns: list[str]) -> pd.DataFrame:
+    import pandas as pd
+
+    return pd.DataFrame(rows, columns=columns).astype({"labels": "Int64"})
+
+
+def write_tables(out: Path, cells: Sequence[dict[str, Any]], seed: int) -> Tables:
+    """Write all tables of finished cells into the folder of a benchmark, each file whole or not at all."""
+    from atlaseg.pipeline.io.files import replacing, write_text
+
+    tables = make_tables(cells, seed)
+    for name, table in vars(tables).items():
+        write_text(out / f"{name}.csv", table.to_csv(index=False, lineterminator="\n"))
+    with replacing(out / "scores.parquet") as temporary:
+        tables.scores.to_parquet(temporary, index=False)
+    return tables
+
+
+def write_about(out: Path, about: dict[str, Any]) -> None:
+    """Write ``benchmark.json``."""
+    from atlaseg.pipeline.io.files import write_text
+
+    write_text(out / "benchmark.json", json.dumps(about, indent=1, ensure_ascii=False) + "\n")
+
+
+def about_machine() -> dict[str, Any]:
+    """Versions, processor and cores, for people who want to repeat or judge the times."""
+    import platform
+    from importlib.metadata import PackageNotFoundError, version
+
+    from atlaseg.pipeline.system.worker_processes import available_cores
+
+    versions = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:  # an extra that is not installed
+            continue
+    return {"versions": versions, "cpu": _processor(), "cores": available_cores()}
+
+
+def _processor() -> str:
+    import platform
+
+    information = Path("/proc/cpuinfo")
+    if information.is_file():
+        for line in information.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def print_tables(tables: Tables) -> None:
+    """The methods, best first, on the screen; then which differ by more than chance, and what failed."""
+    from rich.console import Console
+
+    console = Console()
+    for labels in tables.ranking["labels"].drop_duplicates():
+        console.print(_overview(tables, labels))
+        for line in _differences(tables, labels):
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+    for row in tables.failures.to_dict("records"):
+        text = f"FAILED {row['method']}, fold {row['fold']}, {row['case']}: {row['error']}"
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _overview(tables: Tables, labels: Any) -> Table:
+    import pandas as pd
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    from atlaseg.pipeline.evaluation.statistics import ALL_STRUCTURES
+
+    everything = tables.summary[tables.summary["structure"] == ALL_STRUCTURES]
+    chosen, times = _of_labels(everything, labels), _of_labels(tables.times, labels)
+    title = "all training cases" if pd.isna(labels) else f"{labels} labelled training cases"
+    surface = f"HD95 in mm, of surface {tables.ranking['surface'].iloc[0]}"
+    table = Table(title=title, caption=surface, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("method", overflow="fold", min_width=12)
+    for heading in ("rank", "Dice [95% CI]", "worst", "HD95", "fit s", "s/scan", "failed"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for rank in _of_labels(tables.ranking, labels).to_dict("records"):
+        rows = chosen[chosen["method"] == rank["method"]].set_index("metric").to_dict("index")
+        dice, cost = rows["dice"], times[times["method"] == rank["method"]]
+        fit, segment = cost[cost["stage"] == "fit"], cost[cost["stage"] == "segment"]
+        interval = "" if pd.isna(dice["low"]) else f" [{dice['low']:.3f}, {dice['high']:.3f}]"
+        cells = [
+            str(rank["method"]),
+            f"{rank['rank']:.2f}",
+            f"{dice['mean']:.3f}{interval}",
+            f"{dice['worst']:.3f}",
+            f"{rows['hd95_mm']['mean']:.2f}",
+            f"{fit['seconds'].mean():.0f}",
+            "" if segment.empty else f"{segment['seconds'].median():.1f}",
+            f"{dice['failed']}",
+        ]
+        table.add_row(*(Text(cell) for cell in cells))
+    return table
+
+
+def _differences(tables: Tables, labels: Any) -> list[str]:
+    """Pairs that differ in Dice by more than chance, in words."""
+    pairs = _of_labels(tables.significance, labels)
+    pairs = pairs[(pairs["metric"] == "dice") & (pairs["p_holm"] < 0.05)]
+    lines = []
+    for row in pairs.to_dict("records"):
+        better, worse = row["method_a"], row["method_b"]
+        if row["difference"] < 0:
+            better, worse = worse, better
+        lines.append(
+            f"{better} is better than {worse}: Dice +{abs(row['difference']):.4f}, p {row['p_holm']:.2g}"
+        )
+    return lines
+
+
+def _of_labels(table: pd.DataFrame, labels: Any) -> pd.DataFrame:
+    import pandas as pd
+
+    column = table["labels"]
+    return table[column.isna() if pd.isna(labels) else (column == labels).fillna(False)]

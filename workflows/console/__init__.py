@@ -1,0 +1,1 @@
+"""Screen, signals and processes of the command line."""

@@ -1,0 +1,114 @@
+"""What a run was asked for: kept in its folder, without a path, so that the same command goes on wherever it lies."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from atlaseg.workflows.train import Train
+
+__all__ = ["REQUEST", "is_begun", "request_of", "write_request"]
+
+#: In the run's folder; written when all that training needs is there.
+REQUEST = Path("configs") / "request.json"
+#: Options that do not change the result.
+_FREE = ("out", "tracking", "device", "work")
+
+
+def request_of(job: Train) -> dict[str, Any]:
+    """What a job asks for, as far as it changes the result; plain values.
+
+    Raises:
+        AtlasegError: the data set, or the folder of scans without labels, cannot be read.
+    """
+    from atlaseg.pipeline.datasets.dataset_identity import files_digest, identity
+    from atlaseg.pipeline.datasets.listing import raise_at_once
+    from atlaseg.pipeline.datasets.reader import list_dataset
+    from atlaseg.pipeline.datasets.scan_names import list_volumes
+    from atlaseg.pipeline.errors import MissingFileError
+
+    request = {name: value for name, value in asdict(job).items() if name not in _FREE}
+    request["dataset"] = identity(list_dataset(job.dataset, raise_at_once))
+    request["plan"] = None if job.plan is None else _text(job.plan)
+    if job.unlabelled is not None:
+        if not job.unlabelled.is_dir():
+            raise MissingFileError(f"{job.unlabelled}: no such folder of scans")
+        scans = list_volumes(job.unlabelled).volumes
+        request["unlabelled"] = {path.name: files_digest([path]) for path in scans}
+    request["override"] = list(job.override)
+    request["channels"] = list(job.channels) or None
+    request["option"] = list(job.option) or None
+    return request
+
+
+def write_request(out: Path, request: dict[str, Any]) -> None:
+    """Keep it in the folder of a run."""
+    from atlaseg.pipeline.io.files import write_text
+
+    write_text(out / REQUEST, json.dumps(request, indent=1) + "\n")
+
+
+def is_begun(job: Train, request: dict[str, Any]) -> bool:
+    """Whether a job's folder holds the beginning of this very run.
+
+    Raises:
+        OptionError: it holds something else, or a run with other options or of another data set.
+    """
+    from atlaseg.pipeline.datasets.dataset_identity import difference
+    from atlaseg.pipeline.errors import OptionError
+    from atlaseg.pipeline.io.files import read_json
+
+    path = job.out / REQUEST
+    if not path.is_file():
+        if job.out.is_dir() and not _only_configs(job.out):
+            raise OptionError(f"{job.out}: not empty and not a run of atlaseg train; choose another --out")
+        return False
+    earlier = _without_paths(job, read_json(path, dict), request)
+    # an earlier version may not have known an option yet
+    defaults = {field.name: field.default for field in fields(job)} | {"option": None, "channels": None}
+    different = [key for key in request if request[key] != earlier.get(key, defaults.get(key))]
+    if "dataset" in different and (problem := difference(earlier.get("dataset"), request["dataset"])):
+        raise OptionError(
+            f"{job.out}: holds a run that learnt from another data set than {job.dataset} ({problem}); give that "
+            "one to go on with it, or another --out for a new run"
+        )
+    if different:
+        raise OptionError(
+            f"{job.out}: holds a run with another {', '.join(different)}; give the same options to go on "
+            "with it, or another --out for a new run"
+        )
+    return True
+
+
+def _without_paths(job: Train, earlier: dict[str, Any], request: dict[str, Any]) -> dict[str, Any]:
+    """What a run was asked for; one of version 0.1 has kept the paths of folders, which are replaced in its file."""
+    told = {"dataset": job.dataset, "unlabelled": job.unlabelled}
+    kept = [key for key, path in told.items() if path and earlier.get(key) == str(path.resolve())]
+    if kept:
+        earlier = {**earlier, **{key: request[key] for key in kept}}
+        write_request(job.out, earlier)
+    return earlier
+
+
+def _text(path: Path) -> str:
+    """A file's text for comparison, whatever it holds; `load_plan` says what is wrong with it."""
+    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+
+
+def _only_configs(folder: Path) -> bool:
+    """Whether a folder is empty, or holds no more than a run that was killed before it began to train."""
+    from atlaseg.pipeline.bundle import CONFIGS
+    from atlaseg.pipeline.bundle_scripts import script_files
+    from atlaseg.pipeline.io.files import WRITING
+
+    written = {*CONFIGS, "plan.yaml", "cases.json", "metadata.json", "logging.conf"}
+    parts = {"configs": written, "scripts": set(script_files())}
+    return all(
+        path.name in parts
+        and path.is_dir()
+        and all(p.name in parts[path.name] or p.name.startswith(WRITING) for p in path.iterdir())
+        for path in folder.iterdir()
+    )

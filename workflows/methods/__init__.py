@@ -1,0 +1,1 @@
+"""The methods of segmentation as commands see them."""

@@ -1,0 +1,285 @@
+"""The part of ``atlaseg segment`` for atlases: a run of an atlas method, or simply a folder of labelled scans."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from concurrent.futures import Executor
+
+    import numpy as np
+    import numpy.typing as npt
+    from monai.data import MetaTensor
+
+    from atlaseg.atlases.multi_atlas_segmenter import MultiAtlasSegmenter
+    from atlaseg.atlases.propagation.propagation import Propagation
+    from atlaseg.pipeline.segmenter import Segmentation
+
+__all__ = ["AtlasChoices", "AtlasLabeller", "is_dataset", "mask_of"]
+
+WORK = ".registrations"
+
+
+@dataclass(frozen=True)
+class AtlasChoices:
+    """What a user chose besides atlases and scans; ``None`` leaves it as the run has it, or to the data."""
+
+    fusion: str | None = None
+    transform: str | None = None
+    engine: str | None = None
+    linear: str | None = None
+    different_modality: bool = False
+    keep: int | None = None
+    masks: Path | None = None
+    workers: int | None = None
+    threads: int | None = None
+    work: Path | None = None
+
+
+def is_dataset(folder: Path) -> bool:
+    """Whether a folder looks like labelled scans in a layout of ``read_dataset``."""
+    plain = (folder / "images").is_dir() and (folder / "labels").is_dir()
+    return plain or (folder / "dataset.json").is_file()
+
+
+class AtlasLabeller:
+    """Labels scans with atlases; a context manager, because it holds worker processes.
+
+    Args:
+        source: run of an atlas method, or folder of labelled scans.
+        out: folder for the reports, and for finished registrations while the job is under way.
+        choices: of the user.
+        probabilities: whether labels come with probabilities.
+
+    Raises:
+        AtlasegError: the source cannot be used, or a choice is not possible.
+    """
+
+    def __init__(self, source: Path, out: Path, choices: AtlasChoices, *, probabilities: bool) -> None:
+        from atlaseg.pipeline.errors import OptionError
+
+        for name in ("workers", "threads"):
+            number = getattr(choices, name)
+            if number is not None and number < 1:
+                raise OptionError(f"--{name} must be at least 1, found {number}")
+        if choices.masks is not None and not choices.masks.exists():
+            raise OptionError(f"--masks {choices.masks}: no such file or folder")
+        self.source, self.out, self.choices, self.probabilities = source, out, choices, probabilities
+        self._segmenter = self._open()
+        self._executor: Executor | None = None
+        self._digests: dict[Path, str] = {}
+        self._work = choices.work or out / WORK
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop_workers()
+
+    @property
+    def channels(self) -> int:
+        """How many channels scans must have."""
+        return len(self._segmenter.atlases.channels)
+
+    def _open(self) -> MultiAtlasSegmenter:
+        from concurrent.futures import ThreadPoolExecutor
+
+        from atlaseg.atlases.atlas import AtlasSet
+        from atlaseg.atlases.multi_atlas_bundle import is_atlas_bundle
+        from atlaseg.atlases.multi_atlas_segmenter import MultiAtlasSegmenter
+
+        given = {name: getattr(self.choices, name) for name in ("transform", "engine", "linear", "keep")}
+        said = {name: value for name, value in given.items() if value is not None}
+        if self.choices.different_modality:
+            said["same_modality"] = False
+        if is_atlas_bundle(self.source):
+            segmenter = MultiAtlasSegmenter.load(self.source)
+            learnt = segmenter.is_corrected
+            segmenter.choose(fusion=self.choices.fusion, **said)
+            if learnt and not segmenter.is_corrected:
+                print(
+                    f"{self.source}: its correction is not used, since it was learnt with other options",
+                    flush=True,
+                )
+            return segmenter
+        segmenter = MultiAtlasSegmenter().choose(fusion=self.choices.fusion, **said)
+        with ThreadPoolExecutor() as executor:
+            segmenter.executor = executor
+            segmenter.fit_atlases(AtlasSet.read(self.source, executor=executor))
+            segmenter.executor = None
+        return segmenter
+
+    def label(self, name: str, files: tuple[Path, ...], title: str) -> Segmentation:
+        """Labels of one scan; writes the report ``NAME_atlases.json`` and prints a line.
+
+        A scan that is itself one of the atlases, by its file, is labelled by the others.
+
+        Raises:
+            AtlasegError: the scan cannot be read or registered.
+        """
+        from atlaseg.pipeline.io.files import write_text
+        from atlaseg.pipeline.io.volume import read_image
+        from atlaseg.pipeline.progress import Progress
+
+        segmenter = self._segmenter
+        image, mask, own = (
+            read_image(files),
+            mask_of(self.choices.masks, name, files[0]),
+            self._own_atlas(files),
+        )
+        segmenter.executor, segmenter.work = self._workers(), self._work / name
+        segmenter.threads = self.choices.threads or 1
+        with Progress(title, len(segmenter.atlases), "registration") as bar:
+            try:
+                propagation = segmenter.propagate(image, mask=mask, without=own, progress=bar.show)
+            except RuntimeError as error:
+                if _is_broken(error):
+                    self._stop_workers()  # the next scan gets new ones
+                raise
+        # a correction has seen the labels of every atlas, this scan's own among them
+        result = self._result(image, propagation, mask, corrected=own is None)
+        write_text(
+            self.out / f"{name}_atlases.json", json.dumps(self._report(propagation, own), indent=1) + "\n"
+        )
+        print(f"{title}: {_summary(propagation, own)}", flush=True)
+        return result
+
+    def _result(
+        self,
+        image: MetaTensor,  # noqa: ARG002
+        propagation: Propagation,
+        mask: npt.NDArray[np.bool_] | None,  # noqa: ARG002
+        *,
+        corrected: bool,
+    ) -> Segmentation:
+        """Labels of a scan to which the atlases have been carried."""
+        return self._segmenter.fuse(propagation, probabilities=self.probabilities, corrected=corrected)
+
+    def finish(self) -> None:
+        """Remove the finished registrations, unless the user named a folder to keep them in."""
+        if self.choices.work is None:
+            shutil.rmtree(self._work, ignore_errors=True)
+
+    def _own_atlas(self, files: tuple[Path, ...]) -> str | None:
+        """Name of the atlas that is this scan: the same file, or the same voxels (a run has copies)."""
+        scan = {path.resolve() for path in files}
+        for atlas in self._segmenter.atlases.atlases:
+            if scan & {path.resolve() for path in atlas.images} or self._same_voxels(
+                files[0], atlas.images[0]
+            ):
+                return atlas.name
+        return None
+
+    def _same_voxels(self, scan: Path, atlas: Path) -> bool:
+        """Whether two images hold the same scan; voxels are read only where the headers agree."""
+        import numpy as np
+
+        from atlaseg.pipeline.io.volume import read_header
+
+        first, second = read_header(scan), read_header(atlas)
+        if first.shape != second.shape or not np.allclose(first.affine, second.affine, atol=1e-3):
+            return False
+        return self._digest(scan) == self._digest(atlas)
+
+    def _digest(self, path: Path) -> str:
+        """Of the voxels of an image, each of which is read once: many atlases may be on one grid."""
+        import numpy as np
+
+        from atlaseg.atlases.propagation.work_folder import digest_of_arrays
+        from atlaseg.pipeline.io.volume import read_voxels
+
+        if path not in self._digests:
+            self._digests[path] = digest_of_arrays(read_voxels(path).astype(np.float32) + 0.0)  # one zero
+        return self._digests[path]
+
+    def _workers(self) -> Executor | None:
+        """Worker processes, or none where one registration at a time is all there is."""
+        from atlaseg.pipeline.system.worker_processes import available_cores, worker_pool
+
+        number = self.choices.workers or available_cores()
+        number = min(number, len(self._segmenter.atlases))
+        if number > 1 and self._executor is None:
+            self._executor = worker_pool(number)
+        return self._executor
+
+    def _stop_workers(self) -> None:
+        if self._executor is not None:
+            self._executor.shutdown(cancel_futures=True)
+            self._executor = None
+
+    def _report(self, propagation: Propagation, own: str | None) -> dict[str, Any]:
+        from atlaseg.pipeline.slice_borders import plain_borders
+
+        left_out = dict(propagation.left_out)
+        chosen = {propagation.carried[n].name for n in propagation.chosen}
+        carried = [
+            {
+                "name": atlas.name,
+                "used": atlas.name in chosen,
+                "reason": left_out.pop(atlas.name, None),
+                "linear": atlas.linear,
+                "seconds": round(atlas.seconds, 2),
+                "quality": _rounded(asdict(atlas.quality)),
+            }
+            for atlas in propagation.carried
+        ]
+        others = [*left_out.items(), *propagation.failed]
+        if own is not None:
+            others.append((own, "it is the scan itself"))
+        unused = [{"name": name, "used": False, "reason": reason} for name, reason in others]
+        learnt = {
+            "corrected": self._segmenter.is_corrected and own is None,
+            "slice_borders": plain_borders(self._segmenter.borders if own is None else ()),
+        }
+        return {**self._segmenter.settings.as_dict(), **learnt, "atlases": [*carried, *unused]}
+
+
+def mask_of(masks: Path | None, name: str, scan: Path) -> npt.NDArray[np.bool_] | None:
+    """Mask of a scan, from a file or a folder of masks with the names of scans.
+
+    Raises:
+        MissingFileError: the folder has no mask of this name.
+        AtlasegError: as :func:`atlaseg.pipeline.io.mask.read_mask`.
+    """
+    from atlaseg.pipeline.datasets.scan_names import find_volume, volume_name
+    from atlaseg.pipeline.errors import MissingFileError
+    from atlaseg.pipeline.io.mask import read_mask
+
+    if masks is None:
+        return None
+    path = masks
+    if masks.is_dir():
+        found = find_volume(masks, (name, volume_name(scan)))
+        if found is None:
+            raise MissingFileError(f"{masks / name}.nii.gz: no mask for this scan; draw it, or go without")
+        path = found
+    return read_mask(path, scan)
+
+
+def _rounded(figures: dict[str, float | None]) -> dict[str, float | None]:
+    return {name: None if value is None else round(value, 4) for name, value in figures.items()}
+
+
+def _summary(propagation: Propagation, own: str | None) -> str:
+    """Which atlases took part, in one line."""
+    without = [*propagation.failed, *propagation.left_out]
+    if own is not None:
+        without.insert(0, (own, "it is the scan itself"))
+    total = len(propagation.chosen) + len(without)
+    reasons = "; ".join(f"{name}: {reason}" for name, reason in without)
+    return f"{len(propagation.chosen)} of {total} atlases fused" + (
+        f", left out {reasons}" if reasons else ""
+    )
+
+
+def _is_broken(error: BaseException) -> bool:
+    from concurrent.futures import BrokenExecutor
+
+    return isinstance(error, BrokenExecutor) or isinstance(error.__cause__, BrokenExecutor)

@@ -1,0 +1,1 @@
+"""Commands for developers: what was measured for the documentation."""

@@ -28,7 +28,7 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	rm -rf build/imports && mkdir -p build/imports && cp -rL tree/atlaseg build/imports/  # it follows no links
-	cd build/imports && $(abspath $(BIN))/lint-imports --config ../../pyproject.toml
+	cd build/imports && $(abspath $(BIN))/lint-imports ../../pyproject.toml
 
 test: lint
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --cov --cov-report=term

@@ -18,7 +18,6 @@ from atlaseg.pipeline.case import Case, Dataset, LabelTable
 from atlaseg.pipeline.datasets import raise_at_once, read_dataset
 from atlaseg.pipeline.datasets.inspection import CaseReport, Problem, inspect_case
 from atlaseg.pipeline.datasets.listing import volumes_in
-from atlaseg.pipeline.datasets.scan_names import volume_name
 from atlaseg.pipeline.errors import (
     AtlasegError,
     DatasetError,
@@ -28,6 +27,7 @@ from atlaseg.pipeline.errors import (
     UnreadableFileError,
 )
 from atlaseg.pipeline.io.mask import read_mask
+from atlaseg.pipeline.io.scan_names import volume_name
 from atlaseg.pipeline.io.volume import read_channels, read_header, read_label_map
 
 if TYPE_CHECKING:

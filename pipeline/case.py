@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from atlaseg.pipeline.datasets.scan_names import name_problem
 from atlaseg.pipeline.errors import DatasetError, LabelError
+from atlaseg.pipeline.io.scan_names import name_problem
 
 __all__ = ["Case", "Dataset", "LabelTable", "value_counts"]
 

@@ -60,8 +60,8 @@ class Fuse:
 
         from atlaseg.atlases.fusion.candidates import Candidates
         from atlaseg.atlases.fusion.registry import make_rule, read_options
-        from atlaseg.pipeline.datasets.scan_names import volume_name
         from atlaseg.pipeline.io.files import write_text
+        from atlaseg.pipeline.io.scan_names import volume_name
         from atlaseg.pipeline.io.volume import write_label_map, write_probabilities
 
         options = read_options(self.method, self.option)
@@ -92,8 +92,8 @@ class Fuse:
 
     def _check(self) -> None:
         """Refuse what cannot be fused before voxels are read."""
-        from atlaseg.pipeline.datasets.scan_names import SUFFIXES
         from atlaseg.pipeline.errors import GeometryError, OptionError
+        from atlaseg.pipeline.io.scan_names import SUFFIXES
         from atlaseg.pipeline.io.volume import grid_difference, read_header
 
         if len(self.paths) < 2:

@@ -100,8 +100,8 @@ class Warp:
     def _check_out(self, points: bool) -> None:
         """Refuse a result that could not be written, or would replace what it is made from, before the work."""
         from atlaseg.atlases.registration.points.landmarks import check_landmark_name
-        from atlaseg.pipeline.datasets.scan_names import suffix_of
         from atlaseg.pipeline.errors import OptionError
+        from atlaseg.pipeline.io.scan_names import suffix_of
 
         used = [self.input, self.reference, *(Path(name.removesuffix(INVERSE)) for name in self.transform)]
         for file in used:

@@ -14,9 +14,9 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from atlaseg.pipeline.datasets.scan_names import enumerated
 from atlaseg.pipeline.errors import DatasetError, MissingFileError
 from atlaseg.pipeline.io.files import read_json, taking_apart
+from atlaseg.pipeline.io.scan_names import enumerated
 
 if TYPE_CHECKING:
     from atlaseg.pipeline.case import LabelTable

@@ -21,14 +21,14 @@ from atlaseg.pipeline.datasets.listing import (
     left_out,
     read_json,
 )
-from atlaseg.pipeline.datasets.scan_names import (
+from atlaseg.pipeline.errors import DatasetError, LabelError
+from atlaseg.pipeline.io.scan_names import (
     digits_in_names,
     is_volume,
     split_channel,
     suffix_of,
     volume_name,
 )
-from atlaseg.pipeline.errors import DatasetError, LabelError
 from atlaseg.pipeline.schema import shortened
 
 __all__ = ["list_decathlon"]

@@ -19,8 +19,8 @@ from atlaseg.pipeline.datasets.listing import (
     read_json,
     volumes_in,
 )
-from atlaseg.pipeline.datasets.scan_names import group_scans, volume_name
 from atlaseg.pipeline.errors import AtlasegError, DatasetError, LabelError, MissingFileError
+from atlaseg.pipeline.io.scan_names import group_scans, volume_name
 from atlaseg.pipeline.io.volume import header_problems, volumes_of
 from atlaseg.pipeline.schema import shortened
 

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from atlaseg.pipeline.case import Case, LabelTable
-from atlaseg.pipeline.datasets.scan_names import enumerated, list_volumes
 from atlaseg.pipeline.errors import AtlasegError, DatasetError, MissingFileError, UnreadableFileError
 from atlaseg.pipeline.io.files import read_json as read_json_file
+from atlaseg.pipeline.io.scan_names import enumerated, list_volumes
 
 __all__ = [
     "UNNAMED",

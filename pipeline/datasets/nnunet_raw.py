@@ -20,8 +20,8 @@ from atlaseg.pipeline.datasets.listing import (
     read_json,
     volumes_in,
 )
-from atlaseg.pipeline.datasets.scan_names import SUFFIXES, split_channel, suffix_of, volume_name
 from atlaseg.pipeline.errors import DatasetError, LabelError, MissingFileError
+from atlaseg.pipeline.io.scan_names import SUFFIXES, split_channel, suffix_of, volume_name
 from atlaseg.pipeline.schema import shortened
 
 __all__ = ["list_nnunet_raw"]

@@ -20,9 +20,9 @@ from monai.config import KeysCollection
 from monai.data import ImageReader
 from monai.transforms import MapTransform
 
-from atlaseg.pipeline.datasets.scan_names import digits_in_names, group_scans, list_volumes, volume_name
 from atlaseg.pipeline.errors import AtlasegError, GeometryError
 from atlaseg.pipeline.io.grid import Grid, grid_difference
+from atlaseg.pipeline.io.scan_names import digits_in_names, group_scans, list_volumes, volume_name
 from atlaseg.pipeline.io.volume import read_channels, read_header, read_label_map, volumes_of, write_label_map
 
 if TYPE_CHECKING:

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from atlaseg.pipeline.datasets.scan_names import suffix_of
 from atlaseg.pipeline.errors import GeometryError, MissingFileError, UnreadableFileError
 from atlaseg.pipeline.io.grid import Affine
+from atlaseg.pipeline.io.scan_names import suffix_of
 
 if TYPE_CHECKING:
     import nibabel as nib

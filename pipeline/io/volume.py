@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from atlaseg.pipeline.datasets.scan_names import suffix_of
 from atlaseg.pipeline.errors import DatasetError, GeometryError, LabelError, OptionError
 from atlaseg.pipeline.io.files import replacing
 from atlaseg.pipeline.io.grid import GRID_TOLERANCE_VOXELS, Grid, corner_distance, grid_difference, same_grid
@@ -30,6 +29,7 @@ from atlaseg.pipeline.io.header import (
     volumes_of,
 )
 from atlaseg.pipeline.io.nifti_file import open_volume, readable
+from atlaseg.pipeline.io.scan_names import suffix_of
 
 if TYPE_CHECKING:
     import nibabel as nib

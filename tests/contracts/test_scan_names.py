@@ -17,8 +17,8 @@ import pytest
 from atlaseg.atlases.atlas import AtlasSet
 from atlaseg.pipeline.datasets import read_dataset
 from atlaseg.pipeline.datasets.inspection import inspect_dataset
-from atlaseg.pipeline.datasets.scan_names import suffix_of
 from atlaseg.pipeline.errors import AtlasegError
+from atlaseg.pipeline.io.scan_names import suffix_of
 from atlaseg.workflows.benchmarking.folds import show_scans, show_training
 from atlaseg.workflows.fuse import Fuse
 from atlaseg.workflows.inputs.pairing import pair_files

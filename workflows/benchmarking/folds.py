@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from atlaseg.pipeline.datasets.scan_names import find_volume, list_volumes, suffix_of
 from atlaseg.pipeline.errors import OptionError
 from atlaseg.pipeline.io.files import WRITING
+from atlaseg.pipeline.io.scan_names import find_volume, list_volumes, suffix_of
 
 if TYPE_CHECKING:
     from atlaseg.pipeline.case import Case, Dataset

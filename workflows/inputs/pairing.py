@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from atlaseg.pipeline.datasets.scan_names import enumerated, list_volumes, volume_name
 from atlaseg.pipeline.errors import DatasetError, MissingFileError
+from atlaseg.pipeline.io.scan_names import enumerated, list_volumes, volume_name
 
 __all__ = ["Pair", "Pairing", "pair_files"]
 

@@ -27,8 +27,8 @@ def request_of(job: Train) -> dict[str, Any]:
     from atlaseg.pipeline.datasets.dataset_identity import files_digest, identity
     from atlaseg.pipeline.datasets.listing import raise_at_once
     from atlaseg.pipeline.datasets.reader import list_dataset
-    from atlaseg.pipeline.datasets.scan_names import list_volumes
     from atlaseg.pipeline.errors import MissingFileError
+    from atlaseg.pipeline.io.scan_names import list_volumes
 
     request = {name: value for name, value in asdict(job).items() if name not in _FREE}
     request["dataset"] = identity(list_dataset(job.dataset, raise_at_once))

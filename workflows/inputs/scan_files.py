@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from atlaseg.pipeline.datasets.scan_names import Grouping
+    from atlaseg.pipeline.io.scan_names import Grouping
 
 __all__ = ["FoundScans", "digits_of", "find_scans", "validation_scans"]
 
@@ -65,7 +65,7 @@ def digits_of(models: Sequence[Path]) -> bool | None:
         AtlasegError: a list of cases is damaged, or the folder is no data set.
     """
     from atlaseg.pipeline.datasets import list_dataset
-    from atlaseg.pipeline.datasets.scan_names import digits_in_names
+    from atlaseg.pipeline.io.scan_names import digits_in_names
     from atlaseg.workflows.methods.atlas_labelling import is_dataset
 
     for folder in models:
@@ -110,15 +110,15 @@ def find_scans(images: tuple[Path, ...], channels: int, digits: bool | None = No
     Args:
         images: files and folders.
         channels: how many the model expects.
-        digits: whether four digits belong to names, as :func:`atlaseg.pipeline.datasets.scan_names.digits_in_names`
+        digits: whether four digits belong to names, as :func:`atlaseg.pipeline.io.scan_names.digits_in_names`
             says of the model's own cases.
 
     Raises:
         MissingFileError: a path does not exist.
         DatasetError: there are no scans, or two of the same name.
     """
-    from atlaseg.pipeline.datasets.scan_names import name_problem
     from atlaseg.pipeline.errors import DatasetError, MissingFileError
+    from atlaseg.pipeline.io.scan_names import name_problem
 
     found = FoundScans({}, {}, ())
     notes: list[str] = []
@@ -160,8 +160,8 @@ def find_scans(images: tuple[Path, ...], channels: int, digits: bool | None = No
 def _of_folder(
     folder: Path, channels: int, digits: bool | None, notes: list[str], problems: dict[str, str]
 ) -> Grouping:
-    from atlaseg.pipeline.datasets.scan_names import group_scans, list_volumes
     from atlaseg.pipeline.errors import DatasetError
+    from atlaseg.pipeline.io.scan_names import group_scans, list_volumes
     from atlaseg.pipeline.io.volume import volumes_of
 
     listed = list_volumes(folder)
@@ -174,7 +174,7 @@ def _of_folder(
 
 def _problem_of(path: Path, grouping: Grouping) -> str:
     """What keeps a file from being a scan: its own problem, or that of the channels beside it."""
-    from atlaseg.pipeline.datasets.scan_names import split_channel
+    from atlaseg.pipeline.io.scan_names import split_channel
 
     own = split_channel(path) or ("", 0)
     return next(
@@ -186,7 +186,7 @@ def _problem_of(path: Path, grouping: Grouping) -> str:
 
 def _of_file(path: Path, channels: int, digits: bool | None) -> Grouping:
     """Scans of the folder of a file, as far as they may have to do with it."""
-    from atlaseg.pipeline.datasets.scan_names import group_scans, is_volume, split_channel, suffix_of
+    from atlaseg.pipeline.io.scan_names import group_scans, is_volume, split_channel, suffix_of
     from atlaseg.pipeline.io.volume import volumes_of
 
     siblings = [path]

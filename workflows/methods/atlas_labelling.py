@@ -248,9 +248,9 @@ def mask_of(masks: Path | None, name: str, scan: Path) -> npt.NDArray[np.bool_] 
         MissingFileError: the folder has no mask of this name.
         AtlasegError: as :func:`atlaseg.pipeline.io.mask.read_mask`.
     """
-    from atlaseg.pipeline.datasets.scan_names import find_volume, volume_name
     from atlaseg.pipeline.errors import MissingFileError
     from atlaseg.pipeline.io.mask import read_mask
+    from atlaseg.pipeline.io.scan_names import find_volume, volume_name
 
     if masks is None:
         return None

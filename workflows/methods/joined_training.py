@@ -49,8 +49,8 @@ def _train(job: Train, method: Method, request: dict[str, Any]) -> None:
 
     from atlaseg.atlases.atlas import AtlasSet
     from atlaseg.atlases.network_training.joined_training import train_joined
-    from atlaseg.pipeline.datasets.scan_names import digits_in_names
     from atlaseg.pipeline.errors import DatasetError
+    from atlaseg.pipeline.io.scan_names import digits_in_names
     from atlaseg.pipeline.io.volume import read_header
     from atlaseg.pipeline.system.worker_processes import available_cores, worker_pool
     from atlaseg.workflows.inputs.run_request import write_request

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from atlaseg.pipeline.datasets.scan_names import is_volume, suffix_of, volume_name
+from atlaseg.pipeline.io.scan_names import is_volume, suffix_of, volume_name
 
 
 @pytest.mark.parametrize(

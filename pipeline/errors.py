@@ -22,6 +22,7 @@ __all__ = [
     "NotFittedError",
     "NothingToLearnError",
     "OptionError",
+    "PackageError",
     "PlanError",
     "UnreadableFileError",
     "UnsafeModelError",
@@ -74,6 +75,10 @@ class LabelError(AtlasegError, ValueError):
 
 class OptionError(AtlasegError, ValueError):
     """An option or its value is not one that is offered."""
+
+
+class PackageError(AtlasegError, ImportError):
+    """An installed package that adds something to atlaseg is broken, missing, or takes a name that is taken."""
 
 
 class PlanError(AtlasegError, ValueError):

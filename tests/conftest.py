@@ -197,3 +197,46 @@ def runs(shapes_folder: Path) -> Runs:
 def tiny_run(runs: Runs, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A trained run, for tests to read; those that change it copy it first."""
     return runs.train(tmp_path_factory.mktemp("tiny") / "run")
+
+
+class InstalledPackages:
+    """A folder in which packages are installed as pip does it: modules, and metadata with entry points."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir()
+
+    def add(self, name: str, entry_points: dict[str, dict[str, str]], **modules: str) -> None:
+        """Install a package.
+
+        Args:
+            name: of the package, version 1.0.
+            entry_points: group -> name -> ``module:attribute``.
+            modules: text of each module, by its name.
+        """
+        metadata = self.folder / f"{name.replace('-', '_')}-1.0.dist-info"
+        metadata.mkdir()
+        (metadata / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        (metadata / "entry_points.txt").write_text(
+            "\n".join(
+                line
+                for group, named in entry_points.items()
+                for line in (f"[{group}]", *(f"{key} = {value}" for key, value in named.items()), "")
+            )
+        )
+        for module, text in modules.items():
+            (self.folder / f"{module}.py").write_text(text)
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[InstalledPackages]:
+    """Packages that this process finds while the test runs; install all of them before any is looked for."""
+    import sys
+
+    packages = InstalledPackages(tmp_path / "site-packages")
+    before = set(sys.modules)
+    monkeypatch.syspath_prepend(packages.folder)
+    yield packages
+    for name in set(sys.modules) - before:
+        if str(packages.folder) in str(getattr(sys.modules[name], "__file__", "")):
+            del sys.modules[name]

@@ -3,13 +3,13 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-all lint install clean
+.PHONY: demo test test-all lint docs install clean
 
 # The stamp is newer than the files that say what is installed, or the environment is brought up to date.
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,docs]'
 	touch $@
 
 install: $(VENV)/.installed tree
@@ -30,6 +30,10 @@ lint: install
 	rm -rf build/imports && mkdir -p build/imports && cp -rL tree/atlaseg build/imports/  # it follows no links
 	cd build/imports && $(abspath $(BIN))/lint-imports ../../pyproject.toml
 
+# The site, into site/; a warning is an error. -P: mkdocs must not take the folder atlaseg/ here for the package.
+docs: install
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -P -m mkdocs build --strict --quiet
+
 test: lint
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile --cov --cov-report=term
 
@@ -38,4 +42,4 @@ test-all: test
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile -m slow
 
 clean:
-	rm -rf $(VENV) tree atlaseg-demo
+	rm -rf $(VENV) tree site atlaseg-demo

@@ -13,7 +13,7 @@ import pytest
 from atlaseg.workflows.cli import COMMANDS, _parse
 
 ROOT = Path(__file__).parents[1]
-PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
 BLOCK = re.compile(r"```(\w+)\n(.*?)```", re.DOTALL)
 
 
@@ -71,3 +71,10 @@ def test_links_lead_somewhere(page):
 def test_there_is_something_to_test():
     assert len(commands()) > 10
     assert len(blocks("python")) > 1
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_files_that_are_named_exist(page):
+    # a run and an atlas folder have a configs/ of their own, so that of the repository is left out
+    named = re.findall(r"`((?:pipeline|atlases|workflows|tests|docs|examples)/[\w./-]*)`", page.read_text())
+    assert [name for name in named if not (ROOT / name).exists()] == []

@@ -45,7 +45,7 @@ class Benchmark:
 
     OUT/scores.csv and scores.parquet have one row for each case, structure, method, fold, number of labels and metric;
     summary.csv, significance.csv and ranking.csv say what follows from them, times.csv what it cost. The same command
-    after an interruption goes on with what is missing; one with more methods does those. docs/benchmark-command.md
+    after an interruption goes on with what is missing; one with more methods does those. docs/explanation/comparing.md
     explains all of it.
     """
 
@@ -81,7 +81,7 @@ class Benchmark:
     """Distance in mm that the surface Dice takes as agreement."""
     surface: Literal["voxels", "elements"] = "voxels"
     """What surfaces are made of: voxels at the border of a structure, or elements between voxels, weighted by their
-    area (docs/scores.md)."""
+    area (docs/explanation/scores.md)."""
     workers: Count = 1
     """Methods that run at the same time; each gets its share of the cores. Times are honest with 1."""
     share_registrations: bool = True

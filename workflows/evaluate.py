@@ -51,8 +51,8 @@ class _Outcome:
 class Evaluate:
     """Compare predicted label maps with references, by structure, and say how sure the means are.
 
-    Files are paired by name. A case without a prediction counts with the worst scores. docs/scores.md defines
-    every score and what holds where a structure is empty.
+    Files are paired by name. A case without a prediction counts with the worst scores. docs/explanation/scores.md
+    defines every score and what holds where a structure is empty.
 
     Args:
         predictions: folder of label maps, or one file.
@@ -60,7 +60,7 @@ class Evaluate:
         out: table.csv, a row per case and structure; table.json gets the summary, table.png a box plot.
         tolerance_mm: distance in mm that the surface Dice takes as agreement.
         surface: what surfaces are made of: voxels at the border of a structure, or elements between voxels, weighted by
-            their area, as some other software has them (docs/scores.md).
+            their area, as some other software has them (docs/explanation/scores.md).
         labels: names of the structures: a plan.yaml, or a data set's folder or dataset.json. By default
             one of these beside the references, else names are made from the label values.
         only_predicted: leave out references without a prediction (such as the training cases of a fold)

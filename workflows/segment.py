@@ -112,7 +112,7 @@ class Segment:
     """Without RUN: where to begin, x,y,z in voxels from 0, or x,y,zmm in RAS+ millimetres; VALUE:x,y,z gives the region
     another label value than 1. May be repeated."""
     option: tuple[str, ...] = ()
-    """Without RUN: an option of the method, name=value; may be repeated (docs/classical.md)."""
+    """Without RUN: an option of the method, name=value; may be repeated (docs/explanation/classical.md)."""
 
     def run(self) -> int:
         """Label all scans; returns 0, or 1 where a scan failed or a region has leaked over most of it.

@@ -110,7 +110,8 @@ class Train:
     unlabelled: Path | None = None
     """Together: folder of further scans, without labels, which the atlases label for the network to learn from too."""
     option: tuple[str, ...] = ()
-    """Classical: an option of the method, such as --option classes=4; may be repeated (docs/classical.md)."""
+    """Classical: an option of the method, such as --option classes=4; may be repeated
+    (docs/explanation/classical.md)."""
 
     def run(self) -> int:
         """Train, or go on; returns 0.

@@ -1,7 +1,7 @@
 """Overlap of two label maps, every score from one confusion matrix.
 
 Where a structure is empty, 0/0 is decided and not computed: absent from both maps is full agreement (1),
-absent from one of them is none (0). The reasons and sources are in ``docs/scores.md``.
+absent from one of them is none (0). The reasons and sources are in ``docs/explanation/scores.md``.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Distances between the surfaces of two masks, in mm: HD95, ASSD and surface Dice.
 
-Two definitions of a surface (``docs/scores.md`` says how far apart they are):
+Two definitions of a surface (``docs/explanation/scores.md`` says how far apart they are):
 
 - ``voxels``: the voxels of a mask that touch the outside by a face, each counting one, as in ``monai.metrics``. On
   masks that are not empty the results equal those of ``compute_hausdorff_distance`` (percentile 95),
@@ -9,7 +9,8 @@ Two definitions of a surface (``docs/scores.md`` says how far apart they are):
   as Nikolov et al. (2021) define them and their package ``surface-distance`` computes them.
 
 MONAI's routines find both surfaces, areas and distances. They are computed once here, where ``monai.metrics`` computes
-them anew for each score. For empty masks MONAI gives NaN or infinity, and the rule of ``docs/scores.md`` holds instead.
+them anew for each score. For empty masks MONAI gives NaN or infinity, and the rule of
+``docs/explanation/scores.md`` holds instead.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ MIRROR_TOLERANCE, OFF_MIDDLE = 0.08, 0.05
 
 
 #: With so many labelled cases mirroring no longer helps (hippocampi, 160 cases, 12 minutes on a CPU core: mean
-#: Dice 0.878 without and 0.874 with it; docs/benchmarks.md).
+#: Dice 0.878 without and 0.874 with it; docs/reference/benchmarks.md).
 ENOUGH_CASES = 50
 
 

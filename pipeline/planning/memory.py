@@ -2,7 +2,7 @@
 
 The estimate runs the network and the loss once on torch's ``meta`` device, which computes shapes and no
 values, and adds up what autograd keeps for the backward pass. Only the overheads on top of that (copies in
-the layout of the convolution library, fragmentation) are figures from measurements; ``docs/planning.md``
+the layout of the convolution library, fragmentation) are figures from measurements; ``docs/explanation/planning.md``
 holds the comparison.
 """
 

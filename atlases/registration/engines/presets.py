@@ -1,7 +1,7 @@
 """What to register with where the user names nothing: chosen from voxel size, extent and modality alone.
 
-Every value below is the outcome of a measurement on atlases against atlases (``docs/benchmarks.md``) or of the
-manual of the library that it goes to: elastix 5.2 (https://elastix.dev/download/elastix-5.2.0-manual.pdf), ANTs
+Every value below is the outcome of a measurement on atlases against atlases (``docs/reference/benchmarks.md``) or of
+the manual of the library that it goes to: elastix 5.2 (https://elastix.dev/download/elastix-5.2.0-manual.pdf), ANTs
 (https://github.com/ANTsX/ANTs/wiki), greedy (https://greedy.readthedocs.io), ITK's registration framework v4.
 """
 

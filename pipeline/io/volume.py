@@ -258,6 +258,8 @@ def _write(
         header["xyzt_units"] = (int(header["xyzt_units"]) & 0o7) | (int(time["xyzt_units"]) & 0o70)
     # affine=None keeps sform, qform and their codes exactly as they are in the scan's header
     result = kind(np.asarray(voxels), None, header=header)
+    # nibabel forgets how thick the one slice of a 2-D image is, which a qform needs
+    result.header["pixdim"][:4] = source.header["pixdim"][:4]
     suffix = suffix_of(path).lower()
     if not suffix:
         raise OptionError(f"{path}: results are written as .nii or .nii.gz, choose such a name")

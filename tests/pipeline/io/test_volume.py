@@ -165,6 +165,17 @@ def test_two_dimensional_files_are_one_slice(tmp_path: Path):
     np.testing.assert_array_equal(read_label_map(tmp_path / "b.nii.gz"), read_label_map(path))
 
 
+def test_the_thickness_of_one_slice_is_kept(tmp_path: Path):
+    path = tmp_path / "a.nii"
+    image = nib.Nifti1Image(np.zeros((3, 4), np.uint8), None)
+    image.header.set_qform(affine(np.eye(3), (1, 1, 2)), 1)  # no sform: the spacing says where slices lie
+    image.header["pixdim"][3] = 2
+    nib.save(image, path)
+    write_label_map(tmp_path / "b.nii", np.zeros((3, 4, 1), np.uint8), path)
+    np.testing.assert_array_equal(nib.load(tmp_path / "b.nii").affine, nib.load(path).affine)
+    assert nib.load(path).affine[2, 2] == 2
+
+
 def test_channels_on_different_grids_are_refused(build, tmp_path: Path):
     files = [
         build.volume(tmp_path / f"{shift}.nii.gz", build.noise(), affine(np.eye(3), origin=(shift, 0, 0)))

@@ -11,7 +11,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from atlaseg.atlases.atlas import Atlas, AtlasSet
+    from atlaseg.atlases.atlas import Atlas
+    from atlaseg.atlases.atlas_set import AtlasSet
     from atlaseg.atlases.fusion.candidates import Candidates, Fused
     from atlaseg.atlases.fusion.registry import fuse
     from atlaseg.atlases.multi_atlas_segmenter import MultiAtlasSegmenter
@@ -43,7 +44,7 @@ __all__ = [
 #: Where each name lives; a script that only registers need not load torch.
 _HOMES = {
     "Atlas": "atlaseg.atlases.atlas",
-    "AtlasSet": "atlaseg.atlases.atlas",
+    "AtlasSet": "atlaseg.atlases.atlas_set",
     "Candidates": "atlaseg.atlases.fusion.candidates",
     "Fused": "atlaseg.atlases.fusion.candidates",
     "MultiAtlasSegmenter": "atlaseg.atlases.multi_atlas_segmenter",

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from atlaseg.atlases.atlas import AtlasSet
 from atlaseg.atlases.atlas_network_segmenter import ATLASES
+from atlaseg.atlases.atlas_set import AtlasSet
 from atlaseg.atlases.correction.learn_correction import learns_by_itself
 from atlaseg.atlases.multi_atlas_bundle import is_atlas_bundle
 from atlaseg.atlases.multi_atlas_segmenter import DEFAULT_FUSION, MultiAtlasSegmenter

@@ -6,15 +6,19 @@ import hashlib
 import json
 from collections.abc import Iterator
 from concurrent.futures import Executor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from atlaseg.atlases.atlas import Atlas, AtlasSet, landmarks_name
-from atlaseg.atlases.registration.points.landmarks import read_landmarks, write_landmarks
+from atlaseg.atlases.atlas import Atlas
+from atlaseg.atlases.registration.points.landmarks import (
+    landmarks_name,
+    read_landmarks,
+    write_landmarks,
+)
 from atlaseg.pipeline.case import LabelTable, value_counts
 from atlaseg.pipeline.datasets.listing import inside
 from atlaseg.pipeline.errors import AtlasegError, DatasetError, MissingFileError
@@ -31,7 +35,7 @@ from atlaseg.pipeline.io.volume import (
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-__all__ = ["MANIFEST", "load_atlases", "save_atlases"]
+__all__ = ["MANIFEST", "SavedAtlases", "load_atlases", "of_manifest", "save_atlases"]
 
 MANIFEST = "atlases.json"
 FORMAT = "atlaseg atlases"
@@ -39,14 +43,33 @@ VERSION = 1
 _FOLDERS = ("images", "labels", "masks", "landmarks")
 
 
+@dataclass(frozen=True)
+class SavedAtlases:
+    """What a folder of atlases holds: the fields of an :class:`atlaseg.atlases.atlas_set.AtlasSet`, not yet checked.
+
+    Args:
+        name: what the collection is called.
+        atlases: the files of each.
+        labels: the label values and their names.
+        channels: name of each channel.
+        channels_named_by: file or option that names them; ``None`` where nobody did.
+    """
+
+    name: str
+    atlases: tuple[Atlas, ...]
+    labels: LabelTable
+    channels: tuple[str, ...]
+    channels_named_by: str | None = None
+
+
 def save_atlases(
-    atlases: AtlasSet, folder: Path, *, copy: bool = True, executor: Executor | None = None
+    atlases: SavedAtlases, folder: Path, *, copy: bool = True, executor: Executor | None = None
 ) -> None:
     """Write a self-contained folder: ``images/``, ``labels/``, ``masks/``, ``landmarks/`` and the manifest.
 
-    :func:`atlaseg.pipeline.datasets.read_dataset` and :meth:`AtlasSet.read` read the folder too. Grids are kept to the
-    last digit; free text and extensions of the headers, and the descriptions of landmarks, which may hold a patient's
-    name, are not. The manifest comes last, so that an interrupted copy cannot be taken for a whole one.
+    :func:`atlaseg.pipeline.datasets.read_dataset` and ``AtlasSet.read`` read the folder too. Grids are kept to the last
+    digit; free text and extensions of the headers, and the descriptions of landmarks, which may hold a patient's name,
+    are not. The manifest comes last, so that an interrupted copy cannot be taken for a whole one.
 
     Args:
         atlases: the collection; its files are read, never changed.
@@ -83,7 +106,7 @@ def save_atlases(
     write_text(manifest, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
-def _write_names(atlases: AtlasSet, folder: Path) -> None:
+def _write_names(atlases: SavedAtlases, folder: Path) -> None:
     names = dict(zip(atlases.labels.names, atlases.labels.values, strict=True))
     write_text(folder / "labels.json", json.dumps(names, indent=1, ensure_ascii=False) + "\n")
     if atlases.channels_named_by is not None:  # else intensities tell, whoever reads the folder
@@ -128,7 +151,7 @@ def _refuse_strangers(folder: Path, copies: list[Atlas]) -> None:
                 )
 
 
-def _refuse_outside(folder: Path, atlases: AtlasSet) -> None:
+def _refuse_outside(folder: Path, atlases: SavedAtlases) -> None:
     for atlas in atlases.atlases:
         for path in _files(atlas):
             if not path.resolve().is_relative_to(folder.resolve()):
@@ -179,7 +202,7 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def load_atlases(folder: Path, *, verify: bool = True) -> AtlasSet:
+def load_atlases(folder: Path, *, verify: bool = True) -> SavedAtlases:
     """Atlases as their manifest lists them; nothing in the folder is run.
 
     Args:
@@ -205,16 +228,12 @@ def load_atlases(folder: Path, *, verify: bool = True) -> AtlasSet:
             f"{manifest}: version {content.get('version')!r}, this atlaseg reads {VERSION}; update it"
         )
     entries = _get(content, "atlases", list, manifest)
-    atlases = tuple(_atlas(entry, folder, manifest, verify=verify) for entry in entries)
-    try:
-        return AtlasSet(
-            _get(content, "name", str, manifest),
-            atlases,
-            _labels(content, manifest),
-            _names(content, manifest),
-        )
-    except DatasetError as error:
-        raise _of_manifest(error, manifest, folder) from error
+    return SavedAtlases(
+        _get(content, "name", str, manifest),
+        tuple(_atlas(entry, folder, verify=verify) for entry in entries),
+        _labels(content, manifest),
+        _names(content, manifest),
+    )
 
 
 def _get(entry: Any, key: str, kind: type | tuple[type, ...], manifest: Path) -> Any:
@@ -242,7 +261,9 @@ def _labels(content: dict[str, Any], manifest: Path) -> LabelTable:
         raise DatasetError(f"{manifest}: {error}") from error
 
 
-def _atlas(entry: Any, folder: Path, manifest: Path, *, verify: bool) -> Atlas:
+def _atlas(entry: Any, folder: Path, *, verify: bool) -> Atlas:
+    manifest = folder / MANIFEST
+
     def path_of(file: Any) -> Path:
         path = inside(folder, _get(file, "file", str, manifest), manifest)
         if not path.is_file():
@@ -266,9 +287,9 @@ def _atlas(entry: Any, folder: Path, manifest: Path, *, verify: bool) -> Atlas:
             landmarks=path_of(points) if points else None,
         )
     except DatasetError as error:
-        raise _of_manifest(error, manifest, folder) from error
+        raise of_manifest(error, folder) from error
 
 
-def _of_manifest(error: DatasetError, manifest: Path, folder: Path) -> DatasetError:
+def of_manifest(error: DatasetError, folder: Path) -> DatasetError:
     """The error with the manifest's name before it, unless it names a file of the folder already."""
-    return error if str(error).startswith(str(folder)) else DatasetError(f"{manifest}: {error}")
+    return error if str(error).startswith(str(folder)) else DatasetError(f"{folder / MANIFEST}: {error}")

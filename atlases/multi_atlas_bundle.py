@@ -20,7 +20,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from atlaseg.atlases.atlas import AtlasSet
+from atlaseg.atlases.atlas_set import AtlasSet
 from atlaseg.atlases.correction.correction import Correction
 from atlaseg.atlases.fusion.candidates import FusionRule
 from atlaseg.atlases.fusion.registry import FUSION_RULES, make_rule

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from atlaseg.atlases.atlas import AtlasSet
+from atlaseg.atlases.atlas_set import AtlasSet
 from atlaseg.atlases.correction.correction import Correction
 from atlaseg.atlases.correction.learn_correction import learn_correction
 from atlaseg.atlases.fusion.registry import make_rule

@@ -46,6 +46,14 @@ class DatasetBuilder:
         self.folder = folder
         self._rng = np.random.default_rng(0)
 
+    @property
+    def oblique(self) -> np.ndarray:
+        """Affine of voxels of 0.9 x 1.1 x 2.3 mm, turned about two axes, the first axis to the left."""
+        from nibabel import affines, eulerangles
+
+        turned = eulerangles.euler2mat(0.2, 0.1, 0) @ np.diag((-0.9, 1.1, 2.3))
+        return affines.from_matvec(turned, (12.345678, -7.1, 3.3))
+
     def volume(self, path: Path, voxels: Any, affine: Any = None, kind: type | None = None) -> Path:
         """Write one NIfTI file, by default NIfTI-1 with the identity as its affine."""
         import nibabel as nib

@@ -12,7 +12,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from atlaseg.atlases.atlas import AtlasSet
+from atlaseg.atlases.atlas_set import AtlasSet
 from atlaseg.atlases.fusion.registry import FUSION_RULES
 from atlaseg.atlases.multi_atlas_segmenter import MultiAtlasSegmenter
 from atlaseg.atlases.network_training.anatomical_augmentation import write_warped_cases

@@ -12,7 +12,7 @@ from atlaseg.pipeline.schema import Count, NotNegative, Seed, Whole
 if TYPE_CHECKING:
     from concurrent.futures import Executor
 
-    from atlaseg.atlases.atlas import AtlasSet
+    from atlaseg.atlases.atlas_set import AtlasSet
     from atlaseg.atlases.templates.probabilistic import ProbabilisticAtlas
     from atlaseg.atlases.templates.template import Template, TemplateOptions
 
@@ -57,7 +57,7 @@ class BuildAtlas:
             OptionError: an option is out of range, or DIR is the folder of the scans.
             AtlasegError: a file is missing or broken, or registration failed for all but one.
         """
-        from atlaseg.atlases.atlas import AtlasSet
+        from atlaseg.atlases.atlas_set import AtlasSet
         from atlaseg.atlases.templates.probabilistic import Members
         from atlaseg.atlases.templates.template import TemplateOptions
         from atlaseg.pipeline.errors import GeometryError, OptionError

@@ -16,7 +16,7 @@ from atlaseg.pipeline.errors import DatasetError
 from atlaseg.pipeline.io.volume import read_header, read_label_map
 
 if TYPE_CHECKING:
-    from atlaseg.atlases.atlas import AtlasSet
+    from atlaseg.atlases.atlas_set import AtlasSet
     from atlaseg.atlases.fusion.candidates import FusionRule
 
 __all__ = ["FEWEST_ATLASES", "MOST_SCANS", "learn_correction", "learns_by_itself"]

@@ -19,7 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from atlaseg.atlases.atlas import Atlas, AtlasSet
+from atlaseg.atlases.atlas import Atlas
+from atlaseg.atlases.atlas_set import AtlasSet
 from atlaseg.atlases.network_training.warped_case import Part, WarpedCase, WarpTask, write_warped_case
 from atlaseg.atlases.propagation.propagation import PropagationOptions, propagate
 from atlaseg.atlases.propagation.work_folder import digest_of_file

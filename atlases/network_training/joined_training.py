@@ -25,7 +25,7 @@ from atlaseg.pipeline.inference.combination import DEFAULT_WEIGHT, Combination, 
 from atlaseg.pipeline.io.volume import read_image, read_label_map
 
 if TYPE_CHECKING:
-    from atlaseg.atlases.atlas import AtlasSet
+    from atlaseg.atlases.atlas_set import AtlasSet
     from atlaseg.atlases.network_training.anatomical_augmentation import WarpedCase
     from atlaseg.pipeline.case import Case, Dataset
     from atlaseg.pipeline.planning.plan import Plan
@@ -214,7 +214,7 @@ class _Job:
         return MultiAtlasSegmenter.load(home, executor=executor, work=self.work)
 
     def _put_together(self, home: Path, atlases: AtlasSet | None, executor: Executor | None) -> None:
-        from atlaseg.atlases.atlas import AtlasSet
+        from atlaseg.atlases.atlas_set import AtlasSet
 
         segmenter = MultiAtlasSegmenter(
             fusion=self.options.fusion, options=self.options.propagation, executor=None, work=self.work

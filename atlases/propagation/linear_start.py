@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from atlaseg.atlases.propagation.quality import local_correlation, region_of_interest
+from atlaseg.atlases.propagation.quality import region_of_interest
+from atlaseg.atlases.propagation.similarity import local_correlation
 from atlaseg.atlases.registration.engine import RegistrationError
 from atlaseg.atlases.registration.stage import Stage
 from atlaseg.atlases.registration.transforms.frames import from_itk

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from atlaseg.atlases.atlas import Atlas, AtlasSet
+from atlaseg.atlases.atlas import Atlas
+from atlaseg.atlases.atlas_set import AtlasSet
 from atlaseg.atlases.fusion.candidates import Candidates
 from atlaseg.atlases.propagation.carrying import Arrived, Scan, Steps, Task, carry
+from atlaseg.atlases.propagation.failed_registrations import leave_out
 from atlaseg.atlases.propagation.linear_start import LINEAR_STARTS
-from atlaseg.atlases.propagation.quality import Quality, assess, leave_out
+from atlaseg.atlases.propagation.quality import Quality, assess
 from atlaseg.atlases.propagation.selection import select
 from atlaseg.atlases.propagation.waiting import as_they_finish
 from atlaseg.atlases.propagation.work_folder import digest_of_arrays
@@ -54,7 +56,8 @@ class PropagationOptions:
         seed: of everything random.
         keep: how many atlases to register in full, the most similar after the linear stages; ``None``: all.
         selection_metric: that ranks them (:func:`atlaseg.atlases.propagation.selection.select`).
-        quality_control: leave out what did not arrive (:func:`atlaseg.atlases.propagation.quality.leave_out`).
+        quality_control: leave out atlases whose registration failed
+            (:func:`atlaseg.atlases.propagation.failed_registrations.leave_out`).
 
     Raises:
         OptionError: an option is none of these.

@@ -1,5 +1,6 @@
-"""How well an atlas was carried to a scan, judged without labels of the scan, and which atlases to leave out.
+"""How well an atlas was carried to a scan: figures that need no labels of the scan.
 
+Which atlases they make fail is decided in :mod:`atlaseg.atlases.propagation.failed_registrations`.
 Arrays of one registration lie on the grid of the scan (the fixed image).
 """
 
@@ -13,32 +14,23 @@ import numpy as np
 import numpy.typing as npt
 
 from atlaseg.atlases.fusion.candidates import Candidates
+from atlaseg.atlases.propagation.similarity import (
+    check_region,
+    correlation,
+    local_correlation,
+    mutual_information,
+)
 from atlaseg.pipeline.errors import DatasetError, GeometryError, LabelError, OptionError
 
 if TYPE_CHECKING:
     from atlaseg.atlases.registration.transforms.jacobian import JacobianStatistics
 
-__all__ = [
-    "Quality",
-    "agreement",
-    "assess",
-    "correlation",
-    "coverage",
-    "leave_out",
-    "local_correlation",
-    "mask_overlap",
-    "mutual_information",
-    "region_of_interest",
-]
+__all__ = ["Quality", "agreement", "assess", "coverage", "mask_overlap", "region_of_interest"]
 
 Bools = npt.NDArray[np.bool_]
 
-#: Half-width in voxels of the window of the local correlation.
-RADIUS = 2
 #: Voxels around the atlases' structures that count as their surroundings.
 MARGIN = 3
-#: Variance in a window, as a share of that of the image, below which it has no contrast to correlate.
-_FLAT = 1e-4
 
 
 @dataclass(frozen=True)
@@ -74,111 +66,6 @@ class Quality:
             value = getattr(self, field.name)
             if value is not None and not np.isfinite(value):
                 raise OptionError(f"quality figure {field.name} must be a finite number, found {value}")
-
-
-def local_correlation(
-    fixed: npt.NDArray[Any],
-    warped: npt.NDArray[Any],
-    region: Bools | None = None,
-    radius: int = RADIUS,
-) -> float:
-    """Mean correlation of two images in the windows around the voxels of a region; -1 to 1.
-
-    Windows in which either image is even count as 0: nothing there says that the images fit. Sign and scale of
-    the intensities: a linear change of either image, even a different one in each window, does not matter as long
-    as it rises. Cachier and Pennec, "3D non-rigid registration by gradient descent on a Gaussian-windowed similarity
-    measure using convolutions", MMBIA 2000, 182-189.
-
-    Args:
-        fixed: ``(*spatial)``, any real type.
-        warped: the same shape.
-        region: the same shape, true where windows are centred; ``None``: everywhere.
-        radius: half-width of the cubic window, voxels.
-
-    Raises:
-        GeometryError: shapes differ.
-        DatasetError: an image is constant or not finite, or the region is empty.
-    """
-    from scipy.ndimage import uniform_filter
-
-    inside = _checked(fixed, warped, region)
-    # The window sums of small numbers around zero keep their digits; offsets of thousands would not.
-    a, b = (_standard(array) for array in (fixed, warped))
-    width = 2 * radius + 1
-    mean_a, mean_b, aa, bb, ab = (uniform_filter(x, width) for x in (a, b, a * a, b * b, a * b))
-    variance_a, variance_b = aa - mean_a**2, bb - mean_b**2
-    contrast = (variance_a > _FLAT) & (variance_b > _FLAT)
-    product = np.sqrt(np.where(contrast, variance_a * variance_b, 1.0))
-    values = np.where(contrast, (ab - mean_a * mean_b) / product, 0.0)
-    return float(np.clip(values[inside], -1, 1).mean())
-
-
-def correlation(fixed: npt.NDArray[Any], warped: npt.NDArray[Any], region: Bools | None = None) -> float:
-    """Pearson's correlation of two images over a region, -1 to 1; 0 where either is even there.
-
-    Args:
-        fixed: ``(*spatial)``, any real type.
-        warped: the same shape.
-        region: the same shape, true where voxels count; ``None``: everywhere.
-
-    Raises:
-        GeometryError, DatasetError: as :func:`local_correlation`.
-    """
-    inside = _checked(fixed, warped, region)
-    a, b = (np.asarray(array[inside], dtype=np.float64) for array in (fixed, warped))
-    a, b = a - a.mean(), b - b.mean()
-    product = float(np.sqrt((a @ a) * (b @ b)))
-    return float(np.clip((a @ b) / product, -1, 1)) if product > 0 else 0.0
-
-
-def mutual_information(
-    fixed: npt.NDArray[Any], warped: npt.NDArray[Any], region: Bools | None = None, bins: int = 32
-) -> float:
-    """Normalised mutual information ``(H(A) + H(B)) / H(A, B)`` over a region: 1 (independent) to 2.
-
-    Needs no like contrast, so it suits scans of different kinds. Studholme et al., Pattern Recognition 32:71-86
-    (1999), doi:10.1016/S0031-3203(98)00091-0; computed by scikit-image.
-
-    Args:
-        fixed: ``(*spatial)``, any real type.
-        warped: the same shape.
-        region: the same shape, true where voxels count; ``None``: everywhere.
-        bins: of the histogram, for each image.
-
-    Raises:
-        GeometryError, DatasetError: as :func:`local_correlation`.
-    """
-    from skimage.metrics import normalized_mutual_information
-
-    inside = _checked(fixed, warped, region)
-    a, b = fixed[inside], warped[inside]
-    if a.min() == a.max() or b.min() == b.max():
-        return 1.0
-    return float(normalized_mutual_information(a, b, bins=bins))
-
-
-def _checked(fixed: npt.NDArray[Any], warped: npt.NDArray[Any], region: Bools | None) -> Bools:
-    """The region as booleans."""
-    for name, array in (("warped image", warped), ("region", region)):
-        if array is not None and array.shape != fixed.shape:
-            raise GeometryError(
-                f"{name} has shape {array.shape}, the scan {fixed.shape}: resample it onto the scan's grid"
-            )
-    for name, array in (("scan", fixed), ("warped image", warped)):
-        low, high = float(array.min()), float(array.max())
-        if not np.isfinite((low, high)).all():
-            raise DatasetError(f"{name}: voxels are NaN or infinite; replace them, for example by 0")
-        if low == high:
-            raise DatasetError(f"{name}: all voxels have the value {low:g}; nothing can be compared with it")
-    inside = np.ones(fixed.shape, dtype=bool) if region is None else region.astype(bool)
-    if not inside.any():
-        raise DatasetError("the region to compare in is empty; give a mask with at least one voxel")
-    return inside
-
-
-def _standard(array: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    values = np.asarray(array, dtype=np.float64)
-    return (values - values.mean()) / values.std()
 
 
 def region_of_interest(labels: npt.NDArray[Any], margin: int = MARGIN) -> Bools:
@@ -330,7 +217,7 @@ def _likeness(
     """Local correlation, correlation and mutual information around an atlas' structures."""
     # An atlas that does not reach the scan, or brings an even patch of it, is a failure to report, not an error.
     if not labels.any() or float(warped.min()) == float(warped.max()):
-        _checked(target, target, None)
+        check_region(target, target, None)
         return 0.0, 0.0, 1.0
     region = region_of_interest(labels[None])
     return (
@@ -338,64 +225,3 @@ def _likeness(
         correlation(target, warped, region),
         mutual_information(target, warped, region),
     )
-
-
-#: The rule of :func:`leave_out`, tuned on hippocampi (greedy, 60 scans): with 4 atlases it brought majority, local and
-#: joint +0.004, +0.001, +0.001 Dice, with 10 nothing (-0.0002 to +0.0002); keener rules cost joint fusion.
-OUTLIER = 4.0
-SPREAD_FLOOR = 0.03
-AGREEMENT_SHARE = 0.6
-CORRELATION_SHARE = 0.25
-#: Where half of the atlases correlate less than this, correlation says nothing: another contrast, perhaps.
-USABLE_CORRELATION = 0.2
-COVERAGE_FLOOR = 0.05
-FEWEST = 3
-
-
-def leave_out(qualities: Sequence[Quality]) -> list[tuple[int, str]]:
-    """Atlases that failed to reach a scan, worst first, each with the reason in words.
-
-    The rule: an atlas is left out where
-
-    * its agreement with the others is less than ``AGREEMENT_SHARE`` of the median agreement and also more than
-      ``OUTLIER`` robust standard deviations below it (1.4826 times the median absolute deviation, at least
-      ``SPREAD_FLOOR``; Iglewicz and Hoaglin, How to Detect and Handle Outliers, 1993); or
-    * its local correlation is less than ``CORRELATION_SHARE`` of the median of all, if that is at least
-      ``USABLE_CORRELATION``; or
-    * it has seen less than ``COVERAGE_FLOOR`` of the scan;
-
-    but half of the atlases, and at least ``FEWEST``, always stay: those with the best agreement. Fusion rules that
-    weigh atlases cope with a poor one and miss a good one, so the rule is meant for the wreck only.
-
-    Args:
-        qualities: of all atlases of one scan (:func:`assess`).
-
-    Returns:
-        ``(index, reason)`` pairs; empty where all stay.
-
-    >>> good = Quality(0.8, 0.75, 0.9, 1.1, 1.0)
-    >>> bad = Quality(0.2, 0.45, 0.3, 1.0, 0.9)
-    >>> [index for index, _ in leave_out([good, good, bad, good])]
-    [2]
-    """
-    least = max(FEWEST, (len(qualities) + 1) // 2)
-    if len(qualities) <= least:
-        return []
-    agreements = [0.0 if q.agreement is None else q.agreement for q in qualities]
-    typical = float(np.median(agreements))
-    spread = 1.4826 * float(np.median(np.abs(np.subtract(agreements, typical))))
-    limit = min(AGREEMENT_SHARE * typical, typical - OUTLIER * max(spread, SPREAD_FLOOR))
-    correlated = float(np.median([q.local_correlation for q in qualities]))
-    found: list[tuple[float, float, int, str]] = []
-    for n, (quality, agreed) in enumerate(zip(qualities, agreements, strict=True)):
-        reason = ""
-        if quality.coverage < COVERAGE_FLOOR:
-            reason = f"it covers {quality.coverage:.1%} of the scan: they hardly overlap"
-        elif agreed < limit:
-            reason = f"its agreement with the other atlases is {agreed:.2f}, where {typical:.2f} is usual"
-        elif correlated >= USABLE_CORRELATION and quality.local_correlation < CORRELATION_SHARE * correlated:
-            local = quality.local_correlation
-            reason = f"its local correlation with the scan is {local:.2f}, where {correlated:.2f} is usual"
-        if reason:
-            found.append((agreed, quality.local_correlation, n, reason))
-    return [(n, reason) for _, _, n, reason in sorted(found)[: len(qualities) - least]]

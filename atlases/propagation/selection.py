@@ -11,12 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from atlaseg.atlases.propagation.quality import (
-    correlation,
-    local_correlation,
-    mutual_information,
-    region_of_interest,
-)
+from atlaseg.atlases.propagation.quality import region_of_interest
+from atlaseg.atlases.propagation.similarity import correlation, local_correlation, mutual_information
 from atlaseg.atlases.registration.stage import METRICS
 from atlaseg.pipeline.errors import GeometryError, LabelError, OptionError
 

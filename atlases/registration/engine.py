@@ -24,11 +24,19 @@ __all__ = [
     "check_slices",
     "check_stages",
     "make_engine",
+    "reason_of",
 ]
 
 
 class RegistrationError(AtlasegError, RuntimeError):
     """An engine could not register a pair of images."""
+
+
+def reason_of(error: BaseException) -> str:
+    """What a library said when it gave up, in one line, without the places in its source."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    said = lines[-1].removeprefix("ITK ERROR: ").strip() if lines else ""
+    return " ".join(said.split()).rstrip(".;") or type(error).__name__
 
 
 @dataclass(frozen=True, eq=False)

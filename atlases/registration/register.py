@@ -19,11 +19,11 @@ from atlaseg.atlases.registration.engine import (
     check_slices,
     check_stages,
     make_engine,
+    reason_of,
 )
 from atlaseg.atlases.registration.engines.presets import LINEAR, check_modality, complete
 from atlaseg.atlases.registration.engines.quiet import without_warnings
 from atlaseg.atlases.registration.initialisation import check_start, initial_transform
-from atlaseg.atlases.registration.outcome import reason_of
 from atlaseg.atlases.registration.slab import continued, is_part_of
 from atlaseg.atlases.registration.stage import Stage, stages_of
 from atlaseg.atlases.registration.transforms.frames import affine_of, as_itk, from_itk, to_itk

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from atlaseg.atlases.atlas import Atlas, AtlasSet
+from atlaseg.atlases.atlas import Atlas
+from atlaseg.atlases.atlas_set import AtlasSet
 from atlaseg.atlases.registration.transforms.resampling import resample_memberships
 from atlaseg.atlases.registration.transforms.transform import Transform
 from atlaseg.pipeline.case import LabelTable

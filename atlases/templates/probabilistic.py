@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from atlaseg.atlases.atlas import AtlasSet
+from atlaseg.atlases.atlas_set import AtlasSet
 from atlaseg.atlases.registration.intensity_scale import rescale_itk
 from atlaseg.atlases.registration.transforms.frames import affine_of, from_itk, read_itk, to_itk
 from atlaseg.atlases.registration.transforms.resampling import resample_image
@@ -102,7 +102,7 @@ class ProbabilisticAtlas:
 
         ``probabilities.nii.gz`` is 4-D, one volume for each label in the order of the manifest. ``images/`` and
         ``labels/`` (most probable labels), with ``labels.json``, make the folder a data set of one case, so that
-        :meth:`atlaseg.atlases.atlas.AtlasSet.read` takes it as a single atlas.
+        :meth:`atlaseg.atlases.atlas_set.AtlasSet.read` takes it as a single atlas.
 
         Raises:
             DatasetError: the folder holds other scans.

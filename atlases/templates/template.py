@@ -20,8 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from atlaseg.atlases.atlas import AtlasSet
-from atlaseg.atlases.propagation.quality import agreement, assess, leave_out, region_of_interest
+from atlaseg.atlases.atlas_set import AtlasSet
 from atlaseg.atlases.registration.register import engine_for
 from atlaseg.atlases.registration.stage import Stage, stages_of
 from atlaseg.atlases.registration.transforms.displacement import grid_points
@@ -32,6 +31,8 @@ from atlaseg.atlases.registration.transforms.transform_files import read_transfo
 from atlaseg.atlases.templates.mean_shape import affine_part, closest_rotation, mean_shape
 from atlaseg.atlases.templates.population import robust_mean
 from atlaseg.atlases.templates.template_grid import common_grid, medoid
+from atlaseg.atlases.templates.template_judgement import Judgement, judge
+from atlaseg.atlases.templates.template_measures import change, sharpness
 from atlaseg.atlases.templates.template_tasks import (
     Carry,
     Registering,
@@ -45,15 +46,13 @@ from atlaseg.pipeline.errors import DatasetError, OptionError
 if TYPE_CHECKING:
     import SimpleITK as sitk
 
-__all__ = ["Iteration", "Template", "TemplateOptions", "build_template", "sharpness"]
+__all__ = ["Iteration", "Template", "TemplateOptions", "build_template"]
 
 Floats = npt.NDArray[np.float32]
 Matrix = npt.NDArray[np.float64]
 
 #: Changes whenever finished registrations of an earlier version must not be taken up.
 _VERSION = 1
-#: Voxels of all atlases together at which their fit is judged.
-_JUDGED = 60_000_000
 
 
 @dataclass(frozen=True)
@@ -161,7 +160,7 @@ def build_template(
 
     Args:
         atlases: two or more, of one kind of scan; labels tell failed registrations
-            (:func:`atlaseg.atlases.propagation.quality.leave_out`).
+            (:func:`atlaseg.atlases.propagation.failed_registrations.leave_out`).
         work: folder for finished registrations and warped images.
         options: how.
         executor: runs registrations in parallel.
@@ -218,7 +217,7 @@ class _Builder:
         if not (folder / f"{centre}.h5").is_file():
             write_transform(folder / f"{centre}.h5", Transform.identity())
         files[0][centre] = folder / f"{centre}.h5"
-        left_out = self._judge(folder, target, files)[0]
+        left_out = self._judged(folder, target, files).left_out
         names = [name for name in self.atlases.names if name not in left_out]
         # poses are rigid, whatever the engine calls its transform
         poses = {
@@ -240,8 +239,9 @@ class _Builder:
         """One round: register, judge, average shapes and images."""
         folder = self.folder / f"iteration-{number:02d}"
         files = self._register_all(folder, target, self.options.stages)
-        left_out, agreed, region = self._judge(folder, target, files)
-        names = [name for name in self.atlases.names if name not in left_out]
+        judged = self._judged(folder, target, files)
+        region = judged.region
+        names = [name for name in self.atlases.names if name not in judged.left_out]
         found = {name: read_transform(files[0][name], own=True) for name in names}
         before = read_itk(target)
         mean = mean_shape([found[name] for name in names], before, region)
@@ -258,10 +258,10 @@ class _Builder:
             number=number,
             displacement_mm=round(mean.displacement_mm, 5),
             affine_mm=round(mean.affine_mm, 5),
-            change=round(_change(_voxels(before), sharpened, region), 5),
+            change=round(change(_voxels(before), sharpened, region), 5),
             sharpness=round(sharpness(new, region), 5),
-            agreement=round(agreed, 5),
-            left_out=left_out,
+            agreement=round(judged.agreement, 5),
+            left_out=judged.left_out,
         )
         return {name: Transform.compose([back, found[name]]) for name in names}, iteration, path
 
@@ -281,7 +281,7 @@ class _Builder:
                 self.atlases.labels,
                 target,
                 stages,
-                "elastix" if skip is not None and options.engine == "auto" else options.engine,
+                options.engine,
                 options.channel,
                 options.seed,
                 options.threads,
@@ -299,41 +299,15 @@ class _Builder:
         if self.progress:
             self.progress(self.done, len(self.atlases) * (self.options.iterations + 1) - 1)
 
-    def _judge(
-        self, folder: Path, target: Path, files: tuple[dict[str, Path], dict[str, str]]
-    ) -> tuple[dict[str, str], float, npt.NDArray[np.bool_]]:
-        """Atlases to leave out with the reason, agreement of the others, and the region of the structures."""
-        from atlaseg.atlases.fusion.candidates import Candidates
-
-        found, left_out = files[0], dict(files[1])
+    def _judged(self, folder: Path, target: Path, files: tuple[dict[str, Path], dict[str, str]]) -> Judgement:
+        """Which atlases fit, from what :meth:`_register_all` returned."""
+        found, failed = files
         names = list(found)
         if len(names) < 2:
-            reason = next(iter(left_out.values()), "")
+            reason = next(iter(failed.values()), "")
             raise DatasetError(f"{self.atlases.name}: registration failed for all but one atlas: {reason}")
         each(carry, [self._task(folder, target, n, (found[n],), labels=True) for n in names], self.executor)
-        fixed = _voxels(read_itk(target))
-        step = max(1, int(np.ceil((fixed.size * len(names) / _JUDGED) ** (1 / 3))))
-        thin = (slice(None, None, step),) * 3
-        images = np.stack([np.load(folder / f"{n}.npy", mmap_mode="r")[thin] for n in names])
-        labels = np.stack([np.load(folder / f"{n}.labels.npy", mmap_mode="r")[thin] for n in names])
-        inside = np.isfinite(images)
-        candidates = Candidates(
-            labels,
-            len(self.atlases.labels),
-            np.where(inside, images, 0)[:, None],
-            fixed[thin][None],
-            inside,
-        )
-        for index, reason in leave_out(assess(candidates)):
-            left_out[names[index]] = reason
-        kept = [index for index, name in enumerate(names) if name not in left_out]
-        dice = agreement(labels[kept], len(self.atlases.labels))
-        agreed = float(dice[np.triu_indices(len(kept), 1)].mean())
-        region = np.zeros(fixed.shape, np.uint16)
-        for index in kept:
-            region += np.load(folder / f"{names[index]}.labels.npy", mmap_mode="r") != 0
-        structures = (2 * region >= len(kept)).astype(np.uint8)
-        return left_out, agreed, region_of_interest(structures[None], margin=1)
+        return judge(folder, names, _voxels(read_itk(target)), len(self.atlases.labels), failed)
 
     def _task(
         self, folder: Path, reference: Path, name: str, transforms: tuple[Path, ...], *, labels: bool
@@ -393,19 +367,3 @@ def _voxels(image: sitk.Image) -> Floats:
     from atlaseg.atlases.registration.transforms.frames import from_itk
 
     return from_itk(image)[0].astype(np.float32)
-
-
-def _change(before: Floats, after: Floats, region: npt.NDArray[np.bool_]) -> float:
-    spread = float(after[region].std())
-    return float(np.sqrt(np.mean((after[region] - before[region]) ** 2))) / spread if spread > 0 else 0.0
-
-
-def sharpness(image: sitk.Image, region: npt.NDArray[np.bool_]) -> float:
-    """Mean gradient magnitude over a region, per mm: blurred edges have less.
-
-    Args:
-        image: scalar, 3-D.
-        region: ``(x, y, z)`` on its grid.
-    """
-    gradients = np.gradient(_voxels(image), *image.GetSpacing())
-    return float(np.sqrt(sum(g**2 for g in gradients))[region].mean())

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from atlaseg.atlases.atlas import AtlasSet
+from atlaseg.atlases.atlas_set import AtlasSet
 from atlaseg.atlases.registration.transforms.displacement import empty_grid
 from atlaseg.atlases.registration.transforms.frames import from_itk
 from atlaseg.atlases.registration.transforms.resampling import resample_labels, seen

@@ -53,3 +53,16 @@ def balls(tmp_path: Path) -> Atlases:
         return folder
 
     return write
+
+
+@pytest.fixture
+def folder(build) -> Path:
+    """Two oblique atlases, the first with a mask and landmarks."""
+    for name in "ab":
+        build.volume(build.folder / f"images/{name}.nii.gz", build.noise(), build.oblique)
+        build.volume(build.folder / f"labels/{name}.nii.gz", build.labels(), build.oblique)
+    mask = (build.labels() > 0).astype(np.uint8) * 255
+    build.volume(build.folder / "masks/a.nii.gz", mask, build.oblique)
+    (build.folder / "landmarks").mkdir()
+    (build.folder / "landmarks/a.csv").write_text("x,y,z\n1,2,3\n")
+    return build.json("labels.json", {"background": 0, "liver": 1, "lesion": 4})

@@ -10,13 +10,13 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from atlaseg.atlases.atlas import AtlasSet
 from atlaseg.atlases.atlas_classical_segmenter import (
     WEIGHT,
     WEIGHTS,
     AtlasClassicalSegmenter,
     is_atlas_classical_bundle,
 )
+from atlaseg.atlases.atlas_set import AtlasSet
 from atlaseg.atlases.multi_atlas_segmenter import MultiAtlasSegmenter
 from atlaseg.atlases.propagation.propagation import PropagationOptions
 from atlaseg.atlases.registration.stage import Stage

@@ -5,14 +5,12 @@ from __future__ import annotations
 import gzip
 import json
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 
-from atlaseg.atlases.atlas import AtlasSet
-from atlaseg.atlases.atlas_folder import load_atlases
+from atlaseg.atlases.atlas_set import AtlasSet
 from atlaseg.pipeline.datasets import read_dataset
 from atlaseg.pipeline.errors import (
     DatasetError,
@@ -20,24 +18,6 @@ from atlaseg.pipeline.errors import (
     UnreadableFileError,
 )
 from atlaseg.pipeline.io.volume import read_header, read_label_map
-
-#: Voxels of 0.9 x 1.1 x 2.3 mm, turned about two axes, the first axis to the left.
-OBLIQUE = nib.affines.from_matvec(
-    nib.eulerangles.euler2mat(0.2, 0.1, 0) @ np.diag((-0.9, 1.1, 2.3)), (12.345678, -7.1, 3.3)
-)
-
-
-@pytest.fixture
-def folder(build) -> Path:
-    """Two oblique atlases, the first with a mask and landmarks."""
-    for name in "ab":
-        build.volume(build.folder / f"images/{name}.nii.gz", build.noise(), OBLIQUE)
-        build.volume(build.folder / f"labels/{name}.nii.gz", build.labels(), OBLIQUE)
-    mask = (build.labels() > 0).astype(np.uint8) * 255
-    build.volume(build.folder / "masks/a.nii.gz", mask, OBLIQUE)
-    (build.folder / "landmarks").mkdir()
-    (build.folder / "landmarks/a.csv").write_text("x,y,z\n1,2,3\n")
-    return build.json("labels.json", {"background": 0, "liver": 1, "lesion": 4})
 
 
 def test_saved_atlases_are_the_same_atlases(folder, tmp_path):
@@ -79,7 +59,7 @@ def test_channels_are_saved_one_file_each(build, tmp_path):
 
 
 def test_names_in_headers_stay_behind(build, folder, tmp_path):
-    image = nib.Nifti1Image(build.noise(), OBLIQUE)
+    image = nib.Nifti1Image(build.noise(), build.oblique)
     image.header["descrip"] = b"DOE^JANE"
     image.header["aux_file"] = b"DOE^JANE"
     image.header.extensions.append(nib.nifti1.Nifti1Extension("comment", b"DOE^JANE"))
@@ -90,7 +70,9 @@ def test_names_in_headers_stay_behind(build, folder, tmp_path):
 
 
 def test_scaled_integers_are_saved_as_their_values(build, folder, tmp_path):
-    image = nib.Nifti1Image(np.arange(np.prod(build.shape)).reshape(build.shape).astype(np.int16), OBLIQUE)
+    image = nib.Nifti1Image(
+        np.arange(np.prod(build.shape)).reshape(build.shape).astype(np.int16), build.oblique
+    )
     image.header.set_slope_inter(0.5, 10)
     nib.save(image, folder / "images/a.nii.gz")
     before = AtlasSet.read(folder).atlases[0].channels()
@@ -148,14 +130,14 @@ def test_a_manifest_is_checked(folder, path, to, says):
     change(content, *path, to=to)
     manifest.write_text(json.dumps(content))
     with pytest.raises(DatasetError, match=says) as caught:
-        load_atlases(folder)
+        AtlasSet.load(folder)
     assert str(caught.value).startswith(f"{manifest}: ")
     assert "\n" not in str(caught.value)
 
 
 def test_a_changed_or_lost_file_is_named(build, folder):
     AtlasSet.read(folder).save(folder, copy=False)
-    build.volume(folder / "labels/b.nii.gz", build.labels(), OBLIQUE * 1.5)
+    build.volume(folder / "labels/b.nii.gz", build.labels(), build.oblique * 1.5)
     with pytest.raises(DatasetError, match=r"labels/b.nii.gz: is not the file that was saved"):
         AtlasSet.load(folder)
     AtlasSet.load(folder, verify=False)

@@ -14,7 +14,7 @@ import torch
 from monai.data import MetaTensor
 from scipy.ndimage import rotate
 
-from atlaseg.atlases.atlas import AtlasSet
+from atlaseg.atlases.atlas_set import AtlasSet
 from atlaseg.atlases.multi_atlas_bundle import SETTINGS, is_atlas_bundle, read_bundle
 from atlaseg.atlases.multi_atlas_segmenter import MultiAtlasSegmenter
 from atlaseg.atlases.network_training.prior import PropagatesProbabilities

@@ -14,7 +14,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from atlaseg.atlases.atlas import AtlasSet
+from atlaseg.atlases.atlas_set import AtlasSet
 from atlaseg.pipeline.datasets import read_dataset
 from atlaseg.pipeline.datasets.inspection import inspect_dataset
 from atlaseg.pipeline.errors import AtlasegError

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from atlaseg.atlases.atlas import AtlasSet
+from atlaseg.atlases.atlas_set import AtlasSet
 from atlaseg.atlases.templates.probabilistic import Members, ProbabilisticAtlas
 from atlaseg.atlases.templates.template_picture import draw_atlas
 from atlaseg.pipeline.errors import AtlasegError

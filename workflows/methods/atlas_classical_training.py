@@ -41,8 +41,8 @@ def train_atlas_classical(job: Train, method: Method, request: dict[str, Any]) -
 def _learn(job: Train, method: Method, request: dict[str, Any]) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
-    from atlaseg.atlases.atlas import AtlasSet
     from atlaseg.atlases.atlas_classical_segmenter import AtlasClassicalSegmenter
+    from atlaseg.atlases.atlas_set import AtlasSet
     from atlaseg.pipeline.bundle import cases_text
     from atlaseg.pipeline.io.files import write_text
     from atlaseg.pipeline.system.worker_processes import available_cores, worker_pool

@@ -91,7 +91,7 @@ class AtlasLabeller:
     def _open(self) -> MultiAtlasSegmenter:
         from concurrent.futures import ThreadPoolExecutor
 
-        from atlaseg.atlases.atlas import AtlasSet
+        from atlaseg.atlases.atlas_set import AtlasSet
         from atlaseg.atlases.multi_atlas_bundle import is_atlas_bundle
         from atlaseg.atlases.multi_atlas_segmenter import MultiAtlasSegmenter
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from atlaseg.atlases.atlas import AtlasSet
+    from atlaseg.atlases.atlas_set import AtlasSet
     from atlaseg.atlases.multi_atlas_segmenter import MultiAtlasSegmenter
     from atlaseg.atlases.propagation.propagation import PropagationOptions
     from atlaseg.workflows.methods.names import Method
@@ -48,7 +48,7 @@ def train_atlases(job: Train, method: Method, request: dict[str, Any]) -> None:
 def _put_together(job: Train, method: Method, request: dict[str, Any]) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
-    from atlaseg.atlases.atlas import AtlasSet
+    from atlaseg.atlases.atlas_set import AtlasSet
     from atlaseg.atlases.multi_atlas_segmenter import MultiAtlasSegmenter
     from atlaseg.pipeline.bundle import cases_text
     from atlaseg.pipeline.io.files import write_text

@@ -101,7 +101,7 @@ def masks_of(folder: Path, names: list[str]) -> dict[str, Path] | None:
     """
     if not (folder / "masks").is_dir():
         return None
-    from atlaseg.atlases.atlas import AtlasSet
+    from atlaseg.atlases.atlas_set import AtlasSet
 
     atlases = AtlasSet.read(folder).subset(names)
     atlases.check()

@@ -47,7 +47,7 @@ def train_joined_method(job: Train, method: Method, request: dict[str, Any]) -> 
 def _train(job: Train, method: Method, request: dict[str, Any]) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
-    from atlaseg.atlases.atlas import AtlasSet
+    from atlaseg.atlases.atlas_set import AtlasSet
     from atlaseg.atlases.network_training.joined_training import train_joined
     from atlaseg.pipeline.errors import DatasetError
     from atlaseg.pipeline.io.scan_names import digits_in_names

@@ -14,7 +14,8 @@ from atlaseg.pipeline.errors import DatasetError, OptionError
 from atlaseg.pipeline.schema import Count, Seed
 
 if TYPE_CHECKING:
-    from atlaseg.atlases.atlas import Atlas, AtlasSet
+    from atlaseg.atlases.atlas import Atlas
+    from atlaseg.atlases.atlas_set import AtlasSet
     from atlaseg.atlases.correction.correction import Correction
     from atlaseg.atlases.fusion.candidates import FusionRule
     from atlaseg.atlases.propagation.propagation import Propagation, PropagationOptions
@@ -112,7 +113,7 @@ class AtlasBenchmark:
             OptionError: there is no such engine, transform or rule, or --first and --last overlap.
             DatasetError: the data set cannot serve as atlases.
         """
-        from atlaseg.atlases.atlas import AtlasSet
+        from atlaseg.atlases.atlas_set import AtlasSet
         from atlaseg.pipeline.system.worker_processes import worker_pool
 
         ways = {

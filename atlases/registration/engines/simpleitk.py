@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from atlaseg.atlases.registration.engine import Problem, RegistrationError
+from atlaseg.atlases.registration.contrast_and_overlap import require_contrast, require_overlap
+from atlaseg.atlases.registration.engine import Problem, RegistrationError, reason_of
 from atlaseg.atlases.registration.engines.threads import itk_threads
-from atlaseg.atlases.registration.outcome import reason_of, require_contrast, require_overlap
 from atlaseg.atlases.registration.stage import Stage
 from atlaseg.atlases.registration.transforms.transform import Transform
 from atlaseg.pipeline.errors import OptionError

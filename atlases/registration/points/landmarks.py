@@ -18,6 +18,7 @@ __all__ = [
     "Landmarks",
     "check_landmark_name",
     "is_landmark_file",
+    "landmarks_name",
     "read_landmark_file",
     "read_landmarks",
     "write_landmarks",
@@ -34,6 +35,18 @@ def is_landmark_file(path: Path) -> bool:
     (True, False)
     """
     return path.name.lower().endswith(LANDMARK_SUFFIXES)
+
+
+def landmarks_name(path: Path) -> str:
+    """Name of the case that a file of landmarks belongs to.
+
+    >>> landmarks_name(Path("landmarks/patient.01.mrk.json"))
+    'patient.01'
+    """
+    for suffix in LANDMARK_SUFFIXES:
+        if path.name.lower().endswith(suffix):
+            return path.name[: -len(suffix)]
+    return path.stem
 
 
 def read_landmarks(path: Path) -> npt.NDArray[np.float64]:

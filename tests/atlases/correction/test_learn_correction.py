@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import atlaseg.atlases.correction.learn_correction as subject
-from atlaseg.atlases.atlas import AtlasSet
+from atlaseg.atlases.atlas_set import AtlasSet
 from atlaseg.atlases.fusion.candidates import Candidates
 from atlaseg.atlases.fusion.registry import make_rule
 from atlaseg.atlases.propagation.propagation import PropagationOptions

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import atlaseg.atlases.network_training.anatomical_augmentation as subject
-from atlaseg.atlases.atlas import AtlasSet
+from atlaseg.atlases.atlas_set import AtlasSet
 from atlaseg.atlases.network_training.anatomical_augmentation import unused_pairs, write_warped_cases
 from atlaseg.atlases.propagation.propagation import PropagationOptions
 from atlaseg.atlases.registration.transforms.displacement import displacement_transform

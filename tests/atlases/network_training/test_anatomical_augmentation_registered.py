@@ -12,7 +12,7 @@ import pytest
 
 import atlaseg.atlases.network_training.anatomical_augmentation as anatomical_augmentation
 import atlaseg.atlases.propagation.carrying as carrying
-from atlaseg.atlases.atlas import AtlasSet
+from atlaseg.atlases.atlas_set import AtlasSet
 from atlaseg.atlases.multi_atlas_segmenter import MultiAtlasSegmenter
 from atlaseg.atlases.network_training.anatomical_augmentation import write_warped_cases
 from atlaseg.atlases.network_training.joined_training import JoinedOptions, train_joined

@@ -10,7 +10,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from atlaseg.atlases.atlas import AtlasSet
+from atlaseg.atlases.atlas_set import AtlasSet
 from atlaseg.atlases.multi_atlas_segmenter import MultiAtlasSegmenter
 from atlaseg.atlases.network_training.pseudo_labels import certainty, write_pseudo_labels
 from atlaseg.atlases.propagation.propagation import PropagationOptions

@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 
 import atlaseg.atlases.propagation.carrying as carrying
-from atlaseg.atlases.atlas import Atlas, AtlasSet
+from atlaseg.atlases.atlas import Atlas
+from atlaseg.atlases.atlas_set import AtlasSet
 from atlaseg.atlases.propagation.propagation import Propagation, PropagationOptions, propagate
 from atlaseg.atlases.registration.engine import RegistrationError
 from atlaseg.atlases.registration.stage import Stage

@@ -82,7 +82,7 @@ def test_votes_sum_to_one_and_unseen_is_background() -> None:
 
 
 def test_transforms_of_unknown_atlases_are_refused(balls) -> None:
-    from atlaseg.atlases.atlas import AtlasSet
+    from atlaseg.atlases.atlas_set import AtlasSet
 
     atlases = AtlasSet.read(balls(5, 6))
     assert common_names(atlases, ["b", "a"]) == ("a", "b")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from atlaseg.atlases.atlas import AtlasSet
+from atlaseg.atlases.atlas_set import AtlasSet
 from atlaseg.atlases.registration.transforms.frames import from_itk, to_itk
 from atlaseg.atlases.registration.transforms.resampling import resample_memberships
 from atlaseg.atlases.registration.transforms.transform import Transform

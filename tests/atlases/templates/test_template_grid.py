@@ -7,7 +7,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from atlaseg.atlases.atlas import AtlasSet
+from atlaseg.atlases.atlas_set import AtlasSet
 from atlaseg.atlases.registration.transforms.frames import affine_of
 from atlaseg.atlases.templates.template_grid import common_grid, medoid
 

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from atlaseg.atlases.registration.engine import Problem, RegistrationError
+from atlaseg.atlases.registration.contrast_and_overlap import require_contrast, require_overlap
+from atlaseg.atlases.registration.engine import Problem, RegistrationError, reason_of
 from atlaseg.atlases.registration.engines.elastix.elastix_parameters import (
     METRIC_OF,
     TRANSFORM_OF,
     parameter_map,
 )
 from atlaseg.atlases.registration.intensity_scale import standardise_locally
-from atlaseg.atlases.registration.outcome import reason_of, require_contrast, require_overlap
 from atlaseg.atlases.registration.stage import Stage
 from atlaseg.atlases.registration.transforms.elastix_text import ParameterMap
 from atlaseg.atlases.registration.transforms.elastix_transform import itk_transform, maps_of

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from atlaseg.atlases.registration.contrast_and_overlap import require_contrast, require_overlap
 from atlaseg.atlases.registration.engine import Problem, RegistrationError
-from atlaseg.atlases.registration.outcome import require_contrast, require_overlap
 from atlaseg.atlases.registration.stage import Stage
 from atlaseg.atlases.registration.transforms.displacement import displacement_transform
 from atlaseg.atlases.registration.transforms.frames import affine_of

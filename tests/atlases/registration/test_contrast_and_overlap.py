@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from atlaseg.atlases.registration.contrast_and_overlap import require_contrast, require_overlap
 from atlaseg.atlases.registration.engine import Problem, RegistrationError
-from atlaseg.atlases.registration.outcome import require_contrast, require_overlap
 from atlaseg.atlases.registration.transforms.frames import to_itk
 from atlaseg.atlases.registration.transforms.transform import Transform
 

@@ -1,4 +1,8 @@
-"""Whether a pair of images can be registered at all, and whether what came out is a transform."""
+"""When an engine refuses a pair of images: no contrast, no overlap, or a result that is no transform.
+
+Whether a transform that was found is a good one is judged later, beside those of other atlases:
+:mod:`atlaseg.atlases.propagation.failed_registrations`.
+"""
 
 from __future__ import annotations
 
@@ -14,17 +18,10 @@ from atlaseg.atlases.registration.transforms.transform import Transform
 if TYPE_CHECKING:
     import SimpleITK as sitk
 
-__all__ = ["reason_of", "require_contrast", "require_overlap"]
+__all__ = ["require_contrast", "require_overlap"]
 
 #: Points along each axis of the fixed image at which a transform is looked at.
 _PROBES = 7
-
-
-def reason_of(error: BaseException) -> str:
-    """What a library said when it gave up, in one line, without the places in its source."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    said = lines[-1].removeprefix("ITK ERROR: ").strip() if lines else ""
-    return " ".join(said.split()).rstrip(".;") or type(error).__name__
 
 
 def require_contrast(engine: str, problem: Problem) -> None:

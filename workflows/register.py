@@ -173,7 +173,7 @@ class Register:
 
     def _check_format(self, initial: str | Transform) -> None:
         """Refuse a file that cannot hold the transform that is to come."""
-        from atlaseg.atlases.registration.engines.presets import LINEAR
+        from atlaseg.atlases.registration.stage import LINEAR
         from atlaseg.pipeline.errors import OptionError
 
         bends = self.transform not in LINEAR or not (isinstance(initial, str) or initial.is_linear)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
+from atlaseg.atlases.registration.defaults import DEFAULT_TRANSFORM
 from atlaseg.atlases.registration.stage import Stage, stages_of
 from atlaseg.atlases.registration.transforms.frames import as_itk
 from atlaseg.atlases.registration.transforms.transform import Transform
@@ -130,7 +131,7 @@ class ProbabilisticPrior:
     """
 
     atlas: ProbabilisticAtlas
-    stages: str | tuple[Stage, ...] = "deformable"
+    stages: str | tuple[Stage, ...] = DEFAULT_TRANSFORM
     engine: str = "auto"
     seed: int = 0
     threads: int = 1

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from atlaseg.atlases.atlas import Atlas, index_type
-from atlaseg.atlases.registration.engines.threads import itk_threads
+from atlaseg.atlases.registration.itk_threads import itk_threads
 from atlaseg.atlases.registration.transforms.displacement import (
     displacement_transform,
     empty_grid,

@@ -28,9 +28,11 @@ from atlaseg.atlases.propagation.work_folder import (
     library_versions,
 )
 from atlaseg.atlases.registration.engine import RegistrationError
-from atlaseg.atlases.registration.engines.presets import complete
-from atlaseg.atlases.registration.engines.threads import itk_threads
+from atlaseg.atlases.registration.engine_facts import facts_of
+from atlaseg.atlases.registration.engines.registry import make_engine
 from atlaseg.atlases.registration.intensity_scale import rescale, rescale_itk
+from atlaseg.atlases.registration.itk_threads import itk_threads
+from atlaseg.atlases.registration.presets import complete
 from atlaseg.atlases.registration.register import register
 from atlaseg.atlases.registration.stage import Kind, Stage
 from atlaseg.atlases.registration.transforms.frames import from_itk, to_itk
@@ -45,11 +47,6 @@ if TYPE_CHECKING:
     import SimpleITK as sitk
 
 __all__ = ["Arrived", "Scan", "Steps", "Task", "carry"]
-
-
-#: Voxels around the structures of an atlas beyond which an engine need not bend it. With elastix this brought 0.011
-#: Dice on 18 pairs of hippocampi in two thirds of the time; greedy lost 0.019 on 15 by it.
-BENDING_MARGIN = {"elastix": 6}
 
 
 @dataclass(frozen=True, eq=False)
@@ -225,7 +222,8 @@ class _Pair:
         engine, stages = self.steps.engine, self.steps.bending
         begin = None if linear is None else linear.transform
         # a focus belongs to the rule; stages that a user wrote are run as they are
-        margin = BENDING_MARGIN.get(engine) if isinstance(self.steps.linear, str) else None
+        ruled = isinstance(self.steps.linear, str)
+        margin = facts_of(make_engine(engine)).bending_margin if ruled else None
         inside = None if margin is None or not self.labelled else surroundings(self.labels, margin)
         described = {
             "begin": None if linear is None else linear.key,
@@ -237,7 +235,8 @@ class _Pair:
 
     def _filled(self, engine: str, stages: Sequence[Stage]) -> tuple[Stage, ...]:
         """Stages with all that the data decide."""
-        return complete(stages, self.fixed, self.moving, engine, same_modality=self.steps.same_modality)
+        runner = make_engine(engine)
+        return complete(stages, self.fixed, self.moving, runner, same_modality=self.steps.same_modality)
 
     def _described(self, engine: str, stages: Sequence[Stage]) -> dict[str, Any]:
         """Engine and stages with all that the data decide, so that other presets make another key."""

@@ -21,11 +21,11 @@ from atlaseg.atlases.propagation.quality import Quality, assess
 from atlaseg.atlases.propagation.selection import select
 from atlaseg.atlases.propagation.waiting import as_they_finish
 from atlaseg.atlases.propagation.work_folder import digest_of_arrays
-from atlaseg.atlases.registration.engine import RegistrationError, check_stages, make_engine
-from atlaseg.atlases.registration.engines.presets import check_modality
+from atlaseg.atlases.registration.defaults import DEFAULT_TRANSFORM, default_engine, default_linear_engine
+from atlaseg.atlases.registration.engine import RegistrationError
 from atlaseg.atlases.registration.intensity_scale import rescale
-from atlaseg.atlases.registration.register import default_engine
-from atlaseg.atlases.registration.stage import METRICS, Stage, stages_of
+from atlaseg.atlases.registration.register import engine_for
+from atlaseg.atlases.registration.stage import LINEAR, METRICS, Stage, stages_of
 from atlaseg.atlases.registration.transforms.jacobian import JacobianStatistics
 from atlaseg.atlases.registration.transforms.transform import Transform
 from atlaseg.pipeline.errors import AtlasegError, GeometryError, OptionError
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Carried", "Propagation", "PropagationOptions", "propagate"]
 
-_LINEAR = frozenset({"rigid", "similarity", "affine"})
-
 
 @dataclass(frozen=True)
 class PropagationOptions:
@@ -45,11 +43,13 @@ class PropagationOptions:
 
     Args:
         transform: name of a transform, or stages that are run as they are.
-        engine: ``elastix``, ``ants``, ``simpleitk``, ``torch``, ``greedy`` or ``auto``, as :func:`register` has it.
+        engine: of the last stage where a transform is named, of all stages else; ``auto``, or a name of
+            :data:`atlaseg.atlases.registration.engines.registry.ENGINES`.
         linear: where ``bspline``, ``syn`` and ``deformable`` begin: ``auto``, ``rigid`` or ``affine``
             (:func:`atlaseg.atlases.propagation.linear_start.linear_start`); without effect on stages and on linear
             transforms.
-        linear_engine: engine of that beginning; ``auto``: torch for scans of one modality, elastix for those of two.
+        linear_engine: engine of that beginning; ``auto`` as
+            :func:`atlaseg.atlases.registration.defaults.default_linear_engine`.
         initial: where the first stage begins (:func:`initial_transform`).
         same_modality: whether scan and atlases come from the same kind of scanner and sequence.
         channel: that is registered, of images with several.
@@ -63,7 +63,7 @@ class PropagationOptions:
         OptionError: an option is none of these.
     """
 
-    transform: str | tuple[Stage, ...] = "deformable"
+    transform: str | tuple[Stage, ...] = DEFAULT_TRANSFORM
     engine: str = "auto"
     linear: str = "auto"
     linear_engine: str = "auto"
@@ -96,15 +96,14 @@ class PropagationOptions:
             raise OptionError(
                 "no stages to register with: give the name of a transform, or at least one stage"
             )
-        engine = default_engine(stages) if self.engine == "auto" else make_engine(self.engine)
-        first = next((n for n, stage in enumerate(stages) if stage.kind not in _LINEAR), len(stages))
+        name = default_engine(stages) if self.engine == "auto" else self.engine
+        first = next((n for n, stage in enumerate(stages) if stage.kind not in LINEAR), len(stages))
         linear, bending = stages[:first], stages[first:]
         ruled = isinstance(self.transform, str) and bool(bending)
-        linear_engine = make_engine(self._linear_engine()) if ruled else engine
-        check_stages(linear_engine, linear)
-        check_stages(engine, bending)
-        check_modality(linear_engine.name, linear, self.same_modality)
-        check_modality(engine.name, bending, self.same_modality)
+        linear_engine = engine_for(
+            linear, self._linear_engine() if ruled else name, same_modality=self.same_modality
+        )
+        engine = engine_for(bending, name, same_modality=self.same_modality)
         return Steps(
             linear=self.linear if ruled else linear,
             linear_engine=linear_engine.name,
@@ -119,7 +118,7 @@ class PropagationOptions:
     def _linear_engine(self) -> str:
         if self.linear_engine != "auto":
             return self.linear_engine
-        return "torch" if self.same_modality else "elastix"
+        return default_linear_engine(self.same_modality)
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,14 +13,14 @@ import os
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from atlaseg.atlases.registration.engines.torch.torch_engine import REVISION
+from atlaseg.atlases.registration.engines.registry import versions_behind
 from atlaseg.atlases.registration.transforms.transform import Transform
 from atlaseg.atlases.registration.transforms.transform_files import read_transform, write_transform
 from atlaseg.pipeline.errors import AtlasegError, UnreadableFileError
@@ -32,14 +32,6 @@ logger = logging.getLogger(__name__)
 
 #: Raised when what is computed from the same inputs changes, so that older files are not taken for it.
 FORMAT = 2
-#: Packages whose version changes what an engine finds.
-_PACKAGES = {
-    "elastix": "itk-elastix",
-    "ants": "antspyx",
-    "simpleitk": "SimpleITK",
-    "torch": "torch",
-    "greedy": "picsl_greedy",
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,17 +80,10 @@ def key_of(parts: Mapping[str, Any]) -> str:
 
 
 def library_versions(engines: Iterable[str]) -> dict[str, str]:
-    """Versions of the libraries behind some engines; SimpleITK, which everything passes through, is always there."""
-    found = {}
-    for engine in sorted({"simpleitk", *engines}):
-        package = _PACKAGES.get(engine, engine)
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "unknown"
-        if engine == "torch":
-            # the library computes, but the algorithm is ours
-            found["engine torch"] = str(REVISION)
+    """Versions of the libraries behind some engines, and of SimpleITK, which everything passes through."""
+    found = {"SimpleITK": version("SimpleITK")}
+    for engine in engines:
+        found.update(versions_behind(engine))
     return found
 
 

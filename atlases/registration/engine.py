@@ -1,31 +1,20 @@
-"""The protocol that every registration engine satisfies, and the table of engines."""
+"""What a registration engine is given, what it does, and the error where it gives up."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from importlib import import_module
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
 
 from atlaseg.atlases.registration.stage import Stage
-from atlaseg.pipeline.errors import AtlasegError, GeometryError, OptionError
+from atlaseg.pipeline.errors import AtlasegError
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
 
     from atlaseg.atlases.registration.transforms.transform import Transform
 
-__all__ = [
-    "ENGINES",
-    "Problem",
-    "RegistrationEngine",
-    "RegistrationError",
-    "check_slices",
-    "check_stages",
-    "make_engine",
-    "reason_of",
-]
+__all__ = ["Problem", "RegistrationEngine", "RegistrationError", "reason_of"]
 
 
 class RegistrationError(AtlasegError, RuntimeError):
@@ -105,10 +94,13 @@ class Problem:
 
 @runtime_checkable
 class RegistrationEngine(Protocol):
-    """Runs stages with one library."""
+    """Runs stages with one library; made without arguments.
+
+    A class may also have ``facts``, an :class:`~atlaseg.atlases.registration.engine_facts.EngineFacts`.
+    """
 
     name: ClassVar[str]
-    #: kinds and metrics that the library has
+    #: kinds of stages and metrics that it has, of those in :mod:`atlaseg.atlases.registration.stage`
     kinds: ClassVar[frozenset[str]]
     metrics: ClassVar[frozenset[str]]
 
@@ -117,96 +109,9 @@ class RegistrationEngine(Protocol):
 
         Args:
             problem: the images.
-            stages: complete, as :func:`atlaseg.atlases.registration.engines.presets.complete` makes them.
+            stages: complete, as :func:`atlaseg.atlases.registration.presets.complete` makes them.
 
         Raises:
             RegistrationError: the library gave up, in one line with its reason.
         """
         ...
-
-
-#: Engine by name: module, class, the package that pip installs for it, the module that shows it is there.
-ENGINES: dict[str, tuple[str, str, str, str]] = {
-    "elastix": (
-        "atlaseg.atlases.registration.engines.elastix.elastix_engine",
-        "ElastixEngine",
-        "itk-elastix",
-        "itk",
-    ),
-    "ants": ("atlaseg.atlases.registration.engines.ants", "AntsEngine", "antspyx", "ants"),
-    "simpleitk": (
-        "atlaseg.atlases.registration.engines.simpleitk",
-        "SimpleItkEngine",
-        "SimpleITK",
-        "SimpleITK",
-    ),
-    "torch": ("atlaseg.atlases.registration.engines.torch.torch_engine", "TorchEngine", "torch", "torch"),
-    "greedy": (
-        "atlaseg.atlases.registration.engines.greedy",
-        "GreedyEngine",
-        "atlaseg[greedy]",
-        "picsl_greedy",
-    ),
-}
-
-#: Fewest slices with which an engine, or one kind of its stages, comes to something: greedy halves thin masks away, and
-#: the demons have no way to leave out what continues a slab.
-FEWEST_SLICES: dict[str | tuple[str, str], int] = {"greedy": 8, ("simpleitk", "deformable"): 8}
-
-
-def make_engine(name: str) -> RegistrationEngine:
-    """Engine by name.
-
-    Raises:
-        OptionError: there is no such engine, or its library is not installed.
-    """
-    if name not in ENGINES:
-        raise OptionError(f"no registration engine {name!r}; choose one of {', '.join(ENGINES)}")
-    module, kind, package, library = ENGINES[name]
-    if find_spec(library) is None:
-        raise OptionError(f"engine {name} needs a library that is not installed: pip install '{package}'")
-    engine: RegistrationEngine = getattr(import_module(module), kind)()
-    return engine
-
-
-def check_stages(engine: RegistrationEngine, stages: Sequence[Stage]) -> None:
-    """Refuse what an engine lacks, and say which one has it.
-
-    Raises:
-        OptionError: a kind of transform or a metric that the engine does not have.
-    """
-    for stage in stages:
-        if stage.kind not in engine.kinds:
-            raise OptionError(f"{engine.name} has no {stage.kind} stage; {_who('kinds', stage.kind)}")
-        if stage.metric is not None and stage.metric not in engine.metrics:
-            raise OptionError(f"{engine.name} has no metric {stage.metric}; {_who('metrics', stage.metric)}")
-
-
-def check_slices(engine_name: str, stages: Sequence[Stage], slices: int, image: str) -> None:
-    """Refuse images with too few slices for an engine.
-
-    Args:
-        engine_name: as in :data:`ENGINES`.
-        stages: what is to be run.
-        slices: voxels along the shortest axis of the image.
-        image: what it is called.
-
-    Raises:
-        GeometryError: the engine would come to nothing with so few.
-    """
-    for stage in stages:
-        fewest = FEWEST_SLICES.get((engine_name, stage.kind), FEWEST_SLICES.get(engine_name, 1))
-        if slices < fewest:
-            raise GeometryError(
-                f"{image}: {slices} slice(s) are too few for the {stage.kind} stage of {engine_name}, which needs "
-                f"{fewest}; choose the engine torch"
-            )
-
-
-def _who(what: str, wanted: str) -> str:
-    """Which engines have it, as advice."""
-    having = []
-    for name, (module, kind, _, _) in ENGINES.items():
-        if wanted in getattr(getattr(import_module(module), kind), what):
-            having.append(name)
-    return f"engines that have it: {', '.join(having)}" if having else "no engine has it"

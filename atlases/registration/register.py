@@ -12,20 +12,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from atlaseg.atlases.registration.engine import (
-    Problem,
-    RegistrationEngine,
-    RegistrationError,
-    check_slices,
-    check_stages,
-    make_engine,
-    reason_of,
-)
-from atlaseg.atlases.registration.engines.presets import LINEAR, check_modality, complete
-from atlaseg.atlases.registration.engines.quiet import without_warnings
+from atlaseg.atlases.registration.defaults import DEFAULT_TRANSFORM, default_engine
+from atlaseg.atlases.registration.engine import Problem, RegistrationEngine, RegistrationError, reason_of
+from atlaseg.atlases.registration.engines.abilities import check_modality, check_slices, check_stages
+from atlaseg.atlases.registration.engines.registry import make_engine
 from atlaseg.atlases.registration.initialisation import check_start, initial_transform
+from atlaseg.atlases.registration.presets import complete
+from atlaseg.atlases.registration.quiet import without_warnings
 from atlaseg.atlases.registration.slab import continued, is_part_of
-from atlaseg.atlases.registration.stage import Stage, stages_of
+from atlaseg.atlases.registration.stage import LINEAR, Stage, stages_of
 from atlaseg.atlases.registration.transforms.frames import affine_of, as_itk, from_itk, to_itk
 from atlaseg.atlases.registration.transforms.transform import Transform
 from atlaseg.pipeline.errors import AtlasegError, GeometryError, OptionError
@@ -34,10 +29,8 @@ if TYPE_CHECKING:
     import SimpleITK as sitk
     from monai.data import MetaTensor
 
-__all__ = ["DEFAULT_ENGINE", "Registration", "default_engine", "engine_for", "register"]
+__all__ = ["Registration", "engine_for", "register", "with_choices"]
 
-#: Engine of each kind where a user names none.
-DEFAULT_ENGINE = {"syn": "ants", "deformable": "torch"}
 #: What all engines can take.
 LARGEST_SEED, MOST_THREADS = 2**32 - 1, 1024
 #: Along the second shortest axis: what is thinner is a line. And the share of a place in space to which it is known.
@@ -64,7 +57,7 @@ class Registration:
 def register(
     fixed: MetaTensor | sitk.Image | Path | str,
     moving: MetaTensor | sitk.Image | Path | str,
-    stages: str | Sequence[Stage] = "deformable",
+    stages: str | Sequence[Stage] = DEFAULT_TRANSFORM,
     *,
     engine: str | RegistrationEngine = "auto",
     fixed_mask: MetaTensor | sitk.Image | Path | str | None = None,
@@ -86,8 +79,8 @@ def register(
         moving: the image that is carried to it; any grid.
         stages: name of a transform (``rigid``, ``similarity``, ``affine``, ``bspline``, ``syn``, ``deformable``,
             ``tps``), which brings the stages before it along, or stages; what they leave open is chosen from the data.
-        engine: ``elastix``, ``ants``, ``simpleitk``, ``torch``, ``greedy``, an engine, or ``auto``: ANTs for syn, torch
-            for deformable, elastix for all else.
+        engine: name of an engine (:data:`atlaseg.atlases.registration.engines.registry.ENGINES`), an engine, or
+            ``auto`` (:func:`atlaseg.atlases.registration.defaults.default_engine`).
         fixed_mask: where the metric counts, on the grid of ``fixed``.
         moving_mask: the same on the grid of ``moving``.
         fixed_landmarks: ``(n, 3)`` points in RAS+ mm, for ``tps``.
@@ -127,7 +120,7 @@ def register(
         check_start(initial)
     pair = _prepared(fixed, names[0], channel), _prepared(moving, names[1], channel)
     for name, image in zip(names, pair, strict=True):
-        check_slices(runner.name, wanted, min(image.GetSize()), name)
+        check_slices(runner, wanted, min(image.GetSize()), name)
     masks = (
         None if fixed_mask is None else _mask(fixed_mask, pair[0], "fixed"),
         None if moving_mask is None else _mask(moving_mask, pair[1], "moving"),
@@ -153,12 +146,6 @@ def _both(names: Sequence[str]) -> str:
     return "" if (fixed, moving) == ("fixed image", "moving image") else f"{fixed} and {moving}: "
 
 
-def default_engine(stages: Sequence[Stage]) -> RegistrationEngine:
-    """The engine that ``auto`` means for some stages."""
-    names = [DEFAULT_ENGINE[stage.kind] for stage in stages if stage.kind in DEFAULT_ENGINE]
-    return make_engine(names[-1] if names else "elastix")
-
-
 def engine_for(
     stages: Sequence[Stage], engine: str | RegistrationEngine = "auto", *, same_modality: bool = True
 ) -> RegistrationEngine:
@@ -167,12 +154,10 @@ def engine_for(
     Raises:
         OptionError: there is no such engine, it lacks a stage, or cannot run it on images of two modalities.
     """
-    if engine == "auto":
-        engine = default_engine(stages)
-    elif isinstance(engine, str):
-        engine = make_engine(engine)
+    if isinstance(engine, str):
+        engine = make_engine(default_engine(stages) if engine == "auto" else engine)
     check_stages(engine, stages)
-    check_modality(engine.name, stages, same_modality)
+    check_modality(engine, stages, same_modality)
     return engine
 
 
@@ -194,7 +179,7 @@ def _run(
     """
 
     def filled(some: Sequence[Stage], fixed: sitk.Image, moving: sitk.Image) -> tuple[Stage, ...]:
-        made = complete(some, fixed, moving, engine.name, same_modality=same_modality)
+        made = complete(some, fixed, moving, engine, same_modality=same_modality)
         check_stages(engine, made)
         return made
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from atlaseg.atlases.registration.engines.presets import FEWEST_SLICES
+from atlaseg.atlases.registration.presets import FEWEST_SLICES
 
 if TYPE_CHECKING:
     import SimpleITK as sitk

@@ -7,12 +7,16 @@ from typing import Literal, get_args
 
 from atlaseg.pipeline.errors import OptionError
 
-__all__ = ["KINDS", "METRICS", "STAGES_OF", "Kind", "Metric", "Stage", "stages_of"]
+__all__ = ["BENDING", "KINDS", "LINEAR", "METRICS", "STAGES_OF", "Kind", "Metric", "Stage", "stages_of"]
 
 Kind = Literal["rigid", "similarity", "affine", "bspline", "syn", "deformable", "tps"]
 Metric = Literal["ssd", "mi", "ncc", "lncc"]
 KINDS: tuple[str, ...] = get_args(Kind)
 METRICS: tuple[str, ...] = get_args(Metric)
+
+#: Kinds that are a matrix, and those that are a warp and so begin at one.
+LINEAR: frozenset[str] = frozenset({"rigid", "similarity", "affine"})
+BENDING: frozenset[str] = frozenset({"bspline", "syn", "deformable"})
 
 #: What a user who names one transform gets: each stage begins where the one before ended.
 STAGES_OF: dict[str, tuple[Kind, ...]] = {
@@ -32,7 +36,7 @@ MOST_LEVELS, MOST_ITERATIONS = 10, 100_000
 @dataclass(frozen=True)
 class Stage:
     """One stage of a registration. What is ``None`` is chosen from the data
-    (:mod:`atlaseg.atlases.registration.engines.presets`).
+    (:mod:`atlaseg.atlases.registration.presets`).
 
     Args:
         kind: ``rigid`` (6 parameters), ``similarity`` (7), ``affine`` (12), ``bspline`` (free-form, cubic),

@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from atlaseg.atlases.atlas_set import AtlasSet
+from atlaseg.atlases.registration.defaults import DEFAULT_TRANSFORM
 from atlaseg.atlases.registration.register import engine_for
 from atlaseg.atlases.registration.stage import Stage, stages_of
 from atlaseg.atlases.registration.transforms.displacement import grid_points
@@ -73,7 +74,7 @@ class TemplateOptions:
         OptionError: a number is out of range, or there is no such transform.
     """
 
-    stages: str | tuple[Stage, ...] = "deformable"
+    stages: str | tuple[Stage, ...] = DEFAULT_TRANSFORM
     engine: str = "auto"
     iterations: int = 4
     sharpening: float = 0.0
@@ -88,7 +89,7 @@ class TemplateOptions:
             raise OptionError(f"sharpening must be from 0 to 1, found {self.sharpening:g}")
         if self.channel < 0:
             raise OptionError(f"channel must be 0 or more, found {self.channel}")
-        # of a transform that is named, the linear stages before the last are run by elastix
+        # of a transform that is named, the default engine runs the linear stages before the last
         stages = stages_of(self.stages)[-1:] if isinstance(self.stages, str) else self.stages
         engine_for(stages, self.engine)  # refuses what the engine lacks
 

@@ -20,7 +20,7 @@ from atlaseg.atlases.propagation.waiting import as_they_finish
 from atlaseg.atlases.registration.engine import RegistrationError
 from atlaseg.atlases.registration.intensity_scale import rescale_itk
 from atlaseg.atlases.registration.register import register
-from atlaseg.atlases.registration.stage import Stage, stages_of
+from atlaseg.atlases.registration.stage import BENDING, Stage, stages_of
 from atlaseg.atlases.registration.transforms.displacement import empty_grid
 from atlaseg.atlases.registration.transforms.frames import affine_of, from_itk, read_itk
 from atlaseg.atlases.registration.transforms.resampling import resample_image, resample_labels
@@ -37,9 +37,6 @@ __all__ = ["Carry", "Registering", "carry", "each", "fit", "register_to_template
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
-
-#: Transforms that bend, and so need a linear one to begin with.
-_FROM_LINEAR = frozenset({"bspline", "syn", "deformable"})
 
 
 def each(
@@ -147,7 +144,7 @@ def fit(
 ) -> Transform:
     """Registration of template and scan: as :func:`register`, but a deformable transform that is named begins at what
     is to be believed of rigid and affine registration (:func:`atlaseg.atlases.propagation.linear_start.linear_start`;
-    by elastix).
+    by the default engine of these).
 
     Args:
         fixed: the image that stays.
@@ -161,7 +158,7 @@ def fit(
     Raises:
         AtlasegError: as :func:`register`.
     """
-    if not isinstance(stages, str) or stages not in _FROM_LINEAR:
+    if not isinstance(stages, str) or stages not in BENDING:
         return register(fixed, moving, stages, engine=engine, seed=seed, threads=threads).transform
 
     def run(kind: Literal["rigid", "affine"], begin: Transform | None) -> Transform:

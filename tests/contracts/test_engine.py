@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,14 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from atlaseg.atlases.registration.engine import (
-    ENGINES,
-    Problem,
-    RegistrationEngine,
-    RegistrationError,
-    check_stages,
-    make_engine,
-)
+from atlaseg.atlases.registration.engine import Problem, RegistrationEngine, RegistrationError
+from atlaseg.atlases.registration.engines.abilities import check_stages
+from atlaseg.atlases.registration.engines.registry import ENGINES, is_installed, make_engine
 from atlaseg.atlases.registration.stage import Stage
 from atlaseg.atlases.registration.transforms.frames import affine_of, from_itk, to_itk
 from atlaseg.atlases.registration.transforms.transform import Transform
@@ -56,15 +50,14 @@ ITERATIONS = {
 GRIDS = ("ras", "las", "lps", "oblique", "anisotropic")
 
 
-@pytest.fixture(params=ENGINES)
+@pytest.fixture(params=ENGINES.names())
 def engine(request: pytest.FixtureRequest) -> RegistrationEngine:
     return engine_or_skip(request.param)
 
 
 def engine_or_skip(name: str) -> RegistrationEngine:
-    library = ENGINES[name][3]
-    if find_spec(library) is None:
-        pytest.skip(f"engine {name} needs {library}, which is not installed")
+    if not is_installed(name):
+        pytest.skip(f"engine {name} needs {ENGINES.find(name).module}, which is not installed")
     return make_engine(name)
 
 

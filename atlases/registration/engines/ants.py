@@ -14,7 +14,8 @@ import numpy as np
 
 from atlaseg.atlases.registration.contrast_and_overlap import require_contrast, require_overlap
 from atlaseg.atlases.registration.engine import Problem, RegistrationError
-from atlaseg.atlases.registration.engines.quiet import quiet
+from atlaseg.atlases.registration.engine_facts import DENSE_VOXELS, EngineFacts, Preset
+from atlaseg.atlases.registration.quiet import quiet
 from atlaseg.atlases.registration.stage import Stage
 from atlaseg.atlases.registration.transforms.transform import Transform
 from atlaseg.atlases.registration.transforms.transform_files import read_transform, write_transform
@@ -53,6 +54,12 @@ class AntsEngine:
     name: ClassVar[str] = "ants"
     kinds: ClassVar[frozenset[str]] = frozenset(_TRANSFORMS)
     metrics: ClassVar[frozenset[str]] = frozenset(_METRICS)
+    facts: ClassVar[EngineFacts] = EngineFacts(
+        presets={
+            "linear": Preset("mi", "mi", (500, 250, 100), 250_000, radius=4),
+            "syn": Preset("lncc", "mi", (100, 70, 20), most_voxels=DENSE_VOXELS),
+        },
+    )
 
     def register(self, problem: Problem, stages: Sequence[Stage]) -> Transform:
         """The whole mapping fixed -> moving points; with a SyN stage, the mapping back is known too.

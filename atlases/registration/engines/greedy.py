@@ -14,7 +14,8 @@ import numpy.typing as npt
 
 from atlaseg.atlases.registration.contrast_and_overlap import require_contrast, require_overlap
 from atlaseg.atlases.registration.engine import Problem, RegistrationError, reason_of
-from atlaseg.atlases.registration.engines.quiet import quiet
+from atlaseg.atlases.registration.engine_facts import DENSE_VOXELS, EngineFacts, Preset
+from atlaseg.atlases.registration.quiet import quiet
 from atlaseg.atlases.registration.stage import Stage
 from atlaseg.atlases.registration.transforms.transform import Transform
 from atlaseg.pipeline.errors import OptionError
@@ -57,6 +58,14 @@ class GreedyEngine:
     name: ClassVar[str] = "greedy"
     kinds: ClassVar[frozenset[str]] = frozenset({*_FREEDOM, "deformable"})
     metrics: ClassVar[frozenset[str]] = frozenset({"ssd", "mi", "lncc"})
+    facts: ClassVar[EngineFacts] = EngineFacts(
+        presets={
+            "linear": Preset("lncc", "mi", (100, 50, 10)),
+            "deformable": Preset("lncc", "lncc", (100, 100, 50), most_voxels=DENSE_VOXELS),
+        },
+        # it halves thin masks away
+        fewest_slices=dict.fromkeys((*_FREEDOM, "deformable"), 8),
+    )
 
     def register(self, problem: Problem, stages: Sequence[Stage]) -> Transform:
         """The whole mapping fixed -> moving points; where the last stage is a warp, the mapping back is known too.

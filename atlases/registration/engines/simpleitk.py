@@ -10,8 +10,9 @@ import numpy as np
 
 from atlaseg.atlases.registration.contrast_and_overlap import require_contrast, require_overlap
 from atlaseg.atlases.registration.engine import Problem, RegistrationError, reason_of
-from atlaseg.atlases.registration.engines.threads import itk_threads
-from atlaseg.atlases.registration.stage import Stage
+from atlaseg.atlases.registration.engine_facts import DENSE_VOXELS, EngineFacts, Preset
+from atlaseg.atlases.registration.itk_threads import itk_threads
+from atlaseg.atlases.registration.stage import LINEAR, Stage
 from atlaseg.atlases.registration.transforms.transform import Transform
 from atlaseg.pipeline.errors import OptionError
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = ["SimpleItkEngine"]
 
-_LINEAR = ("rigid", "similarity", "affine")
 _HISTOGRAM_BINS = 32
 #: Standard deviation of the Gaussian on each update and on the whole field of a deformable stage, voxels of the level.
 _UPDATE_SMOOTHING, _FIELD_SMOOTHING = 1.5, 0.7
@@ -52,8 +52,19 @@ class SimpleItkEngine:
     """
 
     name: ClassVar[str] = "simpleitk"
-    kinds: ClassVar[frozenset[str]] = frozenset({*_LINEAR, "bspline", "deformable"})
+    kinds: ClassVar[frozenset[str]] = frozenset({*LINEAR, "bspline", "deformable"})
     metrics: ClassVar[frozenset[str]] = frozenset({"ssd", "mi", "ncc", "lncc"})
+    facts: ClassVar[EngineFacts] = EngineFacts(
+        presets={
+            "linear": Preset("ncc", "mi", (200, 200, 100), 100_000, radius=4),
+            # time grows with voxels times control points: a pair of hippocampi takes 5 minutes on elastix' grid, 20 s
+            # here; nothing but the distance of the points keeps the warp smooth, and with 4000 voxels they follow noise
+            "bspline": Preset("ncc", "mi", (30, 30, 15), 10_000, grid_factor=2.5),
+            "deformable": Preset("ssd", None, (100, 50, 30), most_voxels=DENSE_VOXELS),
+        },
+        # the demons have no way to leave out what continues a slab
+        fewest_slices={"deformable": 8},
+    )
 
     def register(self, problem: Problem, stages: Sequence[Stage]) -> Transform:
         """The whole mapping fixed -> moving points.
@@ -71,7 +82,7 @@ class SimpleItkEngine:
             if stage.kind == "deformable" and (stage.metric != "ssd" or stage.samples):
                 raise OptionError(
                     f"deformable: SimpleITK's demons compare every voxel by ssd, found metric {stage.metric} and "
-                    f"samples {stage.samples}; take ssd and no samples, or the transform syn of ants"
+                    f"samples {stage.samples}; take ssd and no samples, or another engine"
                 )
         run = {"bspline": _bspline, "deformable": _deformable}
         require_contrast(self.name, problem)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from atlaseg.atlases.registration.engines.quiet import quiet
+from atlaseg.atlases.registration.quiet import quiet
 from atlaseg.atlases.registration.transforms.foreign_transforms import foreign_transform
 from atlaseg.atlases.registration.transforms.itk_parameters import (
     COMPOSITE,

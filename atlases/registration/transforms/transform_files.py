@@ -17,7 +17,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from atlaseg.atlases.registration.engines.quiet import quiet
+from atlaseg.atlases.registration.quiet import quiet
 from atlaseg.atlases.registration.transforms.displacement_files import read_field, write_field
 from atlaseg.atlases.registration.transforms.foreign_transforms import foreign_transform
 from atlaseg.atlases.registration.transforms.itk_transform_files import (
@@ -62,7 +62,7 @@ def read_transform(path: Path, own: bool = False) -> Transform:
     if suffix in NIFTI_SUFFIXES:
         return read_field(path)
     if suffix == ".txt" and _is_elastix(path):
-        from atlaseg.atlases.registration.engines.elastix.elastix_parameters import read_transform_parameters
+        from atlaseg.atlases.registration.transforms.elastix_transform import read_transform_parameters
 
         return read_transform_parameters(path)
     return read_itk_transform(path, own)

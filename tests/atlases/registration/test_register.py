@@ -10,7 +10,7 @@ import pytest
 import SimpleITK as sitk
 
 from atlaseg.atlases.registration.engine import RegistrationError
-from atlaseg.atlases.registration.register import default_engine, register
+from atlaseg.atlases.registration.register import engine_for, register
 from atlaseg.atlases.registration.stage import stages_of
 from atlaseg.atlases.registration.transforms.frames import to_itk
 from atlaseg.atlases.registration.transforms.transform import Transform
@@ -71,7 +71,7 @@ def test_masks_and_stages_are_checked() -> None:
 
 def test_demons_of_two_modalities_are_refused_before_anything_runs() -> None:
     good = to_itk(noise(), np.eye(4))
-    with pytest.raises(OptionError, match="different modalities; take the transform syn of ants"):
+    with pytest.raises(OptionError, match="different modalities; engines that can: torch, greedy"):
         register(good, good, "deformable", engine="simpleitk", same_modality=False)
 
 
@@ -80,7 +80,7 @@ def test_demons_of_two_modalities_are_refused_before_anything_runs() -> None:
     [("rigid", "elastix"), ("bspline", "elastix"), ("syn", "ants"), ("deformable", "torch")],
 )
 def test_engine_where_none_is_named(transform: str, engine: str) -> None:
-    assert default_engine(stages_of(transform)).name == engine
+    assert engine_for(stages_of(transform)).name == engine
 
 
 def test_images_with_next_to_nothing_or_out_of_this_world_are_named() -> None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
-
 import numpy as np
 import numpy.typing as npt
 import pytest
 import SimpleITK as sitk
 
-from atlaseg.atlases.registration.engine import ENGINES
+from atlaseg.atlases.registration.engines.registry import ENGINES, is_installed
 from atlaseg.atlases.registration.initialisation import initial_transform
 from atlaseg.atlases.registration.register import register
 from atlaseg.atlases.registration.slab import continued, is_part_of
@@ -45,10 +43,10 @@ def scan(first: int = 0, slices: int = SHAPE[2]) -> sitk.Image:
     return to_itk(anatomy(where), affine)
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", ENGINES.names())
 @pytest.mark.parametrize("slices", [1, 2, 3, 5, 9])
 def test_a_slab_finds_its_place_in_the_whole_scan_and_the_scan_its_slab(engine: str, slices: int) -> None:
-    if find_spec(ENGINES[engine][3]) is None:
+    if not is_installed(engine):
         pytest.skip(f"engine {engine} is not installed")
     slab, whole = scan(FIRST, slices), scan()
     within = points(FIRST, slices).reshape(-1, 3)

@@ -15,6 +15,7 @@ import numpy as np
 
 from atlaseg.atlases.registration.contrast_and_overlap import require_contrast, require_overlap
 from atlaseg.atlases.registration.engine import Problem, RegistrationError, reason_of
+from atlaseg.atlases.registration.engine_facts import EngineFacts, Preset
 from atlaseg.atlases.registration.engines.elastix.elastix_parameters import (
     METRIC_OF,
     TRANSFORM_OF,
@@ -50,6 +51,17 @@ class ElastixEngine:
     name: ClassVar[str] = "elastix"
     kinds: ClassVar[frozenset[str]] = frozenset(TRANSFORM_OF)
     metrics: ClassVar[frozenset[str]] = frozenset(METRIC_OF)
+    facts: ClassVar[EngineFacts] = EngineFacts(
+        presets={
+            "linear": Preset("ncc", "mi", (250, 250, 250), 2048, radius=4),
+            # windows of the two images hold other things where one is a slab: with ncc half the error
+            "bspline": Preset(
+                "lncc", "mi", (250, 250, 250), 4096, 150_000, (30, 30, 30), radius=3, same_in_slabs="ncc"
+            ),
+        },
+        # brought 0.011 Dice on 18 pairs of hippocampi in two thirds of the time; greedy lost 0.019 on 15 by it
+        bending_margin=6,
+    )
 
     def register(self, problem: Problem, stages: Sequence[Stage]) -> Transform:
         """The whole mapping fixed -> moving points.

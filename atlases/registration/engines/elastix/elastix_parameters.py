@@ -13,26 +13,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from atlaseg.atlases.registration.engines.presets import axis_shrink
+from atlaseg.atlases.registration.presets import axis_shrink
 from atlaseg.atlases.registration.stage import Kind, Metric, Stage
 from atlaseg.atlases.registration.transforms.elastix_text import ParameterMap, read_map, write_map
-from atlaseg.atlases.registration.transforms.elastix_transform import (
-    is_transform_parameters,
-    read_transform_parameters,
-    write_transform_parameters,
-)
 from atlaseg.pipeline.errors import OptionError, UnreadableFileError
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
 
 __all__ = [
-    "is_transform_parameters",
     "parameter_map",
     "read_parameter_file",
-    "read_transform_parameters",
     "write_parameter_file",
-    "write_transform_parameters",
 ]
 
 TRANSFORM_OF: dict[Kind, str] = {

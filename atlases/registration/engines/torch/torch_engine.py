@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 from atlaseg.atlases.registration.contrast_and_overlap import require_contrast, require_overlap
 from atlaseg.atlases.registration.engine import Problem, RegistrationError
-from atlaseg.atlases.registration.stage import Stage
+from atlaseg.atlases.registration.engine_facts import DENSE_VOXELS, EngineFacts, Preset
+from atlaseg.atlases.registration.stage import LINEAR, Stage
 from atlaseg.atlases.registration.transforms.displacement import displacement_transform
 from atlaseg.atlases.registration.transforms.frames import affine_of
 from atlaseg.atlases.registration.transforms.transform import Transform
@@ -21,11 +22,7 @@ from atlaseg.pipeline.errors import OptionError
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["REVISION", "TorchEngine"]
-
-#: Raised whenever the same stages find another result, so that registrations kept before are made anew.
-REVISION = 1
-_LINEAR = ("rigid", "similarity", "affine")
+__all__ = ["TorchEngine"]
 
 
 @dataclass(frozen=True)
@@ -41,8 +38,17 @@ class TorchEngine:
     """
 
     name: ClassVar[str] = "torch"
-    kinds: ClassVar[frozenset[str]] = frozenset({*_LINEAR, "deformable"})
+    kinds: ClassVar[frozenset[str]] = frozenset({*LINEAR, "deformable"})
     metrics: ClassVar[frozenset[str]] = frozenset({"ssd", "ncc", "lncc"})
+    facts: ClassVar[EngineFacts] = EngineFacts(
+        presets={
+            "linear": Preset("lncc", "lncc", (100, 100, 50), radius=4, most_voxels=1_000_000),
+            "deformable": Preset(
+                "lncc", "lncc", (100, 100, 20), radius=5, radius_in_crops=2, most_voxels=DENSE_VOXELS
+            ),
+        },
+        revision=1,
+    )
 
     device: str = "auto"
 
@@ -69,7 +75,7 @@ class TorchEngine:
         with _threads(problem.threads):
             device = _device(self.device)
             for stage in stages:
-                step = _linear if stage.kind in _LINEAR else _dense
+                step = _linear if stage.kind in LINEAR else _dense
                 pair = problem if current.is_linear else problem.carried(current)
                 begin = current.matrix if current.is_linear else np.eye(4)
                 current = Transform.compose([step(pair, stage, begin, device), current])

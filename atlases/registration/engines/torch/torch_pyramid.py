@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from atlaseg.atlases.registration.engines.presets import axis_shrink
 from atlaseg.atlases.registration.engines.torch.torch_lattice import Lattice, gaussian, sample, smooth
+from atlaseg.atlases.registration.presets import axis_shrink
 from atlaseg.atlases.registration.transforms.frames import affine_of, from_itk
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import pytest
 import SimpleITK as sitk
 
 from atlaseg.atlases.registration.engines.elastix.elastix_engine import _image, _library
-from atlaseg.atlases.registration.engines.elastix.elastix_parameters import (
+from atlaseg.atlases.registration.transforms.elastix_transform import (
     is_transform_parameters,
     read_transform_parameters,
     write_transform_parameters,

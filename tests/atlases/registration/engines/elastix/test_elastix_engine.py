@@ -14,7 +14,7 @@ from scipy.ndimage import gaussian_filter
 from atlaseg.atlases.registration.engine import Problem, RegistrationEngine, RegistrationError
 from atlaseg.atlases.registration.engines.elastix import elastix_engine as elastix
 from atlaseg.atlases.registration.engines.elastix.elastix_engine import ElastixEngine
-from atlaseg.atlases.registration.engines.presets import complete
+from atlaseg.atlases.registration.presets import complete
 from atlaseg.atlases.registration.stage import Stage, stages_of
 from atlaseg.atlases.registration.transforms.frames import to_itk
 from atlaseg.atlases.registration.transforms.transform import Transform
@@ -72,7 +72,7 @@ def error_mm(found, truth, image):
 
 
 def quick(fixed, moving, kinds=("rigid",), iterations=60, **choices):
-    stages = complete([Stage(kind) for kind in kinds], fixed, moving, "elastix")
+    stages = complete([Stage(kind) for kind in kinds], fixed, moving, ElastixEngine())
     return [replace(s, iterations=(iterations,) * len(s.shrink), **choices) for s in stages]
 
 
@@ -83,7 +83,7 @@ def test_is_an_engine():
 @pytest.mark.parametrize("transform", ["rigid", "similarity", "affine", "bspline"])
 def test_known_motion_comes_back(pair, transform):
     fixed, moving, truth = pair
-    stages = complete(stages_of(transform), fixed, moving, "elastix")
+    stages = complete(stages_of(transform), fixed, moving, ElastixEngine())
     stages = [replace(s, iterations=tuple(min(n, 100) for n in s.iterations)) for s in stages]
     found = ElastixEngine().register(Problem(fixed, moving, Transform.identity()), stages)
     assert error_mm(found, truth, fixed) < 0.35

@@ -5,15 +5,16 @@ from __future__ import annotations
 import pytest
 import SimpleITK as sitk
 
+from atlaseg.atlases.registration.engines.elastix.elastix_engine import ElastixEngine
 from atlaseg.atlases.registration.engines.elastix.elastix_parameters import (
-    is_transform_parameters,
     parameter_map,
     read_parameter_file,
     write_parameter_file,
 )
-from atlaseg.atlases.registration.engines.presets import complete
+from atlaseg.atlases.registration.presets import complete
 from atlaseg.atlases.registration.stage import Stage
 from atlaseg.atlases.registration.transforms.elastix_text import read_map, write_map
+from atlaseg.atlases.registration.transforms.elastix_transform import is_transform_parameters
 from atlaseg.pipeline.errors import MissingFileError, OptionError, UnreadableFileError
 
 
@@ -32,7 +33,7 @@ def image():
 @pytest.mark.parametrize("kind", ["rigid", "similarity", "affine", "bspline"])
 @pytest.mark.parametrize("samples", [0, 3000])
 def test_a_stage_comes_back_from_its_file(kind, metric, samples, image, tmp_path):
-    (stage,) = complete([Stage(kind, metric, samples=samples)], image, image, "elastix")
+    (stage,) = complete([Stage(kind, metric, samples=samples)], image, image, ElastixEngine())
     path = tmp_path / "parameters.txt"
     write_parameter_file(stage, image, image, path, seed=3)
     found, left = read_parameter_file(path)
@@ -46,7 +47,7 @@ def test_a_stage_comes_back_from_its_file(kind, metric, samples, image, tmp_path
 def test_elastix_reads_what_is_written(image, tmp_path):
     import itk.elxParameterObjectPython as module
 
-    (stage,) = complete([Stage("bspline", "ncc")], image, image, "elastix")
+    (stage,) = complete([Stage("bspline", "ncc")], image, image, ElastixEngine())
     path = tmp_path / "parameters.txt"
     write_parameter_file(stage, image, image, path)
     theirs = module.elastixParameterObject.New()
@@ -103,7 +104,7 @@ def test_incomplete_stages_are_refused(image):
 
 
 def test_a_file_cannot_say_local_correlation(image, tmp_path):
-    (stage,) = complete([Stage("bspline", "lncc")], image, image, "elastix")
+    (stage,) = complete([Stage("bspline", "lncc")], image, image, ElastixEngine())
     with pytest.raises(OptionError, match="choose ncc"):
         write_parameter_file(stage, image, image, tmp_path / "parameters.txt")
     assert not (tmp_path / "parameters.txt").exists()

@@ -1,8 +1,9 @@
 """What to register with where the user names nothing: chosen from voxel size, extent and modality alone.
 
-Every value below is the outcome of a measurement on atlases against atlases (``docs/reference/benchmarks.md``) or of
-the manual of the library that it goes to: elastix 5.2 (https://elastix.dev/download/elastix-5.2.0-manual.pdf), ANTs
-(https://github.com/ANTsX/ANTs/wiki), greedy (https://greedy.readthedocs.io), ITK's registration framework v4.
+The values that depend on the engine stand in its class, as ``facts``. Every value comes from a measurement on atlases
+against atlases (``docs/reference/benchmarks.md``) or from the manual of the library that it goes to: elastix 5.2
+(https://elastix.dev/download/elastix-5.2.0-manual.pdf), ANTs (https://github.com/ANTsX/ANTs/wiki), greedy
+(https://greedy.readthedocs.io), ITK's registration framework v4.
 """
 
 from __future__ import annotations
@@ -13,23 +14,23 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from atlaseg.atlases.registration.engine_facts import Preset, facts_of
 from atlaseg.atlases.registration.stage import Metric, Stage
 from atlaseg.pipeline.errors import OptionError
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
 
-__all__ = ["axis_shrink", "check_modality", "complete"]
+    from atlaseg.atlases.registration.engine import RegistrationEngine
 
-LINEAR: frozenset[str] = frozenset({"rigid", "similarity", "affine"})
+__all__ = ["axis_shrink", "complete"]
+
 #: No level of a pyramid has fewer voxels than this along the shortest axis of the image.
 FEWEST_VOXELS = 12
 #: Images longer than this along an axis get a fourth level.
 LONG_AXIS = 200
 #: Images with an axis of fewer voxels than this are crops around an organ: fine structure, little surroundings.
 CROP_VOXELS = 64
-#: A dense field is not worked out on more voxels than this: the finest level is then a coarser one.
-DENSE_VOXELS = 16_000_000
 #: Images with an axis of fewer voxels than this are slabs, whose few slices say nothing about levels or distances.
 FEWEST_SLICES = 8
 #: Control points of a B-spline: one for every 6 voxels along an axis, ...
@@ -42,80 +43,11 @@ MOST_CONTROL_POINTS = 40_000
 TOO_MANY_CONTROL_POINTS = 2_000_000
 
 
-@dataclass(frozen=True)
-class _Choice:
-    """What one engine does best with one kind of stage.
-
-    Args:
-        same: metric for images of one modality.
-        different: metric for images of two; ``None`` where the engine has none.
-        same_in_slabs: in place of ``same`` where an image has few slices; ``None``: no other.
-        iterations: at each level, coarse to fine; the first is repeated where there are more levels.
-        samples: voxels drawn; 0 for all.
-        all_up_to: images of at most so many voxels use all of them (mutual information excepted, which is slow
-            with many), ...
-        iterations_of_all: ... and then need this many iterations.
-        radius: of the window of ``lncc``, voxels.
-        radius_in_crops: the same for images that are short along an axis; 0 where it does not matter.
-        most_voxels: of the finest level; larger images are compared at half their resolution, or a quarter, ...; 0
-            for no bound.
-        grid_factor: of the distance of control points, against what the voxels would allow.
-    """
-
-    same: Metric
-    different: Metric | None
-    iterations: tuple[int, ...]
-    samples: int = 0
-    all_up_to: int = 0
-    iterations_of_all: tuple[int, ...] = ()
-    radius: int = 2
-    radius_in_crops: int = 0
-    most_voxels: int = 0
-    grid_factor: float = 1.0
-    same_in_slabs: Metric | None = None
-
-
-_CHOICES: dict[str, dict[str, _Choice]] = {
-    "elastix": {
-        "linear": _Choice("ncc", "mi", (250, 250, 250), 2048, radius=4),
-        # windows of the two images hold other things where one is a slab: with ncc half the error
-        "bspline": _Choice(
-            "lncc", "mi", (250, 250, 250), 4096, 150_000, (30, 30, 30), radius=3, same_in_slabs="ncc"
-        ),
-    },
-    "ants": {
-        "linear": _Choice("mi", "mi", (500, 250, 100), 250_000, radius=4),
-        "bspline": _Choice("lncc", "mi", (100, 70, 20)),
-        "syn": _Choice("lncc", "mi", (100, 70, 20), most_voxels=DENSE_VOXELS),
-        "deformable": _Choice("lncc", "mi", (100, 70, 20), most_voxels=DENSE_VOXELS),
-    },
-    "simpleitk": {
-        "linear": _Choice("ncc", "mi", (200, 200, 100), 100_000, radius=4),
-        # time grows with voxels times control points: a pair of hippocampi takes 5 minutes on elastix' grid, 20 s here;
-        # nothing but the distance of the points keeps the warp smooth, and with 4000 voxels they follow the noise
-        "bspline": _Choice("ncc", "mi", (30, 30, 15), 10_000, grid_factor=2.5),
-        "deformable": _Choice("ssd", None, (100, 50, 30), most_voxels=DENSE_VOXELS),
-    },
-    "torch": {
-        "linear": _Choice("lncc", "lncc", (100, 100, 50), radius=4, most_voxels=1_000_000),
-        "deformable": _Choice(
-            "lncc", "lncc", (100, 100, 20), radius=5, radius_in_crops=2, most_voxels=DENSE_VOXELS
-        ),
-    },
-    "greedy": {
-        "linear": _Choice("lncc", "mi", (100, 50, 10)),
-        "deformable": _Choice("lncc", "lncc", (100, 100, 50), most_voxels=DENSE_VOXELS),
-    },
-}
-#: For an engine or a kind that is not in the table (an engine of one's own).
-_OTHER = _Choice("ncc", "mi", (200, 100, 50))
-
-
 def complete(
     stages: Sequence[Stage],
     fixed: sitk.Image,
     moving: sitk.Image,
-    engine_name: str,
+    engine: RegistrationEngine,
     *,
     same_modality: bool = True,
 ) -> tuple[Stage, ...]:
@@ -129,7 +61,7 @@ def complete(
         stages: as the user gave them.
         fixed: the image that stays.
         moving: the image that is carried to it.
-        engine_name: as in :data:`atlaseg.atlases.registration.engine.ENGINES`.
+        engine: that is to run them; its presets are taken (:mod:`atlaseg.atlases.registration.engine_facts`).
         same_modality: whether equal tissue has about equal intensity in both.
 
     Returns:
@@ -137,27 +69,13 @@ def complete(
         ``bspline`` has a grid; only ``lncc`` has a radius).
 
     Raises:
-        OptionError: as :func:`check_modality`.
+        OptionError: the engine has no metric for images of two modalities, or a grid spacing is not possible.
     """
-    grid = _Grid.of(fixed, moving)
+    grid, facts = _Grid.of(fixed, moving), facts_of(engine)
     return tuple(
-        stage if stage.kind == "tps" else _fill(stage, grid, engine_name, same_modality) for stage in stages
+        stage if stage.kind == "tps" else _fill(stage, grid, facts.preset(stage.kind), same_modality)
+        for stage in stages
     )
-
-
-def check_modality(engine_name: str, stages: Sequence[Stage], same_modality: bool) -> None:
-    """Refuse stages without a metric of their own for which the engine has none that suits the images.
-
-    Args:
-        engine_name: as in :data:`atlaseg.atlases.registration.engine.ENGINES`.
-        stages: as the user gave them.
-        same_modality: whether equal tissue has about equal intensity in both images.
-
-    Raises:
-        OptionError: the engine compares only images of one modality.
-    """
-    for stage in stages:
-        _metric(stage, engine_name, same_modality, False)
 
 
 def axis_shrink(
@@ -229,29 +147,20 @@ class _Grid:
         return factor
 
 
-def _choice(stage: Stage, engine: str) -> _Choice:
-    return _CHOICES.get(engine, {}).get("linear" if stage.kind in LINEAR else stage.kind, _OTHER)
-
-
-def _metric(stage: Stage, engine: str, same_modality: bool, is_slab: bool) -> Metric:
+def _metric(stage: Stage, preset: Preset, same_modality: bool, is_slab: bool) -> Metric:
     if stage.metric is not None:
         return stage.metric
-    choice = _choice(stage, engine)
-    if same_modality and is_slab and choice.same_in_slabs is not None:
-        return choice.same_in_slabs
-    metric = choice.same if same_modality else choice.different
+    if same_modality and is_slab and preset.same_in_slabs is not None:
+        return preset.same_in_slabs
+    metric = preset.same if same_modality else preset.different
     if metric is None:
-        raise OptionError(
-            f"the {stage.kind} stage of {engine} compares intensities ({choice.same}) and cannot register scans of "
-            "different modalities; take the transform syn of ants, or the engine torch"
-        )
+        raise OptionError(f"the {stage.kind} stage has no metric for scans of different modalities: name one")
     return metric
 
 
-def _fill(stage: Stage, grid: _Grid, engine: str, same_modality: bool) -> Stage:
-    choice = _choice(stage, engine)
-    metric = _metric(stage, engine, same_modality, grid.is_slab)
-    blur = _factors(stage, grid, choice.most_voxels)
+def _fill(stage: Stage, grid: _Grid, preset: Preset, same_modality: bool) -> Stage:
+    metric = _metric(stage, preset, same_modality, grid.is_slab)
+    blur = _factors(stage, grid, preset.most_voxels)
     shrink = stage.shrink or tuple(grid.largest_shrink(factor) for factor in blur)
     smoothing = stage.smoothing_mm
     if smoothing is None:
@@ -259,34 +168,34 @@ def _fill(stage: Stage, grid: _Grid, engine: str, same_modality: bool) -> Stage:
         smoothing = tuple(round(0.5 * f * grid.finest_mm, 6) if f > 1 else 0.0 for f in blur)
     if stage.grid_spacing_mm is not None:
         _check_grid_spacing(stage.grid_spacing_mm, grid)
-    samples, iterations = _samples(stage, choice, metric, grid), choice.iterations
-    if samples == 0 and choice.iterations_of_all:
-        iterations = choice.iterations_of_all
+    samples, iterations = _samples(stage, preset, metric, grid), preset.iterations
+    if samples == 0 and preset.iterations_of_all:
+        iterations = preset.iterations_of_all
     return replace(
         stage,
         metric=metric,
-        metric_radius=stage.metric_radius or (_radius(choice, grid) if metric == "lncc" else None),
+        metric_radius=stage.metric_radius or (_radius(preset, grid) if metric == "lncc" else None),
         shrink=shrink,
         smoothing_mm=smoothing,
         iterations=stage.iterations or _levels(iterations, len(blur)),
         grid_spacing_mm=stage.grid_spacing_mm
-        or (round(choice.grid_factor * _control_spacing(grid), 4) if stage.kind == "bspline" else None),
+        or (round(preset.grid_factor * _control_spacing(grid), 4) if stage.kind == "bspline" else None),
         samples=samples,
     )
 
 
-def _radius(choice: _Choice, grid: _Grid) -> int:
+def _radius(preset: Preset, grid: _Grid) -> int:
     is_crop = min(grid.extent_mm) / grid.finest_mm < CROP_VOXELS
-    return choice.radius_in_crops if is_crop and choice.radius_in_crops else choice.radius
+    return preset.radius_in_crops if is_crop and preset.radius_in_crops else preset.radius
 
 
-def _samples(stage: Stage, choice: _Choice, metric: Metric, grid: _Grid) -> int:
+def _samples(stage: Stage, preset: Preset, metric: Metric, grid: _Grid) -> int:
     if stage.samples is not None:
         return stage.samples
-    if metric != "mi" and grid.voxels <= choice.all_up_to:
+    if metric != "mi" and grid.voxels <= preset.all_up_to:
         return 0
     # drawing nearly all voxels costs more than taking them all
-    return 0 if grid.voxels <= 2 * choice.samples else choice.samples
+    return 0 if grid.voxels <= 2 * preset.samples else preset.samples
 
 
 def _factors(stage: Stage, grid: _Grid, most_voxels: int) -> tuple[int, ...]:

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from atlaseg.atlases.registration.engines.quiet import quiet
+from atlaseg.atlases.registration.quiet import quiet
 
 
 def test_descriptors_are_silent_and_then_as_before(capfd: pytest.CaptureFixture[str]) -> None:

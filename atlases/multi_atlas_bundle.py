@@ -49,7 +49,7 @@ class MultiAtlasSettings:
     """How atlases are carried to a scan and fused there.
 
     Args:
-        fusion: name of the rule, a key of :data:`atlaseg.atlases.fusion.registry.FUSION_RULES`.
+        fusion: name of the rule in :data:`atlaseg.atlases.fusion.registry.FUSION_RULES`.
         rule: the rule with its options.
         propagation: selection, registration and quality control.
     """
@@ -174,7 +174,9 @@ def read_settings(folder: Path) -> MultiAtlasSettings:
         raise PlanError(f"{path}: {unknown[0]}: no such entry; known are {', '.join(known)}")
     fusion = content.get("fusion")
     if not isinstance(fusion, str) or fusion not in FUSION_RULES:
-        raise PlanError(f"{path}: fusion: expected one of {', '.join(FUSION_RULES)}, found {fusion!r}")
+        raise PlanError(
+            f"{path}: fusion: expected one of {', '.join(FUSION_RULES.names())}, found {fusion!r}"
+        )
     for name in ("fusion_options", "propagation"):
         if not isinstance(content.get(name), dict):
             raise PlanError(f"{path}: {name}: expected a mapping, found {content.get(name)!r}")
@@ -184,4 +186,4 @@ def read_settings(folder: Path) -> MultiAtlasSettings:
         options.steps()  # refuses what no engine on this machine has
     except (PlanError, OptionError) as error:
         raise type(error)(f"{path}: {error}") from error
-    return MultiAtlasSettings(fusion, rule, options)
+    return MultiAtlasSettings(FUSION_RULES.find(fusion).name, rule, options)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from atlaseg.atlases.atlas_set import AtlasSet
 from atlaseg.atlases.correction.correction import Correction
 from atlaseg.atlases.correction.learn_correction import learn_correction
-from atlaseg.atlases.fusion.registry import make_rule
+from atlaseg.atlases.fusion.registry import DEFAULT_FUSION, FUSION_RULES, make_rule
 from atlaseg.atlases.multi_atlas_bundle import MultiAtlasSettings, read_bundle, write_bundle
 from atlaseg.atlases.propagation.propagation import Propagation, PropagationOptions, propagate
 from atlaseg.pipeline.errors import GeometryError, NotFittedError
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = ["DEFAULT_FUSION", "MultiAtlasSegmenter"]
 
-DEFAULT_FUSION = "joint"
-
 
 class MultiAtlasSegmenter:
     """Labels scans by registering labelled ones to them; nothing is trained.
@@ -41,7 +39,7 @@ class MultiAtlasSegmenter:
     Args:
         folder: where :meth:`fit` writes a bundle, as :meth:`save` does; ``None``: nothing is written, and the files
             of the data set are read whenever a scan is segmented.
-        fusion: name of the rule, a key of :data:`atlaseg.atlases.fusion.registry.FUSION_RULES`.
+        fusion: name of the rule in :data:`atlaseg.atlases.fusion.registry.FUSION_RULES`.
         options: selection, registration and quality control; by default chosen from the data.
         fusion_options: of the rule; those that are not given keep their defaults.
         executor: runs one registration per task; ``None``: here, one after the other.
@@ -65,7 +63,9 @@ class MultiAtlasSegmenter:
     ) -> None:
         rule = make_rule(fusion, **(fusion_options or {}))
         self.folder = folder
-        self.settings = MultiAtlasSettings(fusion, rule, options or PropagationOptions())
+        self.settings = MultiAtlasSettings(
+            FUSION_RULES.find(fusion).name, rule, options or PropagationOptions()
+        )
         self.executor = executor
         self.work = work
         self.threads = threads
@@ -164,8 +164,9 @@ class MultiAtlasSegmenter:
             OptionError: there is no such rule, or an option is not possible.
         """
         settings = self.settings
-        if fusion is not None and fusion != settings.fusion:
-            settings = replace(settings, fusion=fusion, rule=make_rule(fusion))
+        name = settings.fusion if fusion is None else FUSION_RULES.find(fusion).name
+        if name != settings.fusion:
+            settings = replace(settings, fusion=name, rule=make_rule(name))
         settings = replace(settings, propagation=replace(settings.propagation, **options))
         settings.propagation.steps()  # refuses what no engine has
         if settings != self.settings:

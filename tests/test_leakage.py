@@ -54,7 +54,7 @@ def priors(folder: Path, out: Path, rule: str) -> dict[str, Any]:
     return {name: np.asarray(nib.load(path).dataobj) for name, path in files.items()}
 
 
-@pytest.mark.parametrize("rule", FUSION_RULES)
+@pytest.mark.parametrize("rule", FUSION_RULES.names())
 def test_no_prior_knows_its_own_label(shapes_folder: Path, tmp_path: Path, rule: str) -> None:
     honest = priors(shapes_folder, tmp_path / "honest", rule)
     forged = priors(forge(shapes_folder, tmp_path / "data", SUSPECT), tmp_path / "forged", rule)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from atlaseg.atlases.registration.defaults import DEFAULT_TRANSFORM
 from atlaseg.pipeline.schema import Count, NotNegative, Seed, Whole
 
 if TYPE_CHECKING:
@@ -37,10 +38,10 @@ class BuildAtlas:
     """Folder for the atlas; a new one, or that of the same command."""
     iterations: Count = 4
     """Rounds; in each, every scan is registered to the template of the round before."""
-    transform: Literal["rigid", "affine", "bspline", "syn", "deformable"] = "deformable"
+    transform: Literal["rigid", "affine", "bspline", "syn", "deformable"] = DEFAULT_TRANSFORM
     """Kind of transform; bending ones begin at rigid or affine, whichever is to be believed for a scan."""
-    engine: Literal["auto", "elastix", "ants", "simpleitk", "torch", "greedy"] = "auto"
-    """Library; auto: ANTs for syn, torch for deformable, elastix for all else."""
+    engine: str = "auto"
+    """What registers, as `atlaseg methods --kind engine` lists; auto: the one that suits the transform."""
     sharpening: NotNegative = 0.0
     """Share, 0 to 1, of a sharpened image in the template; it also sharpens noise."""
     channel: Whole = 0

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
+
+from atlaseg.atlases.fusion.registry import DEFAULT_WITHOUT_IMAGES
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from atlaseg.atlases.fusion.registry import FusionRow
     from atlaseg.pipeline.case import LabelTable
 
-__all__ = ["INTENSITY_METHODS", "Fuse"]
-
-#: Methods that compare the scan with the images that came with the label maps.
-INTENSITY_METHODS = ("global-weighted", "local-weighted", "joint", "generative")
+__all__ = ["Fuse"]
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,8 @@ class Fuse:
     """Label maps, .nii or .nii.gz, two or more."""
     out: Path
     """File for the result, .nii or .nii.gz; what staple finds out of each label map goes beside it, in NAME.json."""
-    method: str = "majority"
-    """majority, staple; with --target and --images: global-weighted, local-weighted, joint, generative."""
+    method: str = DEFAULT_WITHOUT_IMAGES
+    """A fusion rule (`atlaseg methods` lists them); those that compare intensities need --target and --images."""
     target: Path | None = None
     """The scan itself, on the grid of the label maps; for methods that compare intensities."""
     images: tuple[Path, ...] = ()
@@ -59,7 +59,7 @@ class Fuse:
         import numpy as np
 
         from atlaseg.atlases.fusion.candidates import Candidates
-        from atlaseg.atlases.fusion.registry import make_rule, read_options
+        from atlaseg.atlases.fusion.registry import make_rule, option_names, read_options
         from atlaseg.pipeline.io.files import write_text
         from atlaseg.pipeline.io.scan_names import volume_name
         from atlaseg.pipeline.io.volume import write_label_map, write_probabilities
@@ -67,12 +67,12 @@ class Fuse:
         options = read_options(self.method, self.option)
         make_rule(self.method, **options)  # refuses what is not possible before files are read
         self._check()
-        if self.method == "generative":
+        if "spacing" in option_names(self.method):
             options = {"spacing": _voxel_shape(self.paths[0]), **options}
         rule = make_rule(self.method, **options)
         table, indices = self._label_maps()
         images = target = None
-        if self.method in INTENSITY_METHODS and self.target is not None:
+        if self._row().needs_images and self.target is not None:
             target = _scaled(self.target)
             parts = [_scaled(path) for path in self.images]
             _check_channels(self.target, target, self.images, parts)
@@ -117,14 +117,21 @@ class Fuse:
                     f"{path}: not on the grid of {self.paths[0]} ({difference}); resample it onto that first"
                 )
 
+    def _row(self) -> FusionRow:
+        from atlaseg.atlases.fusion.registry import FUSION_RULES
+
+        return FUSION_RULES.find(self.method)
+
     def _check_images(self) -> None:
+        from atlaseg.atlases.fusion.registry import FUSION_RULES
         from atlaseg.pipeline.errors import OptionError
 
-        if self.method in INTENSITY_METHODS:
+        rows = FUSION_RULES.rows()
+        if self._row().needs_images:
             if self.target is None or not self.images:
                 raise OptionError(
                     f"{self.method} fusion compares intensities: name the scan with --target and the image of each "
-                    "label map with --images, or choose majority or staple"
+                    f"label map with --images, or choose {_names(row for row in rows if not row.needs_images)}"
                 )
             if len(self.images) != len(self.paths):
                 raise OptionError(
@@ -133,7 +140,7 @@ class Fuse:
         elif self.target is not None or self.images:
             raise OptionError(
                 f"{self.method} fusion does not look at images: leave out --target and --images, or choose "
-                f"--method {', '.join(INTENSITY_METHODS)}"
+                f"--method {_names(row for row in rows if row.needs_images)}"
             )
 
     def _label_maps(self) -> tuple[LabelTable, npt.NDArray[Any]]:
@@ -169,6 +176,10 @@ class Fuse:
             **details,
         }
         return json.dumps(content, indent=1) + "\n"
+
+
+def _names(rows: Iterable[FusionRow]) -> str:
+    return " or ".join(row.name for row in rows)
 
 
 def _voxel_shape(path: Path) -> tuple[float, float, float]:

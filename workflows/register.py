@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from atlaseg.atlases.registration.defaults import DEFAULT_TRANSFORM
 from atlaseg.pipeline.schema import Count, Positive, Seed, Whole
 
 if TYPE_CHECKING:
@@ -50,10 +51,12 @@ class Register:
     """Scan that is carried to it."""
     out: Path
     """Folder for the results."""
-    transform: Literal["rigid", "similarity", "affine", "bspline", "syn", "deformable", "tps"] = "deformable"
+    transform: Literal["rigid", "similarity", "affine", "bspline", "syn", "deformable", "tps"] = (
+        DEFAULT_TRANSFORM
+    )
     """Kind of transform; those before it come along. tps goes through landmarks."""
-    engine: Literal["auto", "elastix", "ants", "simpleitk", "torch", "greedy"] = "auto"
-    """Library; auto: ANTs for syn, torch for deformable, elastix for all else."""
+    engine: str = "auto"
+    """What registers, as `atlaseg methods --kind engine` lists; auto: the one that suits the transform."""
     initial: str = "auto"
     """Beginning: auto, identity, centres, centres-of-mass, moments, or a transform file."""
     metric: Literal["ssd", "mi", "ncc", "lncc"] | None = None

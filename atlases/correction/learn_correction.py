@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from atlaseg.atlases.correction.correction import Correction, Example
+from atlaseg.atlases.fusion.registry import FUSION_RULES
 from atlaseg.atlases.propagation.propagation import PropagationOptions, propagate
 from atlaseg.atlases.propagation.selection import spread
 from atlaseg.pipeline.errors import DatasetError
@@ -31,8 +32,9 @@ _MOST_BY_ITSELF = 20
 
 
 def learns_by_itself(fusion: str, atlases: int) -> bool:
-    """Whether a correction is worth its registrations where nobody has said: joint fusion, few atlases."""
-    return fusion == "joint" and FEWEST_ATLASES <= atlases <= _MOST_BY_ITSELF
+    """Whether a correction is worth its registrations where nobody has said: a rule that gains by it, few atlases."""
+    gains = FUSION_RULES.find(fusion).gains_by_correction
+    return gains and FEWEST_ATLASES <= atlases <= _MOST_BY_ITSELF
 
 
 def learn_correction(

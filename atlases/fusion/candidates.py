@@ -97,7 +97,7 @@ class Candidates:
         if self.images is None or self.target is None:
             raise OptionError(
                 f"{rule} fusion compares intensities: give the scan and the warped images too, or choose "
-                "majority or staple"
+                "a rule that looks at labels alone"
             )
         return self.images, self.target
 

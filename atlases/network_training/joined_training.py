@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from atlaseg.atlases.atlas_network_segmenter import ATLASES, write_combination
 from atlaseg.atlases.correction.learn_correction import learns_by_itself
+from atlaseg.atlases.fusion.registry import DEFAULT_FUSION
 from atlaseg.atlases.multi_atlas_bundle import is_atlas_bundle
 from atlaseg.atlases.multi_atlas_segmenter import MultiAtlasSegmenter
 from atlaseg.atlases.network_training.prior import FusedPrior, prior_of, write_priors
@@ -54,7 +55,7 @@ class JoinedOptions:
     """
 
     propagation: PropagationOptions = field(default_factory=PropagationOptions)
-    fusion: str = "joint"
+    fusion: str = DEFAULT_FUSION
     atlases: int | None = None
     prior: bool = False
     warped: int = 0

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from atlaseg.atlases.registration.stage import Kind, Stage
+    from atlaseg.atlases.registration.stage import Stage
 
-__all__ = ["DEFAULT_TRANSFORM", "ENGINES_SAID", "default_engine", "default_linear_engine"]
+__all__ = ["DEFAULT_TRANSFORM", "default_engine", "default_linear_engine"]
 
 #: A dense warp: of all transforms it brings fusion the most Dice in the least time (docs/reference/benchmarks.md).
-DEFAULT_TRANSFORM: Kind = "deformable"
+DEFAULT_TRANSFORM: Final = "deformable"
 
 #: Engine of the last of these kinds among the stages: ANTs alone has SyN, and of the dense warps torch's is the best
 #: and the quickest on hippocampi and mouse brains (docs/decisions/0012-a-dense-engine-of-our-own.md).
 _ENGINE_OF = {"syn": "ants", "deformable": "torch"}
 #: Of all other stages: it has the best B-splines, and linear stages that draw voxels, so that large scans take seconds.
 _ENGINE_OF_OTHERS = "elastix"
-#: The same in words, for help texts.
-ENGINES_SAID = "ANTs for syn, torch for deformable, elastix for all else"
 
 #: Engine of the linear stages before a transform that bends. torch compares every voxel in windows, which suits crops
 #: around a structure, but two modalities need mutual information.

@@ -21,7 +21,7 @@ LABEL_TYPE = np.uint16
 LABELS_ONLY = ("majority", "staple")
 
 
-@pytest.fixture(params=FUSION_RULES)
+@pytest.fixture(params=FUSION_RULES.names())
 def name(request: pytest.FixtureRequest) -> str:
     return request.param
 
@@ -190,7 +190,7 @@ def test_memory_of_a_slab_changes_nothing(rule: FusionRule, monkeypatch: pytest.
     np.testing.assert_allclose(whole.probabilities, parts.probabilities, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", [name for name in FUSION_RULES if name not in LABELS_ONLY])
+@pytest.mark.parametrize("name", [name for name in FUSION_RULES.names() if name not in LABELS_ONLY])
 def test_atlas_that_looks_like_the_scan_wins(name: str) -> None:
     truth, wrong = anatomy(), anatomy(seed=5)
     target = picture(truth, 99)

@@ -6,18 +6,45 @@ import subprocess
 import sys
 from dataclasses import is_dataclass
 
+import numpy as np
 import pytest
 
-from atlaseg.atlases.fusion.candidates import FusionRule
-from atlaseg.atlases.fusion.registry import FUSION_RULES, make_rule, read_options
+from atlaseg.atlases.fusion.candidates import Candidates, FusionRule
+from atlaseg.atlases.fusion.registry import (
+    DEFAULT_FUSION,
+    DEFAULT_WITHOUT_IMAGES,
+    FUSION_RULES,
+    make_rule,
+    read_options,
+)
 from atlaseg.pipeline.errors import OptionError
 
 
-@pytest.mark.parametrize("name", FUSION_RULES)
+@pytest.mark.parametrize("name", FUSION_RULES.names())
 def test_every_rule_is_made_with_its_defaults(name: str) -> None:
     rule = make_rule(name)
     assert isinstance(rule, FusionRule)
     assert is_dataclass(rule)
+
+
+def test_rows_say_what_rules_need() -> None:
+    rng = np.random.default_rng(0)
+    votes = Candidates(rng.integers(0, 2, (3, 5, 6, 7)).astype(np.uint8), classes=2)
+    for row in FUSION_RULES.rows():
+        assert row.summary
+        assert row.source
+        if row.needs_images:
+            with pytest.raises(OptionError, match=f"{row.name} fusion compares intensities"):
+                make_rule(row.name).fuse(votes)
+        else:
+            assert make_rule(row.name).fuse(votes).labels.shape == votes.spatial_shape
+    assert FUSION_RULES.find(DEFAULT_FUSION).needs_images
+    assert not FUSION_RULES.find(DEFAULT_WITHOUT_IMAGES).needs_images
+
+
+def test_joint_fusion_is_another_name_of_joint() -> None:
+    assert FUSION_RULES.find("joint-fusion").name == "joint"
+    assert make_rule("joint-fusion", alpha=0.2) == make_rule("joint", alpha=0.2)
 
 
 def test_options_are_handed_on() -> None:
@@ -25,7 +52,9 @@ def test_options_are_handed_on() -> None:
 
 
 def test_unknown_rule_lists_the_rules() -> None:
-    with pytest.raises(OptionError, match=r"'bayes'; choose one of majority, global-weighted, .*generative"):
+    with pytest.raises(
+        OptionError, match=r"'bayes'; choose one of joint, majority, global-weighted, .*generative"
+    ):
         make_rule("bayes")
 
 

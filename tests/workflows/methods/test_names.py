@@ -17,8 +17,8 @@ from atlaseg.workflows.methods.names import DEFAULT_METHOD, FUSION_METHODS, find
 def test_everything_that_labels_is_a_method() -> None:
     known = methods()
     assert [m.name for m in known.values() if m.kind == "network"] == list(NETWORKS)
-    assert {m.fusion for m in known.values() if m.kind == "atlas"} == set(FUSION_RULES)
-    assert set(FUSION_METHODS) == set(FUSION_RULES)
+    assert {m.fusion for m in known.values() if m.kind == "atlas"} == set(FUSION_RULES.names())
+    assert set(FUSION_METHODS) == set(FUSION_RULES.names())
     assert all((m.fusion is None) == (m.kind != "atlas") for m in known.values())
     assert [m.name for m in known.values() if m.kind == "classical"] == list(CLASSICAL_METHODS)
 

@@ -32,13 +32,13 @@ from atlaseg.pipeline.evaluation.overlap import mean_dice
 from atlaseg.pipeline.io.files import read_json, taking_apart, write_text
 from atlaseg.pipeline.io.mask import read_mask
 from atlaseg.pipeline.io.volume import read_image, read_label_map
+from atlaseg.pipeline.progress import Progress
 from atlaseg.pipeline.segmenter import Segmentation
 from atlaseg.pipeline.slice_borders import keep_slice_borders
 
 if TYPE_CHECKING:
     from monai.data import MetaTensor
 
-    from atlaseg.atlases.network_training.joined_training import Progress
     from atlaseg.atlases.propagation.propagation import Propagation
     from atlaseg.pipeline.case import Dataset
 
@@ -170,7 +170,7 @@ class AtlasClassicalSegmenter:
         for group in groups:
             for image, mask, votes, truth, method in self._without(everything, group, masks):
                 if progress is not None:
-                    progress("Learning the weight of the atlases", done, len(taught))
+                    progress(done, len(taught), "learning the weight of the atlases")
                 for weight, found in scores.items():
                     labelled = method.segment(image, mask=mask, votes=votes, weight=weight).label_map
                     found.append(mean_dice(method.labels.to_indices(labelled), truth, len(method.labels)))
@@ -211,13 +211,8 @@ class AtlasClassicalSegmenter:
         asked, number = self.correct, len(self._atlases.atlases)
         if not (learns_by_itself(self._atlases.settings.fusion, number) if asked is None else asked):
             return
-
-        def show(done: int, total: int) -> None:
-            if progress is not None:
-                progress("Learning a correction", done, total)
-
         try:
-            self._atlases.learn_correction(show)
+            self._atlases.learn_correction(progress)
         except NothingToLearnError:
             if asked:
                 raise
@@ -289,6 +284,7 @@ class AtlasClassicalSegmenter:
         *,
         probabilities: bool = False,
         mask: npt.NDArray[Any] | None = None,
+        progress: Progress | None = None,
     ) -> Segmentation:
         """Label a scan ``(C, *spatial)``.
 
@@ -296,13 +292,15 @@ class AtlasClassicalSegmenter:
             image: the scan, affine in RAS+ mm.
             probabilities: also return them, ``(K, *spatial)`` float32.
             mask: ``(*spatial)``, not 0 where to segment. Needed where training scans had masks.
+            progress: told the number of registrations done and their total, then when the scan is labelled.
 
         Raises:
             NotFittedError: neither fitted nor loaded.
             AtlasegError: as :meth:`ClassicalSegmenter.segment` and :meth:`MultiAtlasSegmenter.segment`.
         """
-        found = self._atlases.propagate(image, mask=mask) if self.weight > 0 else None
-        return self.finish(image, found, mask=mask, probabilities=probabilities)
+        needed = self.weight > 0
+        found = self._atlases.propagate(image, mask=mask, progress=progress) if needed else None
+        return self.finish(image, found, mask=mask, probabilities=probabilities, progress=progress)
 
     def finish(
         self,
@@ -312,6 +310,7 @@ class AtlasClassicalSegmenter:
         mask: npt.NDArray[Any] | None = None,
         probabilities: bool = False,
         corrected: bool = True,
+        progress: Progress | None = None,
     ) -> Segmentation:
         """The second half of :meth:`segment`, after the registrations.
 
@@ -322,9 +321,10 @@ class AtlasClassicalSegmenter:
             probabilities: also return them.
             corrected: by what was learnt from all atlases (correction and slice borders), which must not be on an
                 atlas' own scan.
+            progress: told when the scan is labelled.
         """
         if found is None or self.weight == 0:
-            return self._classical.segment(image, mask=mask, probabilities=probabilities)
+            return self._classical.segment(image, mask=mask, probabilities=probabilities, progress=progress)
         fused = self._atlases.fuse(found, probabilities=True, corrected=corrected, borders=False)
         result = self._classical.segment(
             image,
@@ -332,6 +332,7 @@ class AtlasClassicalSegmenter:
             votes=np.asarray(fused.probabilities),
             weight=self.weight,
             probabilities=probabilities,
+            progress=progress,
         )
         if not corrected or not self._atlases.borders:
             return result

@@ -17,7 +17,8 @@ from atlaseg.pipeline.errors import MissingFileError, NotFittedError, OptionErro
 from atlaseg.pipeline.inference.combination import Combination
 from atlaseg.pipeline.io.files import read_json, taking_apart, write_text
 from atlaseg.pipeline.network_segmenter import NetworkSegmenter
-from atlaseg.pipeline.segmenter import Segmentation
+from atlaseg.pipeline.progress import Progress
+from atlaseg.pipeline.segmenter import Segmentation, refuse_mask
 from atlaseg.pipeline.slice_borders import keep_slice_borders
 
 if TYPE_CHECKING:
@@ -152,37 +153,32 @@ class AtlasNetworkSegmenter:
         self,
         image: MetaTensor,
         *,
-        tta: bool | None = None,
         probabilities: bool = False,
         mask: npt.NDArray[Any] | None = None,
-        progress: Callable[[float], None] | None = None,
+        progress: Progress | None = None,
+        tta: bool | None = None,
     ) -> Segmentation:
         """Label a scan ``(C, *spatial)``.
 
         Args:
             image: the scan, affine in RAS+ mm.
-            tta: test-time augmentation of the network; ``None`` as its plan says.
             probabilities: also return them, ``(K, *spatial)``.
-            mask: ``(*spatial)``, not 0 where the atlases are to be registered.
-            progress: called with the share that is done.
+            mask: ``(*spatial)``, not 0 where the atlases are to be registered; refused where the atlases have no say.
+            progress: told the number of registrations done and their total, then the share that the network has done.
+            tta: test-time augmentation of the network; ``None`` as its plan says.
 
         Raises:
             NotFittedError: neither fitted nor loaded.
             GeometryError: the scan has other channels than the training scans, or overlaps with no atlas.
+            OptionError: a mask is given, and the atlases have no say.
             AtlasegError: no atlas could be registered.
         """
-        half = 0.5 if self.needs_atlases else 0.0
-
-        def first(done: int, total: int) -> None:
-            if progress is not None:
-                progress(half * done / total)
-
-        def second(share: float) -> None:
-            if progress is not None:
-                progress(half + (1 - half) * share)
-
-        found = self.atlases.propagate(image, mask=mask, progress=first) if self.needs_atlases else None
-        return self.finish(image, found, tta=tta, probabilities=probabilities, progress=second)
+        if self.needs_atlases:
+            found = self.atlases.propagate(image, mask=mask, progress=progress)
+        else:
+            refuse_mask(mask, "a network whose atlases have no say")
+            found = None
+        return self.finish(image, found, tta=tta, probabilities=probabilities, progress=progress)
 
     def finish(
         self,
@@ -192,7 +188,7 @@ class AtlasNetworkSegmenter:
         tta: bool | None = None,
         probabilities: bool = False,
         corrected: bool = True,
-        progress: Callable[[float], None] | None = None,
+        progress: Progress | None = None,
     ) -> Segmentation:
         """The second half of :meth:`segment`, after the registrations.
 
@@ -203,7 +199,7 @@ class AtlasNetworkSegmenter:
             probabilities: also return them.
             corrected: by what was learnt from all atlases (correction and slice borders), which must not be on an
                 atlas' own scan.
-            progress: called with the share that is done.
+            progress: told the share that the network has done.
         """
         from atlaseg.atlases.network_training.prior import prior_of
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Executor
 from dataclasses import replace
 from pathlib import Path
@@ -17,9 +17,10 @@ from atlaseg.atlases.correction.learn_correction import learn_correction
 from atlaseg.atlases.fusion.registry import DEFAULT_FUSION, FUSION_RULES, make_rule
 from atlaseg.atlases.multi_atlas_bundle import MultiAtlasSettings, read_bundle, write_bundle
 from atlaseg.atlases.propagation.propagation import Propagation, PropagationOptions, propagate
-from atlaseg.pipeline.errors import GeometryError, NotFittedError
+from atlaseg.pipeline.errors import NotFittedError
 from atlaseg.pipeline.io.volume import read_header, read_label_map
-from atlaseg.pipeline.segmenter import Segmentation
+from atlaseg.pipeline.progress import Progress
+from atlaseg.pipeline.segmenter import Segmentation, refuse_other_channels
 from atlaseg.pipeline.slice_borders import SliceBorder, find_slice_borders, keep_slice_borders
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ class MultiAtlasSegmenter:
             self._atlases, self._source = AtlasSet.load(self.folder / "atlases"), self.folder
         return self
 
-    def learn_correction(self, progress: Callable[[int, int], None] | None = None) -> Self:
+    def learn_correction(self, progress: Progress | None = None) -> Self:
         """Learn from the atlases, each labelled by the others, what fusion gets wrong every time; returns itself.
 
         Scans are then labelled with the correction (:class:`atlaseg.atlases.correction.correction.Correction`);
@@ -104,7 +105,7 @@ class MultiAtlasSegmenter:
         for ``n`` atlases, ``20 (n - 1)`` for more than 20.
 
         Args:
-            progress: called with the number of atlases done and their total.
+            progress: told the number of atlases done and their total.
 
         Raises:
             NotFittedError: neither fitted nor loaded.
@@ -206,8 +207,8 @@ class MultiAtlasSegmenter:
         *,
         probabilities: bool = False,
         mask: npt.NDArray[Any] | None = None,
+        progress: Progress | None = None,
         without: str | None = None,
-        progress: Callable[[int, int], None] | None = None,
     ) -> Segmentation:
         """Label a scan ``(C, *spatial)``.
 
@@ -215,8 +216,8 @@ class MultiAtlasSegmenter:
             image: the scan, affine in RAS+ mm.
             probabilities: also return them, ``(K, *spatial)`` float32.
             mask: ``(*spatial)``, not 0 where the scan is to be registered.
+            progress: told the number of registrations done and their total.
             without: name of an atlas that must not take part.
-            progress: called with the number of registrations done and their total.
 
         Raises:
             NotFittedError: neither fitted nor loaded.
@@ -232,16 +233,12 @@ class MultiAtlasSegmenter:
         image: MetaTensor,
         *,
         mask: npt.NDArray[Any] | None = None,
+        progress: Progress | None = None,
         without: str | None = None,
-        progress: Callable[[int, int], None] | None = None,
     ) -> Propagation:
         """The first half of :meth:`segment`: atlases on the grid of a scan, each with its quality."""
         atlases = self.atlases if without is None else self.atlases.without(without)
-        if image.ndim != 4 or image.shape[0] != len(atlases.channels):
-            raise GeometryError(
-                f"expected a scan with {len(atlases.channels)} channel(s) ({', '.join(atlases.channels)}), "
-                f"found an array of shape {tuple(image.shape)}"
-            )
+        refuse_other_channels(image, atlases.channels)
         return propagate(
             atlases,
             image,

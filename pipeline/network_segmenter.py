@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+import numpy.typing as npt
 
 from atlaseg.pipeline.errors import (
     AtlasegError,
@@ -20,7 +21,8 @@ from atlaseg.pipeline.errors import (
 )
 from atlaseg.pipeline.failures import root_cause, told
 from atlaseg.pipeline.planning.plan import Plan
-from atlaseg.pipeline.segmenter import Segmentation
+from atlaseg.pipeline.progress import Progress
+from atlaseg.pipeline.segmenter import Segmentation, refuse_mask, refuse_other_channels
 from atlaseg.pipeline.system.hardware import torch_device
 
 if TYPE_CHECKING:
@@ -239,36 +241,35 @@ class NetworkSegmenter:
         self,
         image: MetaTensor,
         *,
+        probabilities: bool = False,
+        mask: npt.NDArray[Any] | None = None,
+        progress: Progress | None = None,
         prior: MetaTensor | None = None,
         tta: bool | None = None,
-        probabilities: bool = False,
-        progress: Callable[[float], None] | None = None,
     ) -> Segmentation:
         """Label a scan ``(C, *spatial)``; see :func:`atlaseg.pipeline.inference.labelling.label_scan` for the memory.
 
         Args:
             image: the scan, affine in RAS+ mm.
+            probabilities: also return them, ``(K, *spatial)`` float16.
+            mask: refused, because a network has learnt from whole scans.
+            progress: told the share that is done.
             prior: label probabilities ``(K, *spatial)`` on the scan's grid, for a network that learnt with them; such a
                 network was also taught to do without (``None``), only less well.
             tta: average over mirrored and shifted copies (test-time augmentation); ``None`` as the plan says.
-            probabilities: also return them, ``(K, *spatial)`` float16.
-            progress: called with the share that is done.
 
         Raises:
             NotFittedError: neither fitted nor loaded.
             GeometryError: the scan has another number of channels than the training scans, or the prior another grid.
             DatasetError: the scan is empty, or cannot be brought onto the network's grid.
             MemoryShortageError: the scan on the network's grid needs more memory than there is.
-            OptionError: a prior is given to a network that has learnt without.
+            OptionError: a mask is given, or a prior to a network that has learnt without.
         """
         from atlaseg.pipeline.inference.labelling import label_scan
 
         plan = self.fitted_plan
-        if image.ndim != 4 or image.shape[0] != len(plan.channels):
-            raise GeometryError(
-                f"expected a scan with {len(plan.channels)} channel(s) ({', '.join(plan.channels)}), "
-                f"found an array of shape {tuple(image.shape)}"
-            )
+        refuse_mask(mask, "a network")
+        refuse_other_channels(image, plan.channels)
         affine = np.asarray(image.affine, dtype=np.float64)
         entries = {"image": image.clone(), **_prior_entry(plan, image, prior)}
         try:

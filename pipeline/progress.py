@@ -1,17 +1,38 @@
-"""How far work is: a bar on a terminal; elsewhere, as in a cluster's log, a line every half minute."""
+"""How far work is: what it tells (:class:`Progress`), and what a person sees of that (:class:`ProgressDisplay`)."""
 
 from __future__ import annotations
 
 import sys
 import time
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
-__all__ = ["SECONDS_BETWEEN_LINES", "Progress", "on_progress"]
+__all__ = ["SECONDS_BETWEEN_LINES", "Progress", "ProgressDisplay", "on_progress"]
 
 SECONDS_BETWEEN_LINES = 30.0
 
 _listener: Callable[[str], None] | None = None
+
+
+class Progress(Protocol):
+    """What long work calls to tell how far it is; any function with these three parameters will do.
+
+    >>> def tell(done: float, total: float, what: str) -> None:
+    ...     print(f"{what}: {done:g} of {total:g}")
+    >>> progress: Progress = tell
+    >>> progress(3, 8, "registering atlases")
+    registering atlases: 3 of 8
+    """
+
+    def __call__(self, done: float, total: float, what: str, /) -> object:
+        """Take note.
+
+        Args:
+            done: parts that are finished, rising to ``total``.
+            total: of all parts; 1 where ``done`` is a share. It may change while the work is under way.
+            what: is being done. Work of several kinds, one after another, begins each at 0.
+        """
+        ...
 
 
 def on_progress(listener: Callable[[str], None] | None) -> None:
@@ -20,37 +41,56 @@ def on_progress(listener: Callable[[str], None] | None) -> None:
     _listener = listener
 
 
-class Progress:
-    """Context manager that shows how far a piece of work is, on standard error.
+class ProgressDisplay:
+    """A bar on a terminal; elsewhere, as in a cluster's log, a line every half minute. On standard error.
+
+    A context manager, and a :class:`Progress`: it can be handed to whatever takes one.
 
     Args:
-        title: what is being done.
+        title: what is being done; by default what the work itself says, with a bar for each kind of it.
         total: how many parts it has, ``None`` where that is not known yet.
         unit: what a part is, such as ``registration``.
         terminal: whether standard error is one; by default it is asked.
     """
 
     def __init__(
-        self, title: str, total: float | None = None, unit: str = "", *, terminal: bool | None = None
+        self, title: str = "", total: float | None = None, unit: str = "", *, terminal: bool | None = None
     ) -> None:
         self.title, self.total, self.unit = title, total, unit
         self.terminal = sys.stderr.isatty() if terminal is None else terminal
         self.done: float = 0
+        self._titled = bool(title)
         self._bar: Any = None
         self._begun = self._said = time.monotonic()
 
     def __enter__(self) -> Self:
+        if self._titled:
+            self._begin()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end()
+
+    def __call__(self, done: float, total: float, what: str, /) -> None:
+        """As :class:`Progress`."""
+        if not self._titled and what != self.title:
+            self._end()
+            self.title, self.total = what, total
+            self._begin()
+        self.show(done, total)
+
+    def _begin(self) -> None:
         self._begun = self._said = time.monotonic()
         if self.terminal:
             from tqdm import tqdm
 
             shape = "{desc} {percentage:3.0f}%|{bar}| {elapsed}" if self.total == 1.0 else None
             self._bar = tqdm(desc=self.title, total=self.total, unit=self.unit or "it", bar_format=shape)
-        return self
 
-    def __exit__(self, *_: object) -> None:
+    def _end(self) -> None:
         if self._bar is not None:
             self._bar.close()
+            self._bar = None
 
     def show(self, done: float, total: float | None = None, note: str = "") -> None:
         """Say how many parts are done.
@@ -76,7 +116,7 @@ class Progress:
     def in_words(self) -> str:
         """Title and share.
 
-        >>> work = Progress("reading", 8, "scan", terminal=False)
+        >>> work = ProgressDisplay("reading", 8, "scan", terminal=False)
         >>> work.show(2)
         >>> work.in_words()
         'reading: 2 of 8 scans'

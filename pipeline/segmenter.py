@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
@@ -9,12 +10,15 @@ from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
+from atlaseg.pipeline.errors import GeometryError, OptionError
+
 if TYPE_CHECKING:
     from monai.data import MetaTensor
 
     from atlaseg.pipeline.case import Dataset
+    from atlaseg.pipeline.progress import Progress
 
-__all__ = ["Prior", "Segmentation", "Segmenter"]
+__all__ = ["Prior", "Segmentation", "Segmenter", "refuse_mask", "refuse_other_channels"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,14 +38,37 @@ class Segmentation:
 
 @runtime_checkable
 class Segmenter(Protocol):
-    """A method that learns from labelled cases and labels new scans: network, atlases or classical."""
+    """A method that learns from labelled cases and labels new scans: network, atlases or classical.
+
+    A class may take more keywords than these, never fewer; what it cannot do it refuses in one line.
+    """
 
     def fit(self, dataset: Dataset) -> Self:
         """Learn from the labelled cases of a data set; returns itself."""
         ...
 
-    def segment(self, image: MetaTensor) -> Segmentation:
-        """Label a scan ``(C, *spatial)`` with its affine in RAS+ mm; the scan is not changed."""
+    def segment(
+        self,
+        image: MetaTensor,
+        *,
+        probabilities: bool = False,
+        mask: npt.NDArray[Any] | None = None,
+        progress: Progress | None = None,
+    ) -> Segmentation:
+        """Label a scan; it is not changed.
+
+        Args:
+            image: the scan, ``(C, *spatial)``, affine in RAS+ mm.
+            probabilities: also return them, ``(K, *spatial)``.
+            mask: ``(*spatial)``, not 0 inside the brain or body. What it does depends on the method: a classical one
+                labels inside only, atlases are registered by what lies inside, a network takes none.
+            progress: told how far the work is.
+
+        Raises:
+            NotFittedError: neither fitted nor loaded.
+            GeometryError: the scan has other channels than the training scans, or the mask has another shape.
+            OptionError: a mask is given that the method cannot use, or missing where it needs one.
+        """
         ...
 
     def save(self, directory: Path) -> None:
@@ -61,3 +88,34 @@ class Prior(Protocol):
     def probabilities(self, image: MetaTensor) -> MetaTensor:
         """Label probabilities ``(K, *spatial)`` on the grid of the scan, summing to one over ``K``."""
         ...
+
+
+def refuse_other_channels(image: MetaTensor, channels: Sequence[str]) -> None:
+    """Refuse what is not a 3-D scan with the channels that a segmenter has learnt from.
+
+    Args:
+        image: the scan.
+        channels: names of those that it must have.
+
+    Raises:
+        GeometryError: it is not ``(C, *spatial)`` with as many channels.
+    """
+    if image.ndim != 4 or image.shape[0] != len(channels):
+        raise GeometryError(
+            f"expected a scan with {len(channels)} channel(s) ({', '.join(channels)}), "
+            f"found an array of shape {tuple(image.shape)}"
+        )
+
+
+def refuse_mask(mask: npt.NDArray[Any] | None, who: str) -> None:
+    """Refuse a mask where it would mean nothing.
+
+    Args:
+        mask: of the scan, or ``None``.
+        who: cannot use one, as the message calls it.
+
+    Raises:
+        OptionError: there is a mask.
+    """
+    if mask is not None:
+        raise OptionError(f"{who} cannot use a mask of the scan: leave it out")

@@ -99,12 +99,12 @@ class BuildAtlas:
 
     def _build(self, atlases: AtlasSet, options: TemplateOptions, executor: Executor | None) -> Template:
         from atlaseg.atlases.templates.template import build_template
-        from atlaseg.pipeline.progress import Progress
+        from atlaseg.pipeline.progress import ProgressDisplay
 
         atlases.check(executor=executor)
         total = len(atlases) * (options.iterations + 1) - 1
-        with Progress("building", total, "registration") as bar:
-            return build_template(atlases, self.out / "work", options, executor=executor, progress=bar.show)
+        with ProgressDisplay("building", total, "registration") as bar:
+            return build_template(atlases, self.out / "work", options, executor=executor, progress=bar)
 
     def _draw(self, atlas: ProbabilisticAtlas) -> None:
         from atlaseg.atlases.registration.transforms.frames import from_itk

@@ -67,7 +67,7 @@ class Check:
         from concurrent.futures import ThreadPoolExecutor
 
         from atlaseg.pipeline.datasets.inspection import inspect_dataset
-        from atlaseg.pipeline.progress import Progress
+        from atlaseg.pipeline.progress import ProgressDisplay
 
         allowed: dict[Kind, bool] = {
             "empty-label": self.allow_empty,
@@ -76,12 +76,12 @@ class Check:
         # Threads are enough: decompressing and counting voxels release the interpreter's lock.
         # Each holds a whole case in memory, so the default stays modest on large machines.
         workers = self.workers or min(os.cpu_count() or 1, 4)
-        with ThreadPoolExecutor(workers) as executor, Progress("reading", unit="case") as progress:
+        with ThreadPoolExecutor(workers) as executor, ProgressDisplay("reading", unit="case") as progress:
             return inspect_dataset(
                 self.dataset,
                 tolerated=[kind for kind, meant in allowed.items() if meant],
                 executor=executor,
-                on_case=progress.show,
+                progress=progress,
             )
 
 

@@ -279,10 +279,10 @@ def _parallel(workers: int) -> Iterator[_Map]:
 
 
 def _with_progress(outcomes: Iterable[_Outcome], total: int) -> list[_Outcome]:
-    from atlaseg.pipeline.progress import Progress
+    from atlaseg.pipeline.progress import ProgressDisplay
 
     found = []
-    with Progress("comparing", total, "case") as progress:
+    with ProgressDisplay("comparing", total, "case") as progress:
         for outcome in outcomes:
             found.append(outcome)
             progress.show(len(found))

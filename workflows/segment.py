@@ -271,14 +271,14 @@ class NetworkLabeller:
     def label(self, name: str, files: tuple[Path, ...], title: str) -> Segmentation:  # noqa: ARG002
         """Labels of one scan."""
         from atlaseg.pipeline.io.volume import read_image
-        from atlaseg.pipeline.progress import Progress
+        from atlaseg.pipeline.progress import ProgressDisplay
 
-        with Progress(title, 1.0) as bar:
+        with ProgressDisplay(title, 1.0) as bar:
             return self._segmenter.segment(
                 read_image(files),
                 tta=True if self.tta else None,
                 probabilities=self.probabilities,
-                progress=bar.show,
+                progress=bar,
             )
 
     def finish(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +15,7 @@ from atlaseg.atlases.propagation.propagation import PropagationOptions, propagat
 from atlaseg.atlases.propagation.selection import spread
 from atlaseg.pipeline.errors import DatasetError
 from atlaseg.pipeline.io.volume import read_header, read_label_map
+from atlaseg.pipeline.progress import Progress
 
 if TYPE_CHECKING:
     from atlaseg.atlases.atlas_set import AtlasSet
@@ -29,6 +30,8 @@ FEWEST_ATLASES = 4
 MOST_SCANS = 20
 #: Where nobody has said whether to learn a correction, at most so many atlases are: 380 registrations.
 _MOST_BY_ITSELF = 20
+#: What progress calls it.
+_WHAT = "learning a correction"
 
 
 def learns_by_itself(fusion: str, atlases: int) -> bool:
@@ -45,7 +48,7 @@ def learn_correction(
     executor: Executor | None = None,
     work: Path | None = None,
     threads: int = 1,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Correction:
     """Label scans of atlases by all other atlases, and learn what fusion gets wrong in the same way every time.
 
@@ -59,7 +62,7 @@ def learn_correction(
         executor: runs one registration per task; ``None``: here, one after the other.
         work: folder that keeps finished registrations.
         threads: of each registration, at most.
-        progress: called with the number of scans done and their total.
+        progress: told the number of scans done and their total.
 
     Raises:
         DatasetError: there are fewer than four atlases.
@@ -76,7 +79,7 @@ def learn_correction(
         taught = spread(members, MOST_SCANS)
         for done, atlas in enumerate(taught):
             if progress is not None:
-                progress(done, len(taught))
+                progress(done, len(taught), _WHAT)
             scan = atlas.channels(), read_header(atlas.images[0]).affine
             found = propagate(
                 atlases.without(atlas.name), scan, options, executor=executor, work=work, threads=threads
@@ -84,5 +87,7 @@ def learn_correction(
             fused = rule.fuse(found.candidates(), probabilities=True)
             truth = atlases.labels.to_indices(read_label_map(atlas.label))
             yield Example(np.asarray(fused.probabilities), found.target, truth)
+        if progress is not None:
+            progress(len(taught), len(taught), _WHAT)
 
     return Correction.learn(examples(), seed=options.seed)

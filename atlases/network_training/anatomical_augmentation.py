@@ -30,6 +30,7 @@ from atlaseg.atlases.templates.template_tasks import each
 from atlaseg.pipeline.errors import DatasetError, GeometryError, OptionError
 from atlaseg.pipeline.io.files import read_json, taking_apart, write_text
 from atlaseg.pipeline.io.volume import grid_difference, read_header
+from atlaseg.pipeline.progress import Progress
 
 __all__ = ["WarpedCase", "unused_pairs", "write_warped_cases"]
 
@@ -62,7 +63,7 @@ def write_warped_cases(
     work: Path | None = None,
     threads: int = 1,
     seed: int = 0,
-    progress: Callable[[int, int], object] | None = None,
+    progress: Progress | None = None,
 ) -> list[WarpedCase]:
     """Warp the scans of a set onto each other, image, labels and prior together.
 
@@ -93,7 +94,7 @@ def write_warped_cases(
         work: folder that keeps finished registrations.
         threads: of each task, at most.
         seed: of the choice of pairs, shares and second targets; that of registrations is in the options.
-        progress: called with the steps (registrations and cases) that are done, and their total.
+        progress: told the steps (registrations and cases) that are done, and their total.
 
     Returns:
         The cases, in an order in which any first few are balanced over sources and targets.
@@ -109,15 +110,19 @@ def write_warped_cases(
     others = len(atlases) - 1
     registrations = len(atlases) * others
     expected = registrations + (registrations if count is None else count)
-    report = progress or (lambda _done, _total: None)
+
+    def report(done: float) -> None:
+        if progress is not None:
+            progress(done, expected, "warping training scans")
+
     usable: dict[str, tuple[str, ...]] = {}
     for place, atlas in enumerate(atlases.atlases):
 
-        def step(done: int, total: int, before: int = place * others) -> None:
-            report(before + done * others // total, expected)
+        def step(done: float, total: float, _what: str, before: int = place * others) -> None:
+            report(before + done * others // total)
 
         usable[atlas.name] = _registered(atlases, atlas, folder, options, executor, work, threads, step)
-        step(1, 1)
+        report((place + 1) * others)
     _tell(unused_pairs(folder))
     warps = list(_plan(usable, count, seed))
     cases = _named(folder, warps, len(atlases.channels), priors is not None)
@@ -138,8 +143,8 @@ def write_warped_cases(
         )
         for case, warp in zip(cases, warps, strict=True)
     ]
-    _write_all(tasks, executor, lambda done: report(registrations + done, expected))
-    report(expected, expected)  # where pairs are left out there are fewer cases
+    _write_all(tasks, executor, lambda done: report(registrations + done))
+    report(expected)  # where pairs are left out there are fewer cases
     return cases
 
 
@@ -237,7 +242,7 @@ def _registered(
     executor: Executor | None,
     work: Path | None,
     threads: int,
-    progress: Callable[[int, int], None],
+    progress: Progress,
 ) -> tuple[str, ...]:
     """Sources that arrived at a target; their transforms are kept in the folder."""
     seal = _seal(folder, atlas.name)

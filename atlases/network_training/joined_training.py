@@ -24,6 +24,7 @@ from atlaseg.pipeline.bundle import MadeFiles, holds_another_run, render_bundle
 from atlaseg.pipeline.errors import DatasetError, NothingToLearnError, OptionError
 from atlaseg.pipeline.inference.combination import DEFAULT_WEIGHT, Combination, Kind, learn_weight
 from atlaseg.pipeline.io.volume import read_image, read_label_map
+from atlaseg.pipeline.progress import Progress
 
 if TYPE_CHECKING:
     from atlaseg.atlases.atlas_set import AtlasSet
@@ -31,10 +32,7 @@ if TYPE_CHECKING:
     from atlaseg.pipeline.case import Case, Dataset
     from atlaseg.pipeline.planning.plan import Plan
 
-__all__ = ["JoinedOptions", "Progress", "held_out", "train_joined"]
-
-#: Called with what is being done, the number of finished parts, and of all.
-Progress = Callable[[str, int, int], object]
+__all__ = ["JoinedOptions", "held_out", "train_joined"]
 
 
 @dataclass(frozen=True)
@@ -200,12 +198,6 @@ class _Job:
         names = {case.name for case in self.training}
         return [case for case in self.validation if case.name not in names]
 
-    def _show(self, what: str) -> Callable[[int, int], None]:
-        def show(done: int, total: int) -> None:
-            self.progress(what, done, total)
-
-        return show
-
     def atlases(self, atlases: AtlasSet | None, executor: Executor | None) -> MultiAtlasSegmenter:
         """The atlases, in the run's folder."""
         home = self.folder / ATLASES
@@ -230,7 +222,7 @@ class _Job:
         segmenter.executor = executor
         if self.options.corrects(len(names)):
             try:
-                segmenter.learn_correction(self._show("Learning a correction"))
+                segmenter.learn_correction(self.progress)
             except NothingToLearnError:
                 if self.options.correct:
                     raise
@@ -250,7 +242,7 @@ class _Job:
                 self.folder / "priors",
                 labels=self.dataset.labels,
                 settings=segmenter.settings.as_dict(),
-                progress=self._show("Making priors"),
+                progress=self.progress,
                 strangers=[*(c for c in self.training if c.name not in members), *self.strangers],
             )
         pseudo: list[PseudoCase] = []
@@ -260,7 +252,7 @@ class _Job:
                 unlabelled,
                 self.folder / "unlabelled",
                 with_prior=self.options.prior,
-                progress=self._show("Labelling scans without labels"),
+                progress=self.progress,
             )
         from atlaseg.pipeline.network_segmenter import common_folder
 
@@ -281,7 +273,7 @@ class _Job:
             executor=segmenter.executor,
             work=self.work,
             seed=segmenter.settings.propagation.seed,
-            progress=self._show("Warping training scans"),
+            progress=self.progress,
         )
         if not warped:
             raise DatasetError(
@@ -327,7 +319,7 @@ class _Job:
         self, network: Any, segmenter: MultiAtlasSegmenter
     ) -> Iterator[tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]]:
         for done, case in enumerate(self.strangers):
-            self.progress("Learning the weight of the atlases", done, len(self.strangers))
+            self.progress(done, len(self.strangers), "learning the weight of the atlases")
             image = read_image(case.images)
             found = segmenter.propagate(image)
             prior = prior_of(segmenter, found, image) if self.options.prior else None

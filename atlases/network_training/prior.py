@@ -7,7 +7,7 @@ network would learn to copy a prior that holds the answer, and fail on scans whe
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
@@ -25,6 +25,7 @@ from atlaseg.pipeline.case import Case, LabelTable
 from atlaseg.pipeline.errors import DatasetError, GeometryError, OptionError
 from atlaseg.pipeline.io.files import read_json, write_text
 from atlaseg.pipeline.io.volume import read_image, write_probabilities
+from atlaseg.pipeline.progress import Progress
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
@@ -253,7 +254,7 @@ def write_priors(
     *,
     labels: LabelTable,
     settings: dict[str, Any] | None = None,
-    progress: Callable[[int, int], object] | None = None,
+    progress: Progress | None = None,
     strangers: Sequence[Case] = (),
 ) -> dict[str, Path]:
     """Priors of training cases, each made without the case itself, and of cases that the prior does not know.
@@ -267,7 +268,7 @@ def write_priors(
         folder: for the files.
         labels: of the ``K`` maps.
         settings: what the priors are made with, plain values; kept in ``priors.json``.
-        progress: called with the number of finished and of all priors.
+        progress: told the number of finished and of all priors.
         strangers: cases that have no part in the prior, whose priors are made as those of new scans will be.
 
     Returns:
@@ -292,7 +293,7 @@ def write_priors(
             write_probabilities(path, found.detach().cpu().numpy(), case.images[0])
         written[case.name] = path
         if progress:
-            progress(number, len(whole))
+            progress(number, len(whole), "making priors")
     return written
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from atlaseg.atlases.network_training.prior import prior_of
 from atlaseg.pipeline.errors import DatasetError, OptionError
 from atlaseg.pipeline.io.files import read_json, taking_apart, write_text
 from atlaseg.pipeline.io.volume import read_image, write_label_map, write_probabilities
+from atlaseg.pipeline.progress import Progress
 
 if TYPE_CHECKING:
     from atlaseg.atlases.multi_atlas_segmenter import MultiAtlasSegmenter
@@ -64,7 +65,7 @@ def write_pseudo_labels(
     folder: Path,
     *,
     with_prior: bool,
-    progress: Callable[[int, int], object] | None = None,
+    progress: Progress | None = None,
 ) -> list[PseudoCase]:
     """Label scans by atlases, as new scans are; the corrected labels where a correction was learnt, the prior without.
 
@@ -75,7 +76,7 @@ def write_pseudo_labels(
         scans: name -> files of its channels.
         folder: for ``labels/``, ``priors/`` and a note for each scan.
         with_prior: whether priors are written too.
-        progress: called with the number of finished scans and of all.
+        progress: told the number of finished scans and of all.
 
     Returns:
         The scans in which any structure was found, in their order.
@@ -92,7 +93,7 @@ def write_pseudo_labels(
     for number, (name, files) in enumerate(scans.items(), start=1):
         made.append(_label(segmenter, name, files, folder, with_prior=with_prior))
         if progress:
-            progress(number, len(scans))
+            progress(number, len(scans), "labelling scans without labels")
     return [case for case in made if case.certainty > 0]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +30,7 @@ from atlaseg.atlases.registration.transforms.jacobian import JacobianStatistics
 from atlaseg.atlases.registration.transforms.transform import Transform
 from atlaseg.pipeline.errors import AtlasegError, GeometryError, OptionError
 from atlaseg.pipeline.io.mask import inside_of
+from atlaseg.pipeline.progress import Progress
 
 if TYPE_CHECKING:
     from monai.data import MetaTensor
@@ -186,7 +187,7 @@ def propagate(
     executor: Executor | None = None,
     work: Path | None = None,
     threads: int = 1,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Propagation:
     """Register every atlas to a scan and warp its labels and images onto the scan's grid.
 
@@ -198,7 +199,7 @@ def propagate(
         executor: runs one task for each atlas; ``None``: here, one after the other.
         work: folder that keeps finished registrations; the same command reads them instead of registering again.
         threads: of each registration, at most.
-        progress: called with the number of tasks done and their total.
+        progress: told the number of registrations done and their total.
 
     Raises:
         GeometryError: channels differ, the scan is not 3-D, or no atlas overlaps with it.
@@ -251,7 +252,7 @@ def propagate(
 
 
 class _Progress:
-    def __init__(self, call: Callable[[int, int], None] | None, total: int) -> None:
+    def __init__(self, call: Progress | None, total: int) -> None:
         self._call, self._total, self._done = call, total, 0
 
     def expect(self, total: int) -> None:
@@ -261,7 +262,7 @@ class _Progress:
     def step(self) -> None:
         self._done += 1
         if self._call is not None:
-            self._call(self._done, self._total)
+            self._call(self._done, self._total, "registering atlases")
 
 
 def _arrays(

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -43,6 +42,7 @@ from atlaseg.atlases.templates.template_tasks import (
     write_template,
 )
 from atlaseg.pipeline.errors import DatasetError, OptionError
+from atlaseg.pipeline.progress import Progress
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
@@ -152,7 +152,7 @@ def build_template(
     options: TemplateOptions | None = None,
     *,
     executor: Executor | None = None,
-    progress: Callable[[int, int], object] | None = None,
+    progress: Progress | None = None,
 ) -> Template:
     """Unbiased template of a set of atlases.
 
@@ -165,7 +165,7 @@ def build_template(
         work: folder for finished registrations and warped images.
         options: how.
         executor: runs registrations in parallel.
-        progress: called with the number of finished and of all registrations.
+        progress: told the number of finished and of all registrations.
 
     Raises:
         DatasetError: fewer than two atlases, or registration failed for all but one.
@@ -185,7 +185,7 @@ class _Builder:
         work: Path,
         options: TemplateOptions,
         executor: Executor | None,
-        progress: Callable[[int, int], object] | None,
+        progress: Progress | None,
     ) -> None:
         self.atlases = atlases
         self.options = options
@@ -298,7 +298,11 @@ class _Builder:
     def _finished(self) -> None:
         self.done += 1
         if self.progress:
-            self.progress(self.done, len(self.atlases) * (self.options.iterations + 1) - 1)
+            self.progress(
+                self.done,
+                len(self.atlases) * (self.options.iterations + 1) - 1,
+                "registering to the template",
+            )
 
     def _judged(self, folder: Path, target: Path, files: tuple[dict[str, Path], dict[str, str]]) -> Judgement:
         """Which atlases fit, from what :meth:`_register_all` returned."""

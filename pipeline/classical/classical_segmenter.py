@@ -15,8 +15,9 @@ from atlaseg.pipeline.classical.learning import Learnt, label_scan, learn
 from atlaseg.pipeline.classical.location_prior import LocationPrior
 from atlaseg.pipeline.classical.registry import make_method
 from atlaseg.pipeline.classical.training_scans import TrainingScans, scan_with_prior
-from atlaseg.pipeline.errors import GeometryError, NotFittedError, OptionError
-from atlaseg.pipeline.segmenter import Segmentation
+from atlaseg.pipeline.errors import NotFittedError, OptionError
+from atlaseg.pipeline.progress import Progress
+from atlaseg.pipeline.segmenter import Segmentation, refuse_other_channels
 
 if TYPE_CHECKING:
     from monai.data import MetaTensor
@@ -189,6 +190,7 @@ class ClassicalSegmenter:
         *,
         probabilities: bool = False,
         mask: npt.NDArray[Any] | None = None,
+        progress: Progress | None = None,
         votes: npt.NDArray[Any] | None = None,
         weight: float = 1.0,
     ) -> Segmentation:
@@ -198,6 +200,7 @@ class ClassicalSegmenter:
             image: the scan, affine in RAS+ mm.
             probabilities: also return them, ``(K, *spatial)`` float32.
             mask: ``(*spatial)``, not 0 where to segment; outside is background. Needed where training scans had masks.
+            progress: told when the scan is labelled; there are no steps between.
             votes: probabilities ``(K, *spatial)`` that atlases give this scan, which the location prior is pooled with
                 (:func:`atlaseg.pipeline.classical.location_prior.pooled`).
             weight: of the votes, 0 (as if there were none) to 1 (instead of the location prior).
@@ -209,11 +212,7 @@ class ClassicalSegmenter:
             OptionError: the mask is missing, votes come beside a prior from outside, or the weight is not possible.
         """
         settings, learnt = self._fitted()
-        if image.ndim != 4 or image.shape[0] != len(settings.channels):
-            raise GeometryError(
-                f"expected a scan with {len(settings.channels)} channel(s) ({', '.join(settings.channels)}), "
-                f"found an array of shape {tuple(image.shape)}"
-            )
+        refuse_other_channels(image, settings.channels)
         if settings.masked and mask is None:
             raise OptionError("the training scans had masks, so this scan needs its own: give it (--masks)")
         if votes is not None and self.prior is not None:
@@ -222,6 +221,8 @@ class ClassicalSegmenter:
             )
         scan = scan_with_prior(image, mask, len(settings.labels), learnt.location, self.prior, votes, weight)
         labels, chances = label_scan(self.method, self._chosen, scan, learnt)
+        if progress is not None:
+            progress(1.0, 1.0, "labelling")
         return Segmentation(
             settings.labels.to_values(labels), scan.affine, chances if probabilities else None
         )

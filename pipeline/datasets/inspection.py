@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -32,6 +32,7 @@ from atlaseg.pipeline.io.volume import (
     read_label_map,
     read_voxels,
 )
+from atlaseg.pipeline.progress import Progress
 
 __all__ = ["CaseReport", "Inspection", "Kind", "Problem", "inspect_dataset", "looks_of"]
 
@@ -152,7 +153,7 @@ def inspect_dataset(
     *,
     tolerated: Iterable[Kind] = (),
     executor: Executor | None = None,
-    on_case: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Inspection:
     """Read every file of a data set and list what is wrong.
 
@@ -160,7 +161,7 @@ def inspect_dataset(
         folder: in any layout that :func:`atlaseg.pipeline.datasets.read_dataset` knows.
         tolerated: kinds of problem that are meant to be so, and count as warnings only.
         executor: reads the cases in parallel.
-        on_case: called with the number of cases done and in all, after each.
+        progress: told the number of cases done and in all, after each.
 
     Raises:
         MissingFileError: there is no such folder.
@@ -177,8 +178,8 @@ def inspect_dataset(
     reports = []
     for report in results:
         reports.append(report)
-        if on_case:
-            on_case(len(reports), len(listing.cases))
+        if progress is not None:
+            progress(len(reports), len(listing.cases), "reading cases")
     problems += [problem for report in reports for problem in report.problems]
     problems += _missing_labels(listing)
     problems += [Problem("left-out", place, text, "warning") for place, text in listing.left_out.items()]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from atlaseg.pipeline.inference.rolling_slab import RollingSlab
 from atlaseg.pipeline.inference.row_painter import RowPainter
 from atlaseg.pipeline.inference.window_predictor import Precision, WindowPredictor
 from atlaseg.pipeline.inference.windows import WindowGrid, gaussian_weights, pad_to_patch
+from atlaseg.pipeline.progress import Progress
 
 if TYPE_CHECKING:
     from monai.data import MetaTensor
@@ -38,7 +39,7 @@ def label_scan(
     precision: Precision = "fp32",
     probabilities: bool | npt.NDArray[Any] = False,
     content: Sequence[slice] | None = None,
-    progress: Callable[[float], None] | None = None,
+    progress: Progress | None = None,
 ) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None]:
     """Label a scan with a sliding window and take the labels back to the scan's own grid.
 
@@ -75,7 +76,7 @@ def label_scan(
             ``(K, *out_shape)`` to write into.
         content: for each axis, the voxels of ``image`` that are not padding, where it was padded *after* a
             crop: padding there covers voxels of the scan that were cropped away, which are background.
-        progress: called with the share done, rising to 1.
+        progress: told the share done, rising to 1.
 
     Returns:
         Channel indices ``(*out_shape)`` in the smallest unsigned type, and the probabilities
@@ -116,7 +117,7 @@ def label_scan(
                     slab.release(row)
                 done += len(starts)
                 if progress is not None:
-                    progress(done / len(grid))
+                    progress(done / len(grid), 1.0, "labelling")
     return labels, chances
 
 

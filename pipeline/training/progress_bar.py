@@ -9,7 +9,7 @@ from typing import Never
 from ignite.engine import Engine, Events
 from tqdm import tqdm
 
-from atlaseg.pipeline.progress import Progress
+from atlaseg.pipeline.progress import ProgressDisplay
 from atlaseg.pipeline.training.budget import Budget
 from atlaseg.pipeline.training.history import History
 
@@ -32,7 +32,7 @@ class ProgressBar:
         self.history = history
         self.enabled = sys.stderr.isatty() if enabled is None else enabled
         self._bar: tqdm[Never] | None = None
-        self._lines = Progress("training", 1.0, terminal=False)
+        self._lines = ProgressDisplay("training", 1.0, terminal=False)
 
     def attach(self, engine: Engine) -> None:
         """Open with the engine, advance with every step, close with the engine."""

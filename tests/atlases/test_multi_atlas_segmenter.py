@@ -221,7 +221,7 @@ def test_progress_counts_registrations(fitted: MultiAtlasSegmenter, dataset: Dat
     fitted.segment(
         read_image(dataset.cases[0].images),
         without=dataset.cases[0].name,
-        progress=lambda done, total: seen.append((done, total)),
+        progress=lambda done, total, what: seen.append((done, total)),
     )
     assert seen == [(n, 4) for n in range(1, 5)]
 

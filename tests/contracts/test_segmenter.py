@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from atlaseg.atlases.registration.stage import Stage
 from atlaseg.pipeline.case import Case, Dataset, LabelTable
 from atlaseg.pipeline.classical.classical_segmenter import ClassicalSegmenter
 from atlaseg.pipeline.classical.registry import CLASSICAL_METHODS
-from atlaseg.pipeline.errors import NotFittedError
+from atlaseg.pipeline.errors import GeometryError, NotFittedError, OptionError
 from atlaseg.pipeline.network_segmenter import NetworkSegmenter
 from atlaseg.pipeline.planning.plan import Plan
 from atlaseg.pipeline.planning.plan_file import override_plan
@@ -167,14 +168,71 @@ def test_grid_and_label_values(
 ) -> None:
     result = fitted.segment(scan(dataset, affine, shape))
     assert isinstance(result, Segmentation)
+    assert result.probabilities is None
     assert result.label_map.shape == shape
     np.testing.assert_array_equal(result.affine, affine)
     assert set(np.unique(result.label_map)) <= set(TABLE.values)
     assert result.label_map.dtype == np.uint8
 
 
-def test_more_than_the_background_is_found(fitted: Segmenter, dataset: Dataset) -> None:
-    assert set(np.unique(fitted.segment(scan(dataset)).label_map)) & {3, 200}
+def test_keywords_of_the_protocol(fitted: Segmenter) -> None:
+    own = signature(type(fitted).segment).parameters
+    for name, expected in signature(Segmenter.segment).parameters.items():
+        assert own[name].kind == expected.kind, name
+        assert own[name].default == expected.default, name
+    further = [own[name] for name in own if name not in signature(Segmenter.segment).parameters]
+    assert all(p.kind == Parameter.KEYWORD_ONLY and p.default is not Parameter.empty for p in further)
+
+
+Steps = dict[str, list[tuple[float, float]]]
+
+
+@pytest.fixture(scope="module")
+def told(fitted: Segmenter, dataset: Dataset) -> tuple[Segmentation, Steps]:
+    """A scan with its probabilities, and what was told on the way."""
+    steps: Steps = {}
+
+    def tell(done: float, total: float, what: str) -> None:
+        steps.setdefault(what, []).append((done, total))
+
+    return fitted.segment(scan(dataset), probabilities=True, progress=tell), steps
+
+
+def test_probabilities(told: tuple[Segmentation, Steps]) -> None:
+    result, _ = told
+    chances = np.asarray(result.probabilities, dtype=np.float64)
+    assert chances.shape == (len(TABLE), *result.label_map.shape)
+    assert chances.min() >= 0
+    np.testing.assert_allclose(chances.sum(axis=0), 1, atol=2e-3)
+
+
+def test_progress_rises_to_the_total(told: tuple[Segmentation, Steps]) -> None:
+    assert told[1]
+    for steps in told[1].values():
+        assert steps == sorted(steps)
+        assert steps[-1][0] == steps[-1][1]
+
+
+def test_a_mask_is_used_or_refused(
+    fitted: Segmenter, told: tuple[Segmentation, Steps], dataset: Dataset
+) -> None:
+    image = scan(dataset)
+    mask = np.zeros(image.shape[1:], dtype=np.uint8)
+    mask[4:20, 4:20, 4:20] = 1
+    if isinstance(fitted, NetworkSegmenter):
+        with pytest.raises(OptionError, match="a network cannot use a mask"):
+            fitted.segment(image, mask=mask)
+        return
+    inside = fitted.segment(image, mask=mask, probabilities=True)
+    assert (np.asarray(inside.probabilities) != told[0].probabilities).any()
+    if isinstance(fitted, ClassicalSegmenter):
+        assert not inside.label_map[mask == 0].any()
+    with pytest.raises(GeometryError, match="mask"):
+        fitted.segment(image, mask=mask[:-1])
+
+
+def test_more_than_the_background_is_found(told: tuple[Segmentation, Steps]) -> None:
+    assert set(np.unique(told[0].label_map)) & {3, 200}
 
 
 def test_input_is_not_changed(fitted: Segmenter, dataset: Dataset) -> None:

@@ -111,7 +111,9 @@ def test_augmentation_at_test_time_by_request_or_by_plan(
 
 def test_progress_rises_to_one(tiny_run: Path, scan: MetaTensor) -> None:
     shares: list[float] = []
-    NetworkSegmenter.load(tiny_run).segment(scan, progress=shares.append)
+    NetworkSegmenter.load(tiny_run).segment(
+        scan, progress=lambda done, total, what: shares.append(done / total)
+    )
     assert shares == sorted(shares)
     assert shares[-1] == 1.0
 

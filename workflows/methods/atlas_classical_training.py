@@ -45,11 +45,12 @@ def _learn(job: Train, method: Method, request: dict[str, Any]) -> None:
     from atlaseg.atlases.atlas_set import AtlasSet
     from atlaseg.pipeline.bundle import cases_text
     from atlaseg.pipeline.io.files import write_text
+    from atlaseg.pipeline.progress import ProgressDisplay
     from atlaseg.pipeline.system.worker_processes import available_cores, worker_pool
     from atlaseg.workflows.inputs.run_request import write_request
     from atlaseg.workflows.methods.atlas_training import propagation_of
     from atlaseg.workflows.methods.classical_training import options_of
-    from atlaseg.workflows.methods.joined_training import WORK, progress_bars
+    from atlaseg.workflows.methods.joined_training import WORK
     from atlaseg.workflows.train import refuse_problems
 
     name = str(method.classical)
@@ -75,7 +76,7 @@ def _learn(job: Train, method: Method, request: dict[str, Any]) -> None:
     write_request(job.out, request)
     print(f"Learning {method.name} from {len(training)} labelled cases", file=sys.stderr)
     cores = available_cores()
-    with worker_pool(cores) as workers, progress_bars() as progress:
+    with worker_pool(cores) as workers, ProgressDisplay() as progress:
         segmenter.executor = workers if cores > 1 else None
         segmenter.fit_atlases(everything.subset([case.name for case in training]), progress)
     segmenter.save(job.out)

@@ -126,7 +126,7 @@ class AtlasLabeller:
         """
         from atlaseg.pipeline.io.files import write_text
         from atlaseg.pipeline.io.volume import read_image
-        from atlaseg.pipeline.progress import Progress
+        from atlaseg.pipeline.progress import ProgressDisplay
 
         segmenter = self._segmenter
         image, mask, own = (
@@ -136,9 +136,9 @@ class AtlasLabeller:
         )
         segmenter.executor, segmenter.work = self._workers(), self._work / name
         segmenter.threads = self.choices.threads or 1
-        with Progress(title, len(segmenter.atlases), "registration") as bar:
+        with ProgressDisplay(title, len(segmenter.atlases), "registration") as bar:
             try:
-                propagation = segmenter.propagate(image, mask=mask, without=own, progress=bar.show)
+                propagation = segmenter.propagate(image, mask=mask, without=own, progress=bar)
             except RuntimeError as error:
                 if _is_broken(error):
                     self._stop_workers()  # the next scan gets new ones

@@ -111,7 +111,7 @@ def _correct(segmenter: MultiAtlasSegmenter, work: Path, *, by_itself: bool) -> 
     from contextlib import nullcontext
 
     from atlaseg.pipeline.errors import NothingToLearnError
-    from atlaseg.pipeline.progress import Progress
+    from atlaseg.pipeline.progress import ProgressDisplay
     from atlaseg.pipeline.system.worker_processes import available_cores, worker_pool
 
     cores, copies = available_cores(), segmenter.executor
@@ -124,16 +124,15 @@ def _correct(segmenter: MultiAtlasSegmenter, work: Path, *, by_itself: bool) -> 
         )
     with (
         worker_pool(cores) if cores > 1 else nullcontext() as executor,
-        Progress("learning from atlases", total, "scan") as progress,
+        ProgressDisplay("learning from atlases", total, "scan") as progress,
     ):
         segmenter.executor, segmenter.work = executor, work
         try:
-            segmenter.learn_correction(progress=lambda done, _: progress.show(done))
+            segmenter.learn_correction(progress)
         except NothingToLearnError as error:
             if not by_itself:
                 raise
             print(f"No correction: {error}", file=sys.stderr)
-        progress.show(total)
     segmenter.executor, segmenter.work = copies, None
 
 

@@ -71,7 +71,10 @@ class JoinedLabeller(AtlasLabeller):
             return super().label(name, files, title)
         from atlaseg.pipeline.io.volume import read_image
 
-        mask_of(self.choices.masks, name, files[0])  # refuses one that does not fit, as with atlases
+        if (
+            mask_of(self.choices.masks, name, files[0]) is not None
+        ):  # one that does not fit is refused as ever
+            print(f"{title}: the atlases have no say, so the mask is not used", flush=True)
         return self._joined.finish(read_image(files), None, tta=self._tta, probabilities=self.probabilities)
 
     def _result(

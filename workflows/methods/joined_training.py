@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from atlaseg.atlases.network_training.joined_training import JoinedOptions, Progress
+    from atlaseg.atlases.network_training.joined_training import JoinedOptions
     from atlaseg.workflows.methods.names import Method
     from atlaseg.workflows.train import Train
 
-__all__ = ["WORK", "progress_bars", "train_joined_method"]
+__all__ = ["WORK", "train_joined_method"]
 
 #: Finished registrations; in the run's folder until it is finished.
 WORK = ".registrations"
@@ -52,6 +50,7 @@ def _train(job: Train, method: Method, request: dict[str, Any]) -> None:
     from atlaseg.pipeline.errors import DatasetError
     from atlaseg.pipeline.io.scan_names import digits_in_names
     from atlaseg.pipeline.io.volume import read_header
+    from atlaseg.pipeline.progress import ProgressDisplay
     from atlaseg.pipeline.system.worker_processes import available_cores, worker_pool
     from atlaseg.workflows.inputs.run_request import write_request
     from atlaseg.workflows.inputs.scan_files import find_scans
@@ -83,7 +82,7 @@ def _train(job: Train, method: Method, request: dict[str, Any]) -> None:
     write_request(job.out, request)
     print(f"Training {method.name} in {job.out}", file=sys.stderr)
     cores = available_cores()
-    with worker_pool(cores) as workers, progress_bars() as progress:
+    with worker_pool(cores) as workers, ProgressDisplay() as progress:
         train_joined(
             job.out,
             everything.dataset,
@@ -116,22 +115,3 @@ def _options(job: Train) -> JoinedOptions:
         combine=job.combine,
         weight=job.weight,
     )
-
-
-@contextmanager
-def progress_bars() -> Iterator[Progress]:
-    """One progress bar for each thing that is being done."""
-    from contextlib import ExitStack
-
-    from atlaseg.pipeline.progress import Progress as Bar
-
-    bars: dict[str, Bar] = {}
-    with ExitStack() as shown:
-
-        def show(what: str, done: int, total: int) -> None:
-            if what not in bars:
-                shown.close()  # the bar before it
-                bars[what] = shown.enter_context(Bar(what, total))
-            bars[what].show(done, total)
-
-        yield show

@@ -51,11 +51,14 @@ def seen(monkeypatch):
 def test_each_atlas_is_labelled_by_the_others(shapes, seen):
     steps = []
     learnt = subject.learn_correction(
-        shapes, PropagationOptions(), make_rule("majority"), progress=lambda *done: steps.append(done)
+        shapes,
+        PropagationOptions(),
+        make_rule("majority"),
+        progress=lambda done, total, what: steps.append((done, total)),
     )
     names = set(shapes.names)
     assert seen == [tuple(sorted(names - {name})) for name in shapes.names]
-    assert steps == [(done, 5) for done in range(5)]
+    assert steps == [(done, 5) for done in range(6)]
     assert learnt.classes == len(shapes.labels)
 
 

@@ -46,7 +46,7 @@ class Propagating:
             if (source, target) not in self.left_out:
                 chosen.append(number)
             if progress:
-                progress(number + 1, len(atlases))
+                progress(number + 1, len(atlases), "registering atlases")
         return SimpleNamespace(
             carried=tuple(carried),
             chosen=tuple(chosen),
@@ -254,7 +254,12 @@ def test_what_is_there_is_kept_and_what_is_missing_made_again(registered, three,
     registered.seen.clear()
     steps: list[tuple[int, int]] = []
     again = write_warped_cases(
-        three, out, OPTIONS, priors=priors, count=10, progress=lambda *done: steps.append(done)
+        three,
+        out,
+        OPTIONS,
+        priors=priors,
+        count=10,
+        progress=lambda done, total, what: steps.append((done, total)),
     )
     assert again == cases
     assert contents(out) == before

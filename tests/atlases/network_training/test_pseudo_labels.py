@@ -40,7 +40,11 @@ def scans(shapes_folder: Path) -> dict[str, tuple[Path, ...]]:
 def test_what_is_written(segmenter: MultiAtlasSegmenter, scans: Any, tmp_path: Path) -> None:
     steps: list[tuple[int, int]] = []
     found = write_pseudo_labels(
-        segmenter, scans, tmp_path, with_prior=True, progress=lambda *step: steps.append(step)
+        segmenter,
+        scans,
+        tmp_path,
+        with_prior=True,
+        progress=lambda done, total, what: steps.append((done, total)),
     )
     assert steps == [(1, 2), (2, 2)]
     for case, (name, files) in zip(found, scans.items(), strict=True):

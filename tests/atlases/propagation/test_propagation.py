@@ -141,7 +141,9 @@ def test_results_do_not_depend_on_the_executor(atlases):
     here = carry_all(atlases)
     seen: list[tuple[int, int]] = []
     with ProcessPoolExecutor(2, multiprocessing.get_context("spawn")) as executor:
-        there = carry_all(atlases, executor=executor, progress=lambda done, total: seen.append((done, total)))
+        there = carry_all(
+            atlases, executor=executor, progress=lambda done, total, what: seen.append((done, total))
+        )
         # a function of this file could only be found by a worker whose path holds the folder of the tests
         heavy = "[name for name in ('torch', 'monai') if name in __import__('sys').modules]"
         assert executor.submit(eval, heavy).result() == []
@@ -189,7 +191,7 @@ def test_the_most_similar_atlases_go_on(atlases, tmp_path):
     write(tmp_path / "images/b_0.nii", noisy)
     calls: list[tuple[int, int]] = []
     found = carry_all(
-        atlases, replace(TWO_STEPS, keep=3), progress=lambda done, total: calls.append((done, total))
+        atlases, replace(TWO_STEPS, keep=3), progress=lambda done, total, what: calls.append((done, total))
     )
     assert [c.name for c in found.carried] == ["a", "c", "d"]
     (left,) = found.left_out

@@ -68,7 +68,9 @@ def test_an_executor_changes_nothing_and_progress_is_told(balls, begun: Path, tm
     atlases = AtlasSet.read(balls(5, 6))
     options = TemplateOptions(stages="rigid", iterations=1)
     told: list[tuple[int, int]] = []
-    alone = build_template(atlases, begun, options, progress=lambda done, total: told.append((done, total)))
+    alone = build_template(
+        atlases, begun, options, progress=lambda done, total, what: told.append((done, total))
+    )
     with ThreadPoolExecutor(2) as executor:
         together = build_template(atlases, tmp_path / "other", options, executor=executor)
     assert np.array_equal(from_itk(alone.image)[0], from_itk(together.image)[0])

@@ -71,8 +71,8 @@ def test_executors_change_nothing(build):
 
 
 def test_progress_is_told(build):
-    told: list[tuple[int, int]] = []
-    inspect_dataset(build.folders(), on_case=lambda done, total: told.append((done, total)))
+    told: list[tuple[float, float]] = []
+    inspect_dataset(build.folders(), progress=lambda done, total, what: told.append((done, total)))
     assert told == [(1, 2), (2, 2)]
 
 

@@ -353,7 +353,13 @@ def test_progress_rises_to_one():
     geometry, spacing = GEOMETRIES["ras"]
     data = preprocessing(spacing)({"image": scan(geometry)})
     seen: list[float] = []
-    label(data["image"], [random_network()], geometry, window_batch=2, progress=seen.append)
+    label(
+        data["image"],
+        [random_network()],
+        geometry,
+        window_batch=2,
+        progress=lambda done, total, what: seen.append(done / total),
+    )
     assert seen == sorted(seen)
     assert seen[-1] == 1
 

@@ -16,10 +16,10 @@ import ctypes, sys
 from atlaseg.workflows.console import heartbeat
 from atlaseg.workflows.console import supervisor
 from atlaseg.workflows.console.screen import only_printable
-from atlaseg.pipeline.progress import Progress
+from atlaseg.pipeline.progress import ProgressDisplay
 
 def job():
-    with only_printable(), Progress("registering", 4, "scan") as work:
+    with only_printable(), ProgressDisplay("registering", 4, "scan") as work:
         work.show(1)
         ctypes.PyDLL(None).sleep(2)
         print("done")

@@ -13,7 +13,7 @@ from typing import Any
 from atlaseg.pipeline.errors import UnreadableFileError
 from atlaseg.pipeline.failures import first_line, root_cause
 from atlaseg.pipeline.io.files import replacing
-from atlaseg.pipeline.system.full_disk import is_full
+from atlaseg.pipeline.io.full_disk import is_full
 
 __all__ = ["flatten", "mlflow_tracking"]
 

@@ -28,7 +28,7 @@ from atlaseg.atlases.registration.transforms.itk_transform_files import (
 from atlaseg.atlases.registration.transforms.transform import Transform
 from atlaseg.pipeline.errors import MissingFileError, OptionError, UnreadableFileError
 from atlaseg.pipeline.io.files import replacing
-from atlaseg.pipeline.system.full_disk import nearly_full
+from atlaseg.pipeline.io.full_disk import nearly_full
 
 if TYPE_CHECKING:
     import SimpleITK as sitk

@@ -9,9 +9,10 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from atlaseg.pipeline.classical.methods.watershed import gradient_magnitude, watershed
+from atlaseg.pipeline.classical.methods.watershed import watershed
 from atlaseg.pipeline.classical.regions.automatic_seeds import grow_automatically, learn_intensities
 from atlaseg.pipeline.classical.regions.connected_growth import Homogeneity, checked_growth, grown_from
+from atlaseg.pipeline.classical.regions.gradient import gradient_magnitude
 from atlaseg.pipeline.classical.scan import Scan
 from atlaseg.pipeline.errors import OptionError
 

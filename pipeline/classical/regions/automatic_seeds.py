@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from atlaseg.pipeline.classical.methods.watershed import gradient_magnitude
 from atlaseg.pipeline.classical.regions.connected_growth import connected_to
+from atlaseg.pipeline.classical.regions.gradient import gradient_magnitude
 from atlaseg.pipeline.classical.scan import Scan
 from atlaseg.pipeline.errors import DatasetError, OptionError
 

@@ -11,7 +11,6 @@ from scipy.ndimage import gaussian_filter, label
 
 from atlaseg.pipeline.classical.methods.watershed import (
     WatershedOptions,
-    gradient_magnitude,
     minima,
     split_touching,
     watershed,
@@ -27,21 +26,6 @@ def smooth_noise(shape: tuple[int, int, int] = (24, 20, 16), seed: int = 0) -> n
 
 def image_of(array: np.ndarray) -> sitk.Image:
     return sitk.GetImageFromArray(array)
-
-
-def test_gradient_is_simpleitks_with_its_spacing() -> None:
-    voxels, spacing = smooth_noise(), (0.7, 1.0, 4.0)
-    image = image_of(voxels)
-    image.SetSpacing(spacing[::-1])
-    theirs = sitk.GetArrayFromImage(sitk.GradientMagnitude(image, useImageSpacing=True))
-    core = (slice(1, -1),) * 3
-    np.testing.assert_allclose(gradient_magnitude(voxels, spacing)[core], theirs[core], rtol=1e-4, atol=1e-5)
-
-
-def test_gradient_of_two_channels_is_that_of_a_vector() -> None:
-    voxels = np.stack([smooth_noise(), smooth_noise(seed=1)])
-    single = [gradient_magnitude(channel, (1, 2, 3), sigma=1.0) for channel in voxels]
-    np.testing.assert_allclose(gradient_magnitude(voxels, (1, 2, 3), sigma=1.0), np.hypot(*single), rtol=1e-5)
 
 
 @pytest.mark.parametrize("depth", [0.0, 0.3, 1.0])
@@ -160,7 +144,3 @@ def test_bad_input_is_refused_in_one_line() -> None:
         watershed(surface, mask=np.ones((3, 3, 4), bool))
     with pytest.raises(OptionError, match="depth -1"):
         watershed(surface, depth=-1)
-    with pytest.raises(OptionError, match="sigma -1"):
-        gradient_magnitude(surface, (1, 1, 1), sigma=-1)
-    with pytest.raises(GeometryError, match="3-D image"):
-        gradient_magnitude(np.zeros((3, 3)), (1, 1))

@@ -74,7 +74,7 @@ class Register:
     fixed_landmarks: Path | None = None
     """Points for tps: 3D Slicer's .mrk.json or .fcsv, or .csv with x, y, z in RAS mm."""
     moving_landmarks: Path | None = None
-    """The corresponding points of MOVING, in the same order."""
+    """The corresponding points of MOVING: of the same names where both files have names, or in the same order."""
     format: Literal["h5", "tfm", "nii.gz", "mat"] | None = None
     """Of the transform file; by default tfm for rigid to affine, h5 for the others."""
     channel: Whole = 0
@@ -101,6 +101,7 @@ class Register:
     def _registered(self, stages: Sequence[Stage], initial: str | Transform) -> Registration:
         from atlaseg.atlases.registration.register import register
 
+        fixed_landmarks, moving_landmarks = self._landmarks()
         return register(
             self.fixed,
             self.moving,
@@ -108,14 +109,30 @@ class Register:
             engine=self.engine,
             fixed_mask=self.fixed_mask,
             moving_mask=self.moving_mask,
-            fixed_landmarks=_points(self.fixed_landmarks),
-            moving_landmarks=_points(self.moving_landmarks),
+            fixed_landmarks=fixed_landmarks,
+            moving_landmarks=moving_landmarks,
             initial=initial,
             same_modality=not self.different_modality,
             channel=self.channel,
             seed=self.seed,
             threads=self.threads,
         )
+
+    def _landmarks(self) -> tuple[npt.NDArray[np.float64] | None, npt.NDArray[np.float64] | None]:
+        """Corresponding points of both scans, if both are given; says on the screen what paired them."""
+        from atlaseg.atlases.registration.points.landmark_pairs import pair_landmarks
+        from atlaseg.atlases.registration.points.landmarks import read_landmark_file
+        from atlaseg.pipeline.errors import OptionError
+
+        if self.fixed_landmarks is None or self.moving_landmarks is None:
+            return None, None
+        files = self.fixed_landmarks, self.moving_landmarks
+        try:
+            pairs = pair_landmarks(*map(read_landmark_file, files))
+        except OptionError as error:
+            raise OptionError(f"{files[0]}, {files[1]}: {error}") from error
+        print(pairs)
+        return pairs.fixed, pairs.moving
 
     @contextmanager
     def _folder(self) -> Iterator[None]:
@@ -247,7 +264,8 @@ class Register:
 
     def _figures(self, found: Registration) -> dict[str, Any]:
         """What tells whether it worked, before and after, and what was done."""
-        from atlaseg.atlases.propagation import quality
+        from atlaseg.atlases.propagation import similarity
+        from atlaseg.atlases.propagation.quality import coverage
         from atlaseg.atlases.registration.transforms.frames import read_itk
         from atlaseg.atlases.registration.transforms.jacobian import jacobian_statistics
         from atlaseg.atlases.registration.transforms.resampling import resample_image, seen
@@ -260,10 +278,10 @@ class Register:
         for name, transform in (("before", Transform.identity()), ("after", found.transform)):
             inside = _array(seen(moving, fixed, transform)) > 0
             warped = _array(resample_image(moving, fixed, transform))
-            figures[name] = {"coverage": quality.coverage(inside)}
+            figures[name] = {"coverage": coverage(inside)}
             if inside.any() and warped.min() < warped.max():
                 for figure in ("correlation", "local_correlation", "mutual_information"):
-                    figures[name][figure] = getattr(quality, figure)(target, warped, inside)
+                    figures[name][figure] = getattr(similarity, figure)(target, warped, inside)
         figures["jacobian"] = asdict(jacobian_statistics(found.transform, fixed))
         figures["engine"], figures["seconds"] = found.engine, round(found.seconds, 2)
         figures["stages"] = [asdict(stage) for stage in found.stages]
@@ -287,12 +305,6 @@ def _array(image: Any) -> npt.NDArray[np.float64]:
     from atlaseg.atlases.registration.transforms.frames import from_itk
 
     return from_itk(image)[0]
-
-
-def _points(path: Path | None) -> npt.NDArray[np.float64] | None:
-    from atlaseg.atlases.registration.points.landmarks import read_landmarks
-
-    return None if path is None else read_landmarks(path)
 
 
 def _sentence(figures: dict[str, Any]) -> str:

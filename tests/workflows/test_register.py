@@ -129,6 +129,29 @@ def test_one_line_for_what_is_wrong(
     assert not (tmp_path / "out" / "transform.tfm").exists()
 
 
+def test_landmarks_are_paired_by_name(
+    scans: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    points = np.array([[5, 5, 5], [30, 5, 6], [6, 28, 7], [7, 6, 30], [25, 24, 26]], float)
+    names = ("a", "b", "c", "d", "e")
+    for file, order in (("fixed", range(5)), ("moving", (3, 1, 4, 0, 2))):
+        shift = SHIFT if file == "moving" else np.zeros(3)
+        rows = [f"{names[n]},{','.join(str(v) for v in points[n] + shift)}" for n in order]
+        (tmp_path / f"{file}.csv").write_text("\n".join(["label,x,y,z", *rows]) + "\n")
+    Register(
+        scans["fixed"],
+        scans["moving"],
+        tmp_path / "out",
+        transform="tps",
+        fixed_landmarks=tmp_path / "fixed.csv",
+        moving_landmarks=tmp_path / "moving.csv",
+    ).run()
+    assert capsys.readouterr().out.startswith("5 landmarks paired by their names\n")
+    np.testing.assert_allclose(
+        read_transform(tmp_path / "out/transform.h5").points(points), points + SHIFT, atol=1e-3
+    )
+
+
 @pytest.mark.parametrize("where", ["file", "under a file", "scans", "mask"])
 def test_results_go_to_a_folder_of_their_own(scans: dict[str, Path], tmp_path: Path, where: str) -> None:
     (tmp_path / "file").write_text("mine")

@@ -14,6 +14,7 @@ from atlaseg.atlases.fusion.registry import (
     DEFAULT_FUSION,
     DEFAULT_WITHOUT_IMAGES,
     FUSION_RULES,
+    fuse,
     make_rule,
     read_options,
 )
@@ -121,3 +122,29 @@ def test_words_that_are_no_options(rule, word, message):
 def test_an_option_is_said_once():
     with pytest.raises(OptionError, match="said twice"):
         read_options("joint", ["alpha=1", "alpha=2"])
+
+
+def test_an_installed_package_adds_a_rule(installed) -> None:
+    installed.add(
+        "their-rule",
+        {"atlaseg.fusion_rules": {"first": "first_rule:ROW"}},
+        first_rule="""
+from dataclasses import dataclass
+from atlaseg.atlases.fusion.candidates import Fused
+from atlaseg.atlases.fusion.registry import FusionRow
+
+@dataclass(frozen=True)
+class First:
+    number: int = 0
+
+    def fuse(self, candidates, *, probabilities=True):
+        return Fused(candidates.labels[self.number])
+
+ROW = FusionRow("first", "one atlas decides", "first_rule:First", needs_images=False)
+""",
+    )
+    votes = Candidates(np.array([[[[0, 1]]], [[[1, 1]]]]), classes=2)
+    assert fuse(votes, "first", **read_options("first", ["number=1"])).labels.tolist() == [[[1, 1]]]
+    assert FUSION_RULES.names()[-1] == "first"
+    with pytest.raises(OptionError, match="first fusion has no option 'count'; its options are number"):
+        make_rule("first", count=1)

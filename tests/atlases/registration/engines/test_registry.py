@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib.metadata import version
 
+import numpy as np
 import pytest
 
 from atlaseg.atlases.registration.defaults import default_engine, default_linear_engine
@@ -11,8 +12,28 @@ from atlaseg.atlases.registration.engine import RegistrationEngine
 from atlaseg.atlases.registration.engine_facts import EngineFacts, facts_of
 from atlaseg.atlases.registration.engines import registry
 from atlaseg.atlases.registration.engines.registry import ENGINES, is_installed, make_engine, versions_behind
+from atlaseg.atlases.registration.register import register
 from atlaseg.atlases.registration.stage import KINDS, LINEAR, METRICS, STAGES_OF, Stage, stages_of
+from atlaseg.atlases.registration.transforms.frames import to_itk
 from atlaseg.pipeline.errors import OptionError
+
+#: A package with an engine that moves every scan by 3 mm.
+SHIFTING = """
+import numpy as np
+from atlaseg.atlases.registration.engines.registry import EngineRow
+from atlaseg.atlases.registration.transforms.transform import Transform
+
+class Shifting:
+    name = "shifting"
+    kinds, metrics = frozenset({"rigid"}), frozenset({"ncc", "mi"})
+
+    def register(self, problem, stages):
+        matrix = np.eye(4)
+        matrix[0, 3] = 3.0
+        return Transform.compose([Transform.from_matrix(matrix), problem.initial])
+
+ROW = EngineRow("shifting", "moves by 3 mm", "shifting:Shifting"{more})
+"""
 
 
 @pytest.mark.parametrize("name", ENGINES.names())
@@ -65,3 +86,34 @@ def test_an_engine_that_says_nothing_of_itself_gets_modest_presets() -> None:
     assert facts_of(object()) == EngineFacts()
     assert facts_of(object()).preset("bspline").same == "ncc"
     assert Stage("rigid").kind in LINEAR
+
+
+def test_an_installed_package_adds_an_engine(installed) -> None:
+    installed.add(
+        "their-engine",
+        {"atlaseg.engines": {"shifting": "shifting:ROW"}},
+        shifting=SHIFTING.replace("{more}", ""),
+    )
+    voxels = np.random.default_rng(0).normal(size=(12, 12, 12)).astype(np.float32)
+    scan = to_itk(voxels, np.eye(4))
+    found = register(scan, scan, "rigid", engine="shifting", initial="identity")
+    np.testing.assert_allclose(found.transform.points(np.zeros((1, 3))), [[3.0, 0, 0]])
+    assert found.engine == "shifting"
+    assert found.stages[0].metric == "ncc"
+    assert versions_behind("shifting") == {"package of shifting": "their-engine 1.0"}
+    with pytest.raises(
+        OptionError, match=r"shifting has no affine stage; engines that have it: elastix, .*greedy$"
+    ):
+        register(scan, scan, "affine", engine="shifting")
+
+
+def test_an_engine_of_a_package_whose_library_is_missing(installed) -> None:
+    more = ", module='no_such_library', distribution='no-such-library'"
+    installed.add(
+        "their-engine",
+        {"atlaseg.engines": {"shifting": "shifting:ROW"}},
+        shifting=SHIFTING.replace("{more}", more),
+    )
+    with pytest.raises(OptionError, match=r"engine shifting needs .* pip install 'no-such-library'$"):
+        make_engine("shifting")
+    assert versions_behind("shifting")["no-such-library"] == "unknown"

@@ -266,6 +266,8 @@ class NetworkSegmenter:
             OptionError: a mask is given, or a prior to a network that has learnt without.
         """
         from atlaseg.pipeline.inference.labelling import label_scan
+        from atlaseg.pipeline.inference.windows import SlidingWindow
+        from atlaseg.pipeline.io.grid import Grid
 
         plan = self.fitted_plan
         refuse_mask(mask, "a network")
@@ -277,18 +279,20 @@ class NetworkSegmenter:
         except RuntimeError as error:  # MONAI's own, whatever it was
             raise told(error, "the scan", "cannot be prepared for the network") from error
         augmented = plan.inference.tta if tta is None else tta
+        window = SlidingWindow(
+            plan.patch_size,
+            plan.inference.overlap,
+            plan.inference.window_batch,
+            plan.inference.mirror_axes if augmented else (),
+            plan.training.precision,
+            torch_device(self.device),
+        )
         indices, chances = label_scan(
             prepared,
             _shifted(self._networks, plan) if augmented else self._networks,
-            patch_size=plan.patch_size,
+            window,
             classes=len(plan.labels),
-            out_shape=tuple(image.shape[1:]),
-            out_affine=affine,
-            overlap=plan.inference.overlap,
-            window_batch=plan.inference.window_batch,
-            mirror_axes=plan.inference.mirror_axes if augmented else None,
-            device=torch_device(self.device),
-            precision=plan.training.precision,
+            grid=Grid(tuple(image.shape[1:]), affine),
             probabilities=probabilities,
             progress=progress,
         )

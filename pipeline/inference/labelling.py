@@ -1,4 +1,4 @@
-"""Label one preprocessed scan on its own grid in bounded memory."""
+"""Segment one preprocessed scan on its own grid in bounded memory."""
 
 from __future__ import annotations
 
@@ -27,21 +27,15 @@ __all__ = ["label_scan"]
 def label_scan(
     image: MetaTensor,
     networks: Sequence[nn.Module],
+    window: SlidingWindow,
     *,
-    patch_size: Sequence[int],
     classes: int,
-    out_shape: Sequence[int],
-    out_affine: npt.NDArray[np.float64],
-    overlap: float = 0.5,
-    window_batch: int = 1,
-    mirror_axes: Sequence[int] | None = None,
-    device: torch.device | str = "cpu",
-    precision: Precision = "fp32",
+    grid: Grid,
     probabilities: bool | npt.NDArray[Any] = False,
     content: Sequence[slice] | None = None,
     progress: Progress | None = None,
 ) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None]:
-    """Label a scan with a sliding window and take the labels back to the scan's own grid.
+    """Segment a scan with a sliding window and resample the labels to the scan's own grid.
 
     The labels are those of MONAI's ``SlidingWindowInferer(patch_size, overlap=overlap, mode="gaussian",
     padding_mode="replicate")``, softmax, ``Invertd`` of ``Orientationd``, ``Spacingd(mode="bilinear",
@@ -50,11 +44,10 @@ def label_scan(
     background (also where MONAI's rounding, 1e-15 voxels, brings a trace of the crop's edge to the voxel
     beyond it).
 
-    Memory: with ``n`` the network's grid, ``a`` the axis where ``patch[a] / n[a]`` is smallest and ``A``
-        the
+    Memory: with ``n`` the network's grid, ``a`` the axis where ``patch[a] / n[a]`` is smallest and ``A`` the
     voxels of a plane across it, ``4 * (K + 1) * patch[a] * A`` bytes of logits, a few planes of ``K``
-    floats (of the network's grid and of the scan's), ``window_batch`` windows of ``K`` floats (two where
-    members are averaged) and what the network itself needs. Neither the number of networks and mirrored
+    floats (of the network's grid and of the scan's), ``window.batch_size`` windows of ``K`` floats (two
+    where members are averaged) and what the network itself needs. Neither the number of networks and mirrored
     copies nor the length of the scan along ``a`` matters; the result is held once, as integers.
 
     Args:
@@ -63,54 +56,48 @@ def label_scan(
         networks: one, or the members of an ensemble, ``(B, C, *patch) -> (B, K, *patch)`` logits. How
             members and mirrored copies are averaged:
             :class:`~atlaseg.pipeline.inference.window_predictor.WindowPredictor`.
-        patch_size: of the window, in voxels of the network's grid.
+        window: size, overlap and batch of the windows, mirroring, precision and device.
         classes: ``K``.
-        out_shape: of the scan.
-        out_affine: ``(4, 4)``, of the scan, voxel -> RAS+ mm.
-        overlap: share by which neighbouring windows overlap, in [0, 1).
-        window_batch: windows per forward pass.
-        mirror_axes: axes of the network's array to mirror, in all combinations.
-        device: where networks and slab live.
-        precision: arithmetic of the networks.
+        grid: of the scan.
         probabilities: ``True`` for a new float16 array, or a floating array (such as a ``numpy.memmap``)
-            ``(K, *out_shape)`` to write into.
+            ``(K, *grid.spatial_shape)`` to write into.
         content: for each axis, the voxels of ``image`` that are not padding, where it was padded *after* a
             crop: padding there covers voxels of the scan that were cropped away, which are background.
         progress: told the share done, rising to 1.
 
     Returns:
-        Channel indices ``(*out_shape)`` in the smallest unsigned type, and the probabilities
-        ``(K, *out_shape)``, which sum to one, or ``None``.
+        Channel indices ``(*grid.spatial_shape)`` in the smallest unsigned type, and the probabilities
+        ``(K, *grid.spatial_shape)``, which sum to one, or ``None``.
 
     Raises:
         GeometryError: shapes are not 3-D, the two grids are turned against each other, or a network's
             output does not have ``K`` channels at the size of the window.
-        OptionError: an option's value is not one that is offered.
+        OptionError: ``classes``, the precision or a mirrored axis is none that is possible.
         PlanError: the networks gave values that are not finite.
     """
-    _check_shapes(image, patch_size, out_shape)
-    _check_options(classes, overlap, window_batch)
-    target = torch.device(device)
-    grid_map = GridMap.between(
-        np.asarray(out_affine, dtype=np.float64), out_shape, image.affine.cpu().numpy()
-    )
-    predictor = WindowPredictor(networks, classes, mirror_axes, precision, target)
-    labels = np.zeros(tuple(out_shape), dtype=np.uint8 if classes <= 256 else np.uint16)
-    chances = _probability_array(probabilities, classes, out_shape)
+    shape = tuple(grid.spatial_shape)
+    _check_shapes(image, window.patch_size, shape)
+    if not 2 <= classes <= 65536:
+        raise OptionError(f"classes must be 2 to 65536, background included, found {classes}")
+    device = torch.device(window.device)
+    grid_map = GridMap.between(np.asarray(grid.affine, dtype=np.float64), shape, image.affine.cpu().numpy())
+    predictor = WindowPredictor(networks, classes, window.mirror_axes, window.precision, device)
+    labels = np.zeros(shape, dtype=np.uint8 if classes <= 256 else np.uint16)
+    chances = _probability_array(probabilities, classes, shape)
     with torch.inference_mode():
-        padded, before = pad_to_patch(image.as_tensor().to(torch.float32), patch_size)
+        padded, before = pad_to_patch(image.as_tensor().to(torch.float32), window.patch_size)
         parts = content or [slice(0, size) for size in image.shape[1:]]
         samples = [
-            grid_map.samples(a, out_shape[grid_map.axes[a]], parts[a]).shifted(before[a]) for a in range(3)
+            grid_map.samples(a, shape[grid_map.axes[a]], parts[a]).shifted(before[a]) for a in range(3)
         ]
-        grid = WindowGrid.over(padded.shape[1:], patch_size, overlap)
-        painter = RowPainter(grid_map, samples, grid.axis, labels, chances)
-        slab = RollingSlab(classes, grid.shape, gaussian_weights(patch_size, target), grid.axis)
+        windows = WindowGrid.over(padded.shape[1:], window.patch_size, window.overlap)
+        painter = RowPainter(grid_map, samples, windows.axis, labels, chances)
+        slab = RollingSlab(classes, windows.shape, gaussian_weights(window.patch_size, device), windows.axis)
         with predictor.evaluating():
             done = 0
-            for starts, finished in grid.batches(window_batch):
-                windows = torch.stack([padded[(slice(None), *grid.window(start))] for start in starts])
-                for start, logits in zip(starts, predictor(windows.to(target)), strict=True):
+            for starts, finished in windows.batches(window.batch_size):
+                batch = torch.stack([padded[(slice(None), *windows.window(start))] for start in starts])
+                for start, logits in zip(starts, predictor(batch.to(device)), strict=True):
                     slab.add(start, logits)
                 for row in finished:
                     painter.paint(row, *slab.row(row))
@@ -122,11 +109,11 @@ def label_scan(
 
 
 def _probability_array(
-    wanted: bool | npt.NDArray[Any], classes: int, out_shape: Sequence[int]
+    wanted: bool | npt.NDArray[Any], classes: int, shape: tuple[int, ...]
 ) -> npt.NDArray[Any] | None:
-    """The array to fill, background everywhere to begin with."""
+    """The array to fill, background everywhere at first."""
     if isinstance(wanted, np.ndarray):
-        expected = (classes, *out_shape)
+        expected = (classes, *shape)
         if wanted.shape != expected or wanted.dtype.kind != "f":
             raise GeometryError(
                 f"probabilities need a floating array {expected}, found {wanted.dtype} {wanted.shape}"
@@ -136,28 +123,19 @@ def _probability_array(
         return wanted
     if not wanted:
         return None
-    array = np.zeros((classes, *out_shape), dtype=np.float16)
+    array = np.zeros((classes, *shape), dtype=np.float16)
     array[0] = 1
     return array
 
 
-def _check_shapes(image: MetaTensor, patch_size: Sequence[int], out_shape: Sequence[int]) -> None:
-    if image.ndim != 4 or len(patch_size) != 3 or len(out_shape) != 3:
+def _check_shapes(image: MetaTensor, patch_size: Sequence[int], shape: Sequence[int]) -> None:
+    if image.ndim != 4 or len(patch_size) != 3 or len(shape) != 3:
         raise GeometryError(
             f"expected a scan (channels, x, y, z), a 3-D patch and a 3-D grid, found {tuple(image.shape)}, "
-            f"{tuple(patch_size)} and {tuple(out_shape)}"
+            f"{tuple(patch_size)} and {tuple(shape)}"
         )
-    if min(*patch_size, *out_shape, *image.shape) < 1:
+    if min(*patch_size, *shape, *image.shape) < 1:
         raise GeometryError(
             f"every size must be at least 1, found scan {tuple(image.shape)}, patch {tuple(patch_size)}, "
-            f"grid {tuple(out_shape)}"
+            f"grid {tuple(shape)}"
         )
-
-
-def _check_options(classes: int, overlap: float, window_batch: int) -> None:
-    if not 2 <= classes <= 65536:
-        raise OptionError(f"classes must be 2 to 65536, background included, found {classes}")
-    if not 0 <= overlap < 1:
-        raise OptionError(f"overlap must be at least 0 and less than 1, found {overlap}")
-    if window_batch < 1:
-        raise OptionError(f"window_batch must be at least 1, found {window_batch}")

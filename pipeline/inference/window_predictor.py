@@ -1,4 +1,4 @@
-"""What the networks say about one batch of windows: precision, mirroring, ensembling."""
+"""Predict one batch of windows with one or several networks: precision, mirroring, ensembling."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ __all__ = ["Precision", "WindowPredictor"]
 
 Precision = Literal["fp32", "bf16", "fp16"]
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
-#: Smallest mean probability whose logarithm is taken: a class that no member believes in stays finite.
+#: Smallest mean probability whose logarithm is taken: keeps a class that every network excludes finite.
 _LEAST_PROBABILITY = 1e-30
 
 
 class WindowPredictor:
-    """Logits of windows from one or several networks, each asked about mirrored copies if that is wanted.
+    """Logits of windows from one or several networks, on request averaged over mirrored copies.
 
     One network without mirroring gives its logits as they are. Otherwise the softmax of all members
     (networks times mirrored copies) is averaged within the window and its logarithm returned. Windows are
@@ -33,7 +33,7 @@ class WindowPredictor:
     Args:
         networks: ``(B, C, *patch) -> (B, classes, *patch)``.
         classes: ``K``, channels of every network's output.
-        mirror_axes: spatial axes of the array that are mirrored, in all combinations; ``None``: none.
+        mirror_axes: spatial axes of the array that are mirrored, in all combinations.
         precision: arithmetic of the networks (autocast); the logits returned are float32.
         device: where the networks run; they are moved there.
 
@@ -45,15 +45,15 @@ class WindowPredictor:
         self,
         networks: Sequence[nn.Module],
         classes: int,
-        mirror_axes: Sequence[int] | None,
+        mirror_axes: Sequence[int],
         precision: Precision,
         device: torch.device,
     ) -> None:
         if not networks:
-            raise OptionError("labelling needs at least one network, found none")
+            raise OptionError("segmentation needs at least one network, found none")
         if precision != "fp32" and precision not in _AUTOCAST:
             raise OptionError(f"precision must be fp32, bf16 or fp16, found {precision!r}")
-        axes = tuple(sorted(set(mirror_axes or ())))
+        axes = tuple(sorted(set(mirror_axes)))
         if any(axis not in (0, 1, 2) for axis in axes):
             raise OptionError(f"mirror axes must be among 0, 1 and 2, found {list(axes)}")
         self.networks = [network.to(device) for network in networks]
@@ -95,7 +95,7 @@ class WindowPredictor:
                 probabilities = torch.softmax(logits, dim=1).flip(flip)
                 total = probabilities if total is None else total.add_(probabilities)
         if total is None:
-            raise OptionError("labelling needs at least one network, found none")
+            raise OptionError("segmentation needs at least one network, found none")
         return total.div_(self.members).clamp_(min=_LEAST_PROBABILITY).log_()
 
     def _logits(self, network: nn.Module, windows: torch.Tensor) -> torch.Tensor:
@@ -107,6 +107,6 @@ class WindowPredictor:
             found = tuple(logits.shape) if isinstance(logits, torch.Tensor) else type(logits).__name__
             raise GeometryError(
                 f"the network must give {expected} (windows, classes, voxels), found {found}; "
-                "do its classes and patch size belong to this plan?"
+                "check that its classes and patch size are those of the plan"
             )
         return logits

@@ -8,7 +8,40 @@ from dataclasses import dataclass
 import torch
 from monai.data.utils import compute_importance_map, dense_patch_slices
 
-__all__ = ["WindowGrid", "gaussian_weights", "pad_to_patch"]
+from atlaseg.pipeline.errors import OptionError
+from atlaseg.pipeline.inference.window_predictor import Precision
+
+__all__ = ["SlidingWindow", "WindowGrid", "gaussian_weights", "pad_to_patch"]
+
+
+@dataclass(frozen=True)
+class SlidingWindow:
+    """How a window slides over a scan, and how the networks predict it.
+
+    Args:
+        patch_size: of the window, in voxels of the network's grid.
+        overlap: share by which neighbouring windows overlap, in [0, 1).
+        batch_size: windows per forward pass.
+        mirror_axes: axes of the network's array to mirror, in all combinations (test-time augmentation).
+        precision: arithmetic of the networks.
+        device: where networks and accumulated logits are.
+
+    Raises:
+        OptionError: the overlap or the batch size is out of range.
+    """
+
+    patch_size: tuple[int, ...]
+    overlap: float = 0.5
+    batch_size: int = 1
+    mirror_axes: tuple[int, ...] = ()
+    precision: Precision = "fp32"
+    device: torch.device | str = "cpu"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.overlap < 1:
+            raise OptionError(f"overlap must be at least 0 and less than 1, found {self.overlap}")
+        if self.batch_size < 1:
+            raise OptionError(f"batch_size must be at least 1, found {self.batch_size}")
 
 
 @dataclass(frozen=True)

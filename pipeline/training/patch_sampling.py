@@ -1,4 +1,4 @@
-"""The endless, resumable stream of training batches, cut from preprocessed cases that are kept in memory or on disk."""
+"""Sample training patches: the endless, resumable stream of batches, cut from preprocessed cases."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-__all__ = ["PatchBatches", "PatchCutter", "foreground_voxels"]
+__all__ = ["PatchBatches", "PatchCutter", "PatchSampling", "TrainingCases", "foreground_voxels"]
 
-#: Labelled voxels remembered per case and structure, of which centres are drawn.
+#: Labelled voxels kept per case and structure, from which patch centres are drawn.
 CENTRES_PER_STRUCTURE = 2000
 
 
@@ -47,90 +48,115 @@ def foreground_voxels(label: npt.NDArray[Any], generator: np.random.Generator) -
     return found
 
 
-class PatchBatches:
-    """Batches of augmented patches; batch ``i`` depends on the seed and on ``i`` only.
-
-    That makes training resumable without storing any state of a random generator: after an interruption the
-    stream goes on with the batch that is due. Every case is drawn once before any is drawn twice. A patch is
-    centred on a voxel of a structure drawn at random (each structure of the case alike) with probability
-    ``foreground_fraction``, else anywhere; it is then moved into the case as far as the case is larger.
+@dataclass(frozen=True)
+class PatchSampling:
+    """How patches are sampled from the training cases.
 
     Args:
-        dataset: preprocessed cases, each ``{"image": (C, *S), "label": (1, *S)}`` with channel indices as labels.
-        cutter: cuts and deforms (deep copies of it are used, one a thread).
-        intensity: MONAI transform of ``{"image": (C, *patch), "label": (1, *patch)}``, or ``None``.
         patch_size: in voxels.
         batch_size: patches per batch.
-        iterations_per_epoch: what ``len`` says; iteration itself does not end.
-        foreground_fraction: between 0 and 1.
-        seed: of the whole stream.
-        workers: threads that prepare batches ahead; 0 prepares each when it is asked for.
-        device: where patches are cut; ``cuda`` leaves the resampling to the GPU.
-        rank: of this process among ``world_size`` that train together; each draws its own batches.
-        world_size: number of these processes.
-        sources: of the items of ``dataset`` that are warped versions of others and follow them: the index of each one's
-            original. They are not cases of their own.
-        warped_probability: that a patch comes from a version of its case instead, where it has any.
-        certainties: of the last ``len(certainties)`` items, whose labels are not by a person: they are drawn in
-            proportion to it.
-        unlabelled_share: share of patches from these.
-        prior_channels: how many of an image's last channels are a prior, whose values are not intensities.
+        iterations_per_epoch: batches per epoch.
+        foreground_fraction: probability that a patch is centred on a labelled voxel.
+        seed: of the whole stream of batches.
+        warped_probability: probability that a patch comes from a warped version of its case, where it has any.
+        unlabelled_share: share of patches from pseudo-labelled cases, where there are any.
+        prior_channels: number of last image channels that are a prior, whose values are not intensities.
         prior_dropout: share of patches whose prior is set to zero.
     """
 
-    #: Cases of a data set kept on disk that stay in memory.
+    patch_size: Sequence[int]
+    batch_size: int
+    iterations_per_epoch: int
+    foreground_fraction: float = 0.5
+    seed: int = 0
+    warped_probability: float = 0.0
+    unlabelled_share: float = 0.0
+    prior_channels: int = 0
+    prior_dropout: float = 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingCases:
+    """Preprocessed cases: first the labelled ones, then warped versions of them, then pseudo-labelled ones.
+
+    Args:
+        items: all of them, each ``{"image": (C, *S), "label": (1, *S)}`` with channel indices as labels.
+        sources: for each warped version, the index of the case it was made from.
+        certainties: for each pseudo-labelled case, its weight in sampling.
+    """
+
+    items: Sequence[dict[str, Any]]
+    sources: Sequence[int] = ()
+    certainties: Sequence[float] = ()
+
+    @property
+    def labelled(self) -> int:
+        """Number of labelled cases, without versions and pseudo-labelled ones."""
+        return len(self.items) - len(self.sources) - len(self.certainties)
+
+    def versions(self) -> dict[int, list[int]]:
+        """Index of a labelled case -> indices of its warped versions."""
+        found: dict[int, list[int]] = {}
+        for number, source in enumerate(self.sources, start=self.labelled):
+            found.setdefault(source, []).append(number)
+        return found
+
+
+class PatchBatches:
+    """Batches of augmented patches; batch ``i`` depends on the seed and on ``i`` only.
+
+    That makes training resumable without storing the state of a random generator: after an interruption the
+    stream continues with the next batch. Every case is drawn once before any is drawn twice. A patch is
+    centred on a voxel of a random structure (all structures of the case with equal probability) with
+    probability ``foreground_fraction``, otherwise anywhere; it is then shifted to lie inside the case where
+    the case is larger than the patch.
+
+    ``len`` is the number of batches in an epoch; iteration itself does not end.
+
+    Args:
+        cases: to cut patches from.
+        cutter: cuts and deforms (each thread uses a deep copy).
+        intensity: MONAI transform of ``{"image": (C, *patch), "label": (1, *patch)}``, or ``None``.
+        sampling: size, number and origin of the patches.
+        workers: threads that prepare batches in advance; 0 prepares each batch on demand.
+        device: where patches are cut; ``cuda`` leaves the resampling to the GPU.
+        rank: of this process among ``world_size`` that train together; each draws its own batches.
+        world_size: number of these processes.
+    """
+
+    #: Most cases that are kept in memory where the preprocessed cases are on disk.
     CASES_AT_HAND = 16
 
     def __init__(
         self,
-        dataset: Sequence[dict[str, Any]],
+        cases: TrainingCases,
         cutter: PatchCutter,
         intensity: Any,
-        patch_size: Sequence[int],
-        batch_size: int,
-        iterations_per_epoch: int,
-        foreground_fraction: float = 0.5,
-        seed: int = 0,
+        sampling: PatchSampling,
+        *,
         workers: int = 0,
         device: torch.device | str = "cpu",
         rank: int = 0,
         world_size: int = 1,
-        sources: Sequence[int] = (),
-        warped_probability: float = 0.0,
-        certainties: Sequence[float] = (),
-        unlabelled_share: float = 0.0,
-        prior_channels: int = 0,
-        prior_dropout: float = 0.0,
     ) -> None:
-        self.dataset = dataset
+        self.cases = cases
         self.cutter = cutter
         self.intensity = intensity
-        self.patch_size = tuple(int(n) for n in patch_size)
-        self.batch_size = batch_size
-        self.iterations_per_epoch = iterations_per_epoch
-        self.foreground_fraction = foreground_fraction
-        self.seed = seed
+        self.sampling = sampling
         self.workers = workers
         self.device = torch.device(device)
         self.rank = rank
         self.world_size = world_size
-        self.prior_channels = prior_channels
-        self.prior_dropout = prior_dropout
-        self.warped_probability = warped_probability
-        self.unlabelled_share = unlabelled_share
-        self._certainties = np.asarray(certainties, dtype=float)
-        self._originals = len(dataset) - len(sources) - len(certainties)
-        self._versions: dict[int, list[int]] = {}
-        for number, source in enumerate(sources, start=self._originals):
-            self._versions.setdefault(source, []).append(number)
+        self._certainties = np.asarray(cases.certainties, dtype=float)
+        self._versions = cases.versions()
         self.next_batch = 0
         self._thread = threading.local()
         self._lock = threading.Lock()
-        self._cases: OrderedDict[int, tuple[torch.Tensor, torch.Tensor]] = OrderedDict()
+        self._cache: OrderedDict[int, tuple[torch.Tensor, torch.Tensor]] = OrderedDict()
         self._centres: dict[int, list[npt.NDArray[np.int64]]] = {}
 
     def __len__(self) -> int:
-        return self.iterations_per_epoch
+        return self.sampling.iterations_per_epoch
 
     def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
         if self.workers == 0:
@@ -155,88 +181,86 @@ class PatchBatches:
         """Batch number ``index``: ``image (B, C, *patch)`` float32 and ``label (B, 1, *patch)``."""
         cutter, intensity = self._tools()
         patches = []
-        for place in range(self.batch_size):
-            number = (index * self.world_size + self.rank) * self.batch_size + place
-            generator = np.random.default_rng([self.seed, number])
+        for place in range(self.sampling.batch_size):
+            number = (index * self.world_size + self.rank) * self.sampling.batch_size + place
+            generator = np.random.default_rng([self.sampling.seed, number])
             case = self._version_of(self._case_of(number), generator)
-            image, label = self._case(case)
+            image, label = self._cached(case)
             cutter.set_random_state(int(generator.integers(2**31)))
             image, label = cutter.sample(image, label, self._centre(case, label.shape[1:], generator))
-            patch = self._split(image, label)
+            patch = self._without_prior(image, label)
             if intensity is not None:
                 intensity.set_random_state(int(generator.integers(2**31)))
                 patch = intensity(patch)
-            patches.append(self._joined(patch, generator))
+            patches.append(self._with_prior(patch, generator))
         return {key: torch.stack([torch.as_tensor(p[key]) for p in patches]) for key in ("image", "label")}
 
     def _tools(self) -> tuple[PatchCutter, Any]:
-        """This thread's own transforms: their random state is not shared."""
+        """Transforms of the current thread, whose random state no other thread shares."""
         if not hasattr(self._thread, "tools"):
             self._thread.tools = (copy.deepcopy(self.cutter), copy.deepcopy(self.intensity))
         tools: tuple[PatchCutter, Any] = self._thread.tools
         return tools
 
-    def _split(self, image: torch.Tensor, label: torch.Tensor) -> dict[str, torch.Tensor]:
-        """A patch with its prior apart, because a prior has no intensities to be changed."""
-        if not self.prior_channels:
+    def _without_prior(self, image: torch.Tensor, label: torch.Tensor) -> dict[str, torch.Tensor]:
+        """A patch with its prior as an entry of its own, which intensity augmentation leaves unchanged."""
+        channels = self.sampling.prior_channels
+        if not channels:
             return {"image": image, "label": label}
-        return {
-            "image": image[: -self.prior_channels],
-            "label": label,
-            "prior": image[-self.prior_channels :],
-        }
+        return {"image": image[:-channels], "label": label, "prior": image[-channels:]}
 
-    def _joined(
+    def _with_prior(
         self, patch: dict[str, torch.Tensor], generator: np.random.Generator
     ) -> dict[str, torch.Tensor]:
-        if not self.prior_channels:
+        """The patch with its prior as last channels again, or with zeros in their place."""
+        if not self.sampling.prior_channels:
             return patch
-        dropped = generator.random() < self.prior_dropout
+        dropped = generator.random() < self.sampling.prior_dropout
         prior = torch.zeros_like(patch["prior"]) if dropped else patch["prior"]
         return {"image": torch.cat([torch.as_tensor(patch["image"]), prior]), "label": patch["label"]}
 
     def _version_of(self, case: int, generator: np.random.Generator) -> int:
-        """The case itself, one of its warped versions, or a scan that was labelled by atlases in its place."""
-        if len(self._certainties) and generator.random() < self.unlabelled_share:
+        """The case itself, one of its warped versions, or a pseudo-labelled case in its place."""
+        if len(self._certainties) and generator.random() < self.sampling.unlabelled_share:
             chances = self._certainties / self._certainties.sum()
-            return len(self.dataset) - len(chances) + int(generator.choice(len(chances), p=chances))
+            return len(self.cases.items) - len(chances) + int(generator.choice(len(chances), p=chances))
         versions = self._versions.get(case)
-        if not versions or generator.random() >= self.warped_probability:
+        if not versions or generator.random() >= self.sampling.warped_probability:
             return case
         return versions[int(generator.integers(len(versions)))]
 
     def _case_of(self, number: int) -> int:
-        """Case of the sample with this number: pass after pass through all cases, each in its own order."""
-        round_, place = divmod(number, self._originals)
-        order = np.random.default_rng([self.seed, 1, round_]).permutation(self._originals)
+        """Case of the sample with this number: pass after pass through all cases, each in a new random order."""
+        round_, place = divmod(number, self.cases.labelled)
+        order = np.random.default_rng([self.sampling.seed, 1, round_]).permutation(self.cases.labelled)
         return int(order[place])
 
-    def _case(self, case: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def _cached(self, case: int) -> tuple[torch.Tensor, torch.Tensor]:
         with self._lock:
-            if case in self._cases:
-                self._cases.move_to_end(case)
-                return self._cases[case]
-        item = self.dataset[case]
+            if case in self._cache:
+                self._cache.move_to_end(case)
+                return self._cache[case]
+        item = self.cases.items[case]
         image = torch.as_tensor(item["image"]).as_subclass(torch.Tensor)
         label = torch.as_tensor(item["label"]).as_subclass(torch.Tensor)
         with self._lock:
             if case not in self._centres:
-                generator = np.random.default_rng([self.seed, 2, case])
+                generator = np.random.default_rng([self.sampling.seed, 2, case])
                 self._centres[case] = foreground_voxels(label[0].cpu().numpy(), generator)
-            self._cases[case] = (image.to(self.device), label.to(self.device))
-            while len(self._cases) > self.CASES_AT_HAND:
-                self._cases.popitem(last=False)
+            self._cache[case] = (image.to(self.device), label.to(self.device))
+            while len(self._cache) > self.CASES_AT_HAND:
+                self._cache.popitem(last=False)
             return image.to(self.device), label.to(self.device)
 
     def _centre(self, case: int, shape: Sequence[int], generator: np.random.Generator) -> list[int]:
-        """Centre of the next patch in voxels, such that the patch lies inside the case where it can."""
+        """Centre of the next patch in voxels; the patch lies inside the case where the case is large enough."""
         structures = self._centres[case]
-        if structures and generator.random() < self.foreground_fraction:
+        if structures and generator.random() < self.sampling.foreground_fraction:
             voxels = structures[generator.integers(len(structures))]
             centre = voxels[generator.integers(len(voxels))]
         else:
             centre = generator.integers(0, shape)
-        patch = np.asarray(self.patch_size)
+        patch = np.asarray(self.sampling.patch_size)
         low, high = patch // 2, np.asarray(shape) - patch + patch // 2
         # where the case is smaller than the patch, low > high: the case may lie anywhere inside the patch
         return [int(c) for c in np.clip(centre, np.minimum(low, high), np.maximum(low, high))]

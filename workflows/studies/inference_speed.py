@@ -183,17 +183,12 @@ def _by_atlaseg(
     import numpy as np
 
     from atlaseg.pipeline.inference.labelling import label_scan
+    from atlaseg.pipeline.inference.windows import SlidingWindow
+    from atlaseg.pipeline.io.grid import Grid
 
-    labels, _probabilities = label_scan(
-        image,
-        [network],
-        patch_size=(job.patch,) * 3,
-        classes=job.classes,
-        out_shape=(job.size,) * 3,
-        out_affine=np.eye(4),
-        overlap=job.overlap,
-        precision=job.precision,
-    )
+    window = SlidingWindow((job.patch,) * 3, job.overlap, precision=job.precision)
+    grid = Grid((job.size,) * 3, np.eye(4))
+    labels, _probabilities = label_scan(image, [network], window, classes=job.classes, grid=grid)
     return labels
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import combinations
 
 import numpy as np
@@ -27,6 +27,8 @@ from scipy.spatial.transform import Rotation
 
 from atlaseg.pipeline.errors import GeometryError, OptionError, PlanError
 from atlaseg.pipeline.inference.labelling import label_scan
+from atlaseg.pipeline.inference.windows import SlidingWindow
+from atlaseg.pipeline.io.grid import Grid
 
 PATCH = (16, 12, 16)
 
@@ -112,15 +114,10 @@ def random_network(classes: int = 5, channels: int = 1, seed: int = 0) -> torch.
 
 
 def label(image, networks, geometry, *, classes=5, patch=PATCH, **options):
-    return label_scan(
-        image,
-        networks,
-        patch_size=patch,
-        classes=classes,
-        out_shape=geometry.shape,
-        out_affine=geometry.affine,
-        **options,
-    )
+    sliding = {name: options.pop(name) for name in [f.name for f in fields(SlidingWindow)] if name in options}
+    window = SlidingWindow(patch, **sliding)
+    grid = Grid(geometry.shape, geometry.affine)
+    return label_scan(image, networks, window, classes=classes, grid=grid, **options)
 
 
 def assert_same_labels(labels, monai):
@@ -156,12 +153,12 @@ def test_equals_monai_in_another_orientation_and_padded(codes, overlap):
     content = [slice(a, n - b) for (a, b), n in zip(padded, data["image"].shape[1:], strict=True)]
     network = random_network()
     expected = monai_probabilities(data, transform, network, PATCH, overlap)
-    labels, _ = label(data["image"], [network], geometry, overlap=overlap, window_batch=3, content=content)
+    labels, _ = label(data["image"], [network], geometry, overlap=overlap, batch_size=3, content=content)
     assert_same_labels(labels, expected)
 
 
 class Threshold(torch.nn.Module):
-    """Says class k where the intensity is near k."""
+    """Predicts class k where the intensity is near k."""
 
     def __init__(self, classes: int) -> None:
         super().__init__()
@@ -179,7 +176,7 @@ def test_labels_land_on_the_voxels_that_have_them(codes, angles, spacing):
     truth = np.zeros(geometry.shape, dtype=np.uint8)
     truth[3:9, 4:14, 2:7] = 1
     truth[11:18, 2:9, 5:11] = 2
-    truth[3, 4, 2] = 2  # one voxel of its own
+    truth[3, 4, 2] = 2  # a single voxel
     image = MetaTensor(
         torch.from_numpy(truth[None].astype(np.float32)), affine=torch.from_numpy(geometry.affine)
     )
@@ -341,10 +338,9 @@ def test_real_scan_equals_monai_pipeline(real_data):
     labels, _ = label_scan(
         data["image"],
         [network],
-        patch_size=PATCH,
+        SlidingWindow(PATCH),
         classes=5,
-        out_shape=image.shape[1:],
-        out_affine=image.affine.numpy(),
+        grid=Grid(tuple(image.shape[1:]), image.affine.numpy()),
     )
     assert_same_labels(labels, expected)
 
@@ -387,7 +383,7 @@ def test_wrong_options_are_named():
     good = {"patch": (8, 8, 8), "classes": 3}
     for wrong, error in [
         ({"overlap": 1.0}, OptionError),
-        ({"window_batch": 0}, OptionError),
+        ({"batch_size": 0}, OptionError),
         ({"classes": 1}, OptionError),
         ({"classes": 4}, GeometryError),
         ({"patch": (8, 8)}, GeometryError),

@@ -25,12 +25,12 @@ def windows():
 
 def test_one_network_gives_its_logits(windows):
     one = network(0)
-    assert torch.equal(WindowPredictor([one], 3, None, "fp32", CPU)(windows), one(windows))
+    assert torch.equal(WindowPredictor([one], 3, (), "fp32", CPU)(windows), one(windows))
 
 
 def test_equal_networks_say_what_one_says(windows):
     one = network(0)
-    three = WindowPredictor([one] * 3, 3, None, "fp32", CPU)
+    three = WindowPredictor([one] * 3, 3, (), "fp32", CPU)
     assert three.members == 3
     torch.testing.assert_close(three(windows), torch.log_softmax(one(windows), 1))
 
@@ -54,7 +54,7 @@ def test_class_that_nobody_believes_in_stays_finite(windows):
 def test_modes_are_restored_after_an_error():
     one = torch.nn.Sequential(network(0), torch.nn.Dropout().eval()).train()
     one[1].eval()
-    predictor = WindowPredictor([one], 3, None, "fp32", CPU)
+    predictor = WindowPredictor([one], 3, (), "fp32", CPU)
     with suppress(RuntimeError), predictor.evaluating():
         assert not one[0].training
         raise RuntimeError
@@ -66,10 +66,10 @@ def test_modes_are_restored_after_an_error():
 @pytest.mark.parametrize(
     ("networks", "axes", "precision", "message"),
     [
-        ([], None, "fp32", "at least one network"),
+        ([], (), "fp32", "at least one network"),
         ([network(0)], (3,), "fp32", "mirror axes"),
         ([network(0)], (-1,), "fp32", "mirror axes"),
-        ([network(0)], None, "fp8", "precision"),
+        ([network(0)], (), "fp8", "precision"),
     ],
 )
 def test_wrong_options_are_named(networks, axes, precision, message):
@@ -79,4 +79,4 @@ def test_wrong_options_are_named(networks, axes, precision, message):
 
 def test_other_number_of_classes_is_named(windows):
     with pytest.raises(GeometryError, match="must give"):
-        WindowPredictor([network(0)], 4, None, "fp32", CPU)(windows)
+        WindowPredictor([network(0)], 4, (), "fp32", CPU)(windows)

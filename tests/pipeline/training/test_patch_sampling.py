@@ -14,7 +14,13 @@ import torch
 from monai.data import MetaTensor
 
 from atlaseg.pipeline.planning.plan import Augmentation
-from atlaseg.pipeline.training.patch_sampling import CENTRES_PER_STRUCTURE, PatchBatches, foreground_voxels
+from atlaseg.pipeline.training.patch_sampling import (
+    CENTRES_PER_STRUCTURE,
+    PatchBatches,
+    PatchSampling,
+    TrainingCases,
+    foreground_voxels,
+)
 from atlaseg.pipeline.transforms.deformation import PatchDeformer
 from atlaseg.pipeline.transforms.random_intensity import intensity_augmentation
 
@@ -51,7 +57,11 @@ class Centres:
 
 
 def stream(data: list[dict[str, Any]], cutter: Any = None, **options: Any) -> PatchBatches:
-    settings: dict[str, Any] = {"batch_size": 2, "iterations_per_epoch": 3, "seed": 7} | options
+    parts = {name: options.pop(name) for name in ("sources", "certainties") if name in options}
+    running = {name: options.pop(name) for name in ("workers", "rank", "world_size") if name in options}
+    sampling = PatchSampling(
+        **{"patch_size": PATCH, "batch_size": 2, "iterations_per_epoch": 3, "seed": 7} | options
+    )
     deformer = PatchDeformer(
         patch_size=PATCH,
         spacing=(1, 1, 1),
@@ -62,7 +72,7 @@ def stream(data: list[dict[str, Any]], cutter: Any = None, **options: Any) -> Pa
         elastic_grid_mm=6,
     )
     intensity = None if cutter else intensity_augmentation(Augmentation(flip_axes=(0, 1)))
-    return PatchBatches(data, cutter or deformer, intensity, PATCH, **settings)
+    return PatchBatches(TrainingCases(data, **parts), cutter or deformer, intensity, sampling, **running)
 
 
 def noisy(count: int = 5) -> list[dict[str, Any]]:
@@ -207,7 +217,7 @@ def test_few_cases_stay_at_hand_and_centres_do_not_change() -> None:
         batches = stream(cases(6), Centres(log))
         batches.CASES_AT_HAND = at_hand
         take(batches, 9)
-        assert len(batches._cases) <= at_hand
+        assert len(batches._cache) <= at_hand
         return log
 
     assert centres(1) == centres(16)

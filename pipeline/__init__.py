@@ -1,4 +1,4 @@
-"""Scans in, networks trained, labels out: the ground floor of atlaseg."""
+"""Read scans, train networks, segment scans: the part of atlaseg that needs no registration."""
 
 from atlaseg.pipeline.case import Case, Dataset, LabelTable
 from atlaseg.pipeline.errors import AtlasegError

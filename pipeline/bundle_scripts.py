@@ -1,4 +1,4 @@
-"""The folder ``scripts`` of a run: how atlaseg reads files, for MONAI alone.
+"""The folder ``scripts`` of a run: atlaseg's file readers, for use with MONAI alone.
 
 ``inference.yaml`` reads by the same rules as `atlaseg segment`, where atlaseg need not be installed. So that there is
 one text of these rules, the folder holds copies of the very files of this package. atlaseg itself writes the folder and

@@ -1,4 +1,4 @@
-"""Cases, data sets, and the one table between label values and channel indices."""
+"""Cases, data sets, and the table that maps label values to channel indices."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ class Dataset:
         cases: labelled and unlabelled cases, sorted by name; names are unique.
         labels: the label values and their names.
         channels: name of each input channel, such as ``("T1", "FLAIR")`` or ``("CT",)``.
-        channels_named_by: file or option that names them; ``None`` where nobody did, so that intensities may tell.
+        channels_named_by: file or option that names them; ``None`` if they are unnamed, so that the intensities decide.
 
     Raises:
         DatasetError: two cases have the same name.

@@ -1,4 +1,4 @@
-"""Every exception that a user of atlaseg can meet.
+"""All exceptions and warnings of atlaseg.
 
 Each derives from :class:`AtlasegError` and from the built-in it specialises. A message is one line and names
 the file, what was expected, what was found and what to do. The command line prints it and exits with code 2.
@@ -38,31 +38,31 @@ class UnreadableFileError(AtlasegError, OSError):
 
 
 class MemoryShortageError(AtlasegError, MemoryError):
-    """There is too little memory for what was asked."""
+    """An operation needs more memory than is available."""
 
 
 class MissingFileError(AtlasegError, FileNotFoundError):
-    """A file or folder that was named is not there."""
+    """A file or folder does not exist."""
 
 
 class BusyFolderError(AtlasegError, OSError):
-    """Another job is writing where this one was to write."""
+    """Another job is writing to the same output folder."""
 
 
 class DatasetError(AtlasegError, ValueError):
-    """The files of a data set do not make a data set (layout, names, voxel values)."""
+    """A data set is invalid (layout, names, voxel values)."""
 
 
 class NothingToLearnError(DatasetError):
-    """The training cases are in order, but show nothing of what was to be learnt from them."""
+    """The training cases are valid but contain no example of what is to be learnt."""
 
 
 class DivergenceError(AtlasegError, FloatingPointError):
-    """Training arrived at numbers that are not finite."""
+    """Training produced values that are not finite."""
 
 
 class FullDiskError(AtlasegError, OSError):
-    """There is no space left where a result was to be written."""
+    """No space is left on the disk that results are written to."""
 
 
 class GeometryError(AtlasegError, ValueError):
@@ -70,36 +70,36 @@ class GeometryError(AtlasegError, ValueError):
 
 
 class LabelError(AtlasegError, ValueError):
-    """A label map holds values that it must not hold."""
+    """A label map contains invalid values."""
 
 
 class OptionError(AtlasegError, ValueError):
-    """An option or its value is not one that is offered."""
+    """An option does not exist or has an invalid value."""
 
 
 class PackageError(AtlasegError, ImportError):
-    """An installed package that adds something to atlaseg is broken, missing, or takes a name that is taken."""
+    """An installed package that extends atlaseg is broken or missing, or registers a name that already exists."""
 
 
 class PlanError(AtlasegError, ValueError):
-    """A plan does not follow its schema or cannot be met (for example, too little memory)."""
+    """A plan violates its schema or cannot be carried out (for example, too little memory)."""
 
 
 class UnsafeModelError(AtlasegError, ValueError):
-    """A model folder holds something that would run as code; it is not opened."""
+    """A model folder contains something that would run as code; it is not opened."""
 
 
 class NotFittedError(AtlasegError, RuntimeError):
-    """A segmenter was asked to segment before it was fitted or loaded."""
+    """A segmenter was used before it was fitted or loaded."""
 
 
 class AtlasegWarning(UserWarning):
-    """What a user should know though the work goes on; the command line prints it in one line."""
+    """A warning for the user; the command line prints it in one line and continues."""
 
 
 class NotConvergedWarning(AtlasegWarning):
-    """An iteration was stopped before it stood still; its result is what it had come to."""
+    """An iteration reached its limit before it converged; the result is that of its last step."""
 
 
 class HeaderWarning(AtlasegWarning):
-    """What had to be assumed about a file whose header does not say it. No error: the work goes on."""
+    """Something missing from a file's header had to be assumed; processing continues."""

@@ -1,4 +1,4 @@
-"""Texts that MONAI's bundle parser would run: they may stand in no plan and no config that holds data."""
+"""Strings that MONAI's bundle parser would evaluate: plans and configs that hold data must not contain them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def is_expression(text: str) -> bool:
 
 
 def is_key_of_code(key: str) -> bool:
-    """Whether a key of a mapping may tell ``monai.bundle`` what to build, such as ``_target_``."""
+    """Whether ``monai.bundle`` interprets a key of a mapping as an instruction, such as ``_target_``."""
     return key.startswith("_")
 
 

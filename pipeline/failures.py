@@ -1,4 +1,4 @@
-"""What inner libraries say when they fail, told as one line that names what was at work.
+"""Turn exceptions of MONAI, torch and other libraries into errors of one line that name the input.
 
 MONAI wraps what goes wrong in a transform or in an expression of a config into errors of its own, several deep, and
 prints tensors and transforms; torch has no class for exhausted memory on a CPU.
@@ -10,7 +10,7 @@ import re
 
 from atlaseg.pipeline.errors import AtlasegError, DatasetError, MemoryShortageError
 
-__all__ = ["first_line", "root_cause", "told"]
+__all__ = ["first_line", "root_cause", "user_error"]
 
 #: How torch says, on a CPU and on a GPU, in errors that have no class of their own, that memory is exhausted.
 _NO_MEMORY = re.compile("can't allocate memory|not enough memory|out of memory", re.IGNORECASE)
@@ -18,9 +18,9 @@ _LONGEST = 200
 
 
 def root_cause(error: BaseException) -> BaseException:
-    """What an exception really comes from: atlaseg's own error or the system's, where one is in the chain.
+    """The underlying error of a chain of exceptions: atlaseg's own or the system's, where there is one.
 
-    Exhausted memory is a :class:`~atlaseg.pipeline.errors.MemoryShortageError`, whatever a library calls it;
+    Exhausted memory is a :class:`~atlaseg.pipeline.errors.MemoryShortageError`, whichever library reports it;
     otherwise it is the exception at the chain's end.
     """
     cause = error
@@ -34,8 +34,8 @@ def root_cause(error: BaseException) -> BaseException:
         cause = cause.__cause__
 
 
-def told(error: BaseException, subject: str, failed: str) -> AtlasegError | OSError:
-    """An exception as one to be shown to a user.
+def user_error(error: BaseException, subject: str, failed: str) -> AtlasegError | OSError:
+    """Convert an exception of a library into an error to show to a user.
 
     Args:
         error: that was caught.

@@ -19,7 +19,7 @@ from atlaseg.pipeline.errors import (
     OptionError,
     PlanError,
 )
-from atlaseg.pipeline.failures import root_cause, told
+from atlaseg.pipeline.failures import root_cause, user_error
 from atlaseg.pipeline.planning.plan import Plan
 from atlaseg.pipeline.progress import Progress
 from atlaseg.pipeline.segmenter import Segmentation, refuse_mask, refuse_other_channels
@@ -66,7 +66,7 @@ def run_training(
     *,
     unlabelled_dir: Path | None = None,
 ) -> None:
-    """Train a rendered bundle folder, or go on with it, by MONAI's ``ConfigWorkflow``.
+    """Train a rendered bundle folder, or resume its training, with MONAI's ``ConfigWorkflow``.
 
     Args:
         folder: as :func:`atlaseg.pipeline.bundle.render_bundle` wrote it.
@@ -77,7 +77,7 @@ def run_training(
 
     Raises:
         OptionError: there is no such device.
-        AtlasegError: whatever stops training, such as a missing file or too little memory.
+        AtlasegError: training failed, for example because of a missing file or too little memory.
     """
     from monai.bundle import ConfigWorkflow
 
@@ -90,12 +90,12 @@ def run_training(
         bundle_root=path_expression(folder),
         dataset_dir=path_expression(dataset_dir),
         unlabelled_dir=path_expression(unlabelled_dir or folder),
-        tracking=None,  # MONAI's own, which would add handlers of its own
+        tracking=None,  # MONAI's own tracking would add further handlers
         tracker=tracking,
     )
     workflow.parser["device"] = torch_device(device)
     try:
-        with told_of_full_disk(folder):
+        with full_disk_as_error(folder):
             workflow.initialize()
             # not workflow.run(), which would first put the run's folder on Python's search path
             for number in range(len(workflow.parser["run"])):
@@ -111,7 +111,7 @@ def _reason(error: BaseException) -> BaseException:
     if isinstance(cause, MemoryShortageError):
         return PlanError(
             "training ran out of memory: lower training.batch_size or patch_size by --override, raise spacing, or "
-            f"plan for less by --memory ({str(cause).removeprefix('out of memory ').strip('()')})"
+            f"plan for less memory by --memory ({str(cause).removeprefix('out of memory ').strip('()')})"
         )
     return cause if isinstance(cause, AtlasegError | OSError) else error
 
@@ -276,8 +276,8 @@ class NetworkSegmenter:
         entries = {"image": image.clone(), **_prior_entry(plan, image, prior)}
         try:
             prepared = network_grid_transform(plan)(entries)["image"]
-        except RuntimeError as error:  # MONAI's own, whatever it was
-            raise told(error, "the scan", "cannot be prepared for the network") from error
+        except RuntimeError as error:  # MONAI wraps every error of a transform
+            raise user_error(error, "the scan", "cannot be prepared for the network") from error
         augmented = plan.inference.tta if tta is None else tta
         window = SlidingWindow(
             plan.patch_size,
@@ -320,13 +320,13 @@ class NetworkSegmenter:
 
 
 def _prior_entry(plan: Plan, image: MetaTensor, prior: MetaTensor | None) -> dict[str, MetaTensor]:
-    """What the network is told beforehand: the prior, nothing but zeros without one, or no entry at all."""
+    """Input channels of the prior: the prior itself, zeros where there is none, or no entry for a network without."""
     import torch
     from monai.data import MetaTensor
 
     if not plan.prior_channels:
         if prior is not None:
-            raise OptionError("this network has learnt without a prior: give it none")
+            raise OptionError("this network was trained without a prior: do not give one")
         return {}
     shape = (plan.prior_channels, *image.shape[1:])
     if prior is None:
@@ -350,7 +350,7 @@ def _shifted(networks: Sequence[nn.Module], plan: Plan) -> list[nn.Module]:
 
 
 def _difference(a: Plan, b: Plan) -> str | None:
-    """The first thing in which two plans differ that members of an ensemble must share."""
+    """The first property that differs between two plans though members of an ensemble must share it."""
     shared = ("channels", "labels", "orientation", "spacing", "normalisation", "foreground_threshold")
     for name in shared:
         if getattr(a, name) != getattr(b, name):

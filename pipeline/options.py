@@ -1,4 +1,4 @@
-"""``name=value`` as people write it: the one parser for options of methods, plans and benchmarks.
+"""Parse ``name=value``: the one parser for options of methods, plans and benchmarks.
 
 How a value reads follows from the type that it must have, so that nothing is guessed:
 
@@ -50,7 +50,7 @@ def split_options(words: Sequence[str], subject: str) -> dict[str, str]:
     for word in words:
         name, text = split_option(word, subject)
         if name in options:
-            raise OptionError(f"{word!r}: {name} is said twice; write each option of {subject} once")
+            raise OptionError(f"{word!r}: {name} is given twice; give each option of {subject} once")
         options[name] = text
     return options
 

@@ -1,6 +1,6 @@
 """Borders that raters draw along a slice, learnt from training labels and kept in new ones.
 
-Where two structures meet without an edge between them, protocols often tell raters to change the label from one slice
+Where two structures meet without an edge between them, protocols often ask raters to change the label from one slice
 to the next: the anterior hippocampus ends with the last coronal slice that shows the uncus (Poppenk et al., Trends in
 Cognitive Sciences 17:230-240, 2013). Such a border is a plane of the
 scan's grid. Methods that look at intensities, and most of all those that bend or turn scans, draw it curved and

@@ -121,7 +121,7 @@ class Segment:
             AtlasegError: no scan can be labelled at all (no such model, no scans).
         """
         from atlaseg.pipeline.errors import AtlasegError, FullDiskError
-        from atlaseg.pipeline.failures import told
+        from atlaseg.pipeline.failures import user_error
         from atlaseg.workflows.console.screen import printable
         from atlaseg.workflows.inputs.scan_files import FoundScans, digits_of, find_scans, validation_scans
 
@@ -145,7 +145,7 @@ class Segment:
                     raise  # the next would fare no better
                 except (AtlasegError, RuntimeError, MemoryError) as error:
                     # torch reports exhausted memory as RuntimeError; the batch goes on all the same
-                    reason = printable(str(told(error, str(files[0]), "cannot be labelled")))
+                    reason = printable(str(user_error(error, str(files[0]), "cannot be labelled")))
                     named = any(str(file) in reason for file in files)
                     failed[name] = reason if named else f"{printable(str(files[0]))}: {reason}"
             if not failed:

@@ -253,7 +253,7 @@ class Train:
 
         Args:
             dataset: to be planned for.
-            prior: whether the network is told beforehand what atlases say.
+            prior: whether label probabilities of fused atlases are further input channels.
             versions: training scans that are warped onto others, to be trained with.
 
         Raises:

@@ -1,4 +1,4 @@
-"""The methods that the field taught before networks, on volumes: one file each, a pure function and its options."""
+"""Classical segmentation methods for volumes: one file each, a pure function and its options."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A smooth gain over a volume: 1 plus polynomials of low degree."""
+"""Bias field: a smooth gain over a volume, 1 plus polynomials of low degree."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Floats = npt.NDArray[np.float64]
 def polynomial_basis(at: npt.NDArray[np.intp], shape: Sequence[int], order: int) -> Floats:
     """Products of Legendre polynomials along the axes, of total degree 1 to ``order``, at some voxels.
 
-    The constant is left out: it cannot be told from the scale of the classes' means.
+    The constant is left out: it cannot be distinguished from the scale of the classes' means.
 
     Args:
         at: ``(N,)`` flat indices into the volume.

@@ -1,4 +1,4 @@
-"""Options that nobody has set, chosen by training scans that are held out for it."""
+"""Choose unset options by their score on held-out training scans."""
 
 from __future__ import annotations
 

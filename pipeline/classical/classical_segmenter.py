@@ -181,7 +181,7 @@ class ClassicalSegmenter:
 
     def _fitted(self) -> tuple[ClassicalSettings, Learnt]:
         if self._settings is None or self._learnt is None:
-            raise NotFittedError("this segmenter knows no structures yet: call fit(dataset) or load(folder)")
+            raise NotFittedError("this segmenter is not fitted yet: call fit(dataset) or load(folder)")
         return self._settings, self._learnt
 
     def segment(
@@ -217,7 +217,7 @@ class ClassicalSegmenter:
             raise OptionError("the training scans had masks, so this scan needs its own: give it (--masks)")
         if votes is not None and self.prior is not None:
             raise OptionError(
-                "this segmenter has a prior from outside; votes of atlases have no place beside it"
+                "this segmenter has an external prior; votes of atlases cannot be combined with it"
             )
         scan = scan_with_prior(image, mask, len(settings.labels), learnt.location, self.prior, votes, weight)
         labels, chances = label_scan(self.method, self._chosen, scan, learnt)

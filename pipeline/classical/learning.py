@@ -1,4 +1,4 @@
-"""What each kind of classical method learns from labelled scans, and how it labels a scan with that."""
+"""Fit each kind of classical method to labelled scans, and segment a scan with the result."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ __all__ = ["Learnt", "label_scan", "learn"]
 
 @dataclass(frozen=True, eq=False)
 class Learnt:
-    """What a fitted classical method knows.
+    """Parameters of a fitted classical method.
 
     Args:
         location: where structures lie; ``None`` where a prior from outside says so.

@@ -1,4 +1,4 @@
-"""Where structures lie, as labelled scans show it, in coordinates that every scan of the same region shares."""
+"""Location prior: where structures lie in labelled scans, in coordinates relative to the bounding box."""
 
 from __future__ import annotations
 

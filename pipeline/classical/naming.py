@@ -32,7 +32,7 @@ DOUBT_VOXELS = 1.0
 
 
 def class_features(scan: Scan, classes: Classes) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """What tells the parts of a scan apart, without looking where they are.
+    """Features that distinguish the parts of a scan, without their location.
 
     Args:
         scan: the scan.
@@ -195,7 +195,7 @@ def named_probabilities(
     ``P(l|x) ~ prior(x, l) * sum_c P(c|x) P(l|c) / P(l)``, where ``P(c|x)`` is 1 for the region of the voxel and 0 for
     others, or the posterior of a soft class. The prior is taken at the voxel for regions too: its mean over the region
     lets large regions swallow small structures (on hippocampi it takes 0.03 to 0.24 of Dice away), and then methods
-    would differ by what they are told about places. Classes that have names already keep their probabilities, which
+    would differ by their location prior. Classes that have names already keep their probabilities, which
     hold the prior: it is not counted twice.
 
     Args:

@@ -58,7 +58,7 @@ class Scan:
         ((3, 3, 3), (1.0, 1.0, 1.0))
         >>> Scan.of(np.ones((3, 3, 3)))
         Traceback (most recent call last):
-        atlaseg.pipeline.errors.DatasetError: the scan is constant (every voxel is 1): there is nothing to tell apart
+        atlaseg.pipeline.errors.DatasetError: the scan is constant (every voxel is 1): there is nothing to segment
         """
         if affine is None:
             affine = getattr(image, "affine", None)
@@ -164,5 +164,5 @@ def _range(channel: npt.NDArray[Any], inside: npt.NDArray[np.bool_], number: int
         low, high = float(values.min()), float(values.max())
     if not high > low:
         what = "the scan" if number == 0 else f"channel {number} of the scan"
-        raise DatasetError(f"{what} is constant (every voxel is {low:g}): there is nothing to tell apart")
+        raise DatasetError(f"{what} is constant (every voxel is {low:g}): there is nothing to segment")
     return low, high

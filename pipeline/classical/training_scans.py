@@ -90,7 +90,7 @@ class TrainingScans:
             if index > 0 and index not in present:
                 raise DatasetError(
                     f"{self.dataset.name}: {name} (label {value}) has no voxel in any of the {len(self._cases)} "
-                    "training scans: there is nothing to learn of it; label it in one of them, or name it no more"
+                    "training scans: there is nothing to learn of it; label it in one of them, or remove its name"
                 )
 
     def _scan(self, case: Case) -> Scan:

@@ -1,4 +1,4 @@
-"""What a voxel looks like and where it lies: rows of features for methods that look at each voxel by itself."""
+"""Features of voxels, intensity and position, for methods that classify each voxel independently."""
 
 from __future__ import annotations
 

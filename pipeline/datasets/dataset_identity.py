@@ -1,6 +1,6 @@
-"""What tells one data set from another, wherever it lies: a run keeps this, and no path.
+"""Identify a data set by its content: a run stores this identity and no path.
 
-A run that has moved, or whose data set has, still knows its own cases. Their files are told apart by their size and
+A run that was moved, or whose data set was, still recognises its cases. Files are compared by their size and
 some of their bytes, the last ones among them, which in a gzip file are the checksum of all that it unpacks to.
 """
 
@@ -54,7 +54,7 @@ def files_digest(files: Sequence[Path]) -> str:
 
 
 def identity(listing: Listing) -> dict[str, Any]:
-    """What a run keeps of the data set that it learns from, as plain values.
+    """Identity of a data set as a run stores it, as plain values.
 
     Args:
         listing: of the data set; only labelled cases count, since no other is learnt from.
@@ -74,14 +74,14 @@ def identity(listing: Listing) -> dict[str, Any]:
 
 
 def difference(earlier: Any, now: Mapping[str, Any]) -> str | None:
-    """In which way a data set is not the earlier one, in words; ``None`` where it is.
+    """How a data set differs from the one that a run was trained on, in words; ``None`` if they are the same.
 
     Args:
         earlier: as :func:`identity` gave it, read from a file that may be damaged.
         now: as :func:`identity` gives it.
     """
     if not isinstance(earlier, dict) or not isinstance(earlier.get("cases"), dict):
-        return "nothing is known of the earlier one"
+        return "the run does not say which"
     if earlier.get("channels") != now["channels"]:
         return f"channels {_said(now['channels'])} instead of {_said(earlier.get('channels'))}"
     if earlier.get("labels") != now["labels"]:
@@ -97,7 +97,7 @@ def difference(earlier: Any, now: Mapping[str, Any]) -> str | None:
 
 
 def plan_difference(plan: Plan, labels: LabelTable, channels: Sequence[str]) -> str | None:
-    """What keeps a plan from being one for a data set, in words; ``None`` where nothing does."""
+    """Why a plan does not fit a data set, in words; ``None`` if it does."""
     if list(plan.channels) != list(channels):
         return f"channels {_said(list(plan.channels))} in the plan, {_said(list(channels))} in the data set"
     if (ours := _named(plan.labels)) != (theirs := _named(labels)):
@@ -116,7 +116,7 @@ def _said(content: Any) -> str:
 
 
 def dataset_of_run(run: Path | str, named: Path | None = None) -> Path:
-    """Folder of the data set that a run has learnt from.
+    """Find the folder of the data set that a run was trained on.
 
     A run holds no path of it. Without a name, it is looked for where runs and data sets lie near each other:
     ``dataset`` in the run's folder, then up to two levels below the folder that holds the run, the one above that,
@@ -159,7 +159,7 @@ class _KnownCase:
 
 @dataclass(frozen=True)
 class _Problem:
-    """What keeps a folder from being a data set, in words; whether its files have the names, but are others."""
+    """Why a folder is not the data set of a run, in words; and whether only the content of its files differs."""
 
     text: str
     changed: bool
@@ -174,8 +174,8 @@ def _cases_of_run(run: Path) -> tuple[Path | None, list[_KnownCase]]:
                 f"{path}: not there, so the cases of the run are not known; name the scans"
             )
     with taking_apart(request, "the options of a run"):
-        told = read_json(request, dict)["dataset"]
-        known = {} if isinstance(told, str) else told["cases"]
+        stored = read_json(request, dict)["dataset"]
+        known = {} if isinstance(stored, str) else stored["cases"]
         digests = {name: str(case["images"]) for name, case in known.items()}
     with taking_apart(lists, "the cases of a run"):
         content = read_json(lists, dict)
@@ -183,12 +183,12 @@ def _cases_of_run(run: Path) -> tuple[Path | None, list[_KnownCase]]:
             _KnownCase(str(case["name"]), tuple(map(str, case["image"])), digests.get(case["name"]))
             for case in content["validation"] or content["training"]
         ]
-    kept = Path(told) if isinstance(told, str) and Path(told).is_dir() else None
+    kept = Path(stored) if isinstance(stored, str) and Path(stored).is_dir() else None
     return kept, cases
 
 
 def _lacking(folder: Path, cases: Sequence[_KnownCase]) -> _Problem | None:
-    """What keeps a folder from being the data set of these cases."""
+    """Why a folder is not the data set of these cases."""
     for case in cases:
         paths = [folder / file for file in case.images]
         for file, path in zip(case.images, paths, strict=True):

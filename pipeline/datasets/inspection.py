@@ -1,4 +1,4 @@
-"""Every problem of a data set, found by reading all of it: what ``atlaseg check`` prints."""
+"""Check a data set by reading all of its files: the problems that ``atlaseg check`` prints."""
 
 from __future__ import annotations
 
@@ -202,7 +202,7 @@ def inspect_dataset(
 
 
 def looks_of(reports: Iterable[CaseReport]) -> list[tuple[Hounsfield, ...]]:
-    """What the labelled scans that could be read look like; of all where none is labelled."""
+    """Intensities of the readable labelled scans; of all readable scans where none is labelled."""
     readable = [report for report in reports if report.looks]
     return [report.looks for report in readable if report.labelled] or [report.looks for report in readable]
 
@@ -252,7 +252,7 @@ def _as_problem(error: AtlasegError, file: Path, case: str | None = None) -> Pro
 
 
 def inspect_case(case: Case, labels: LabelTable | None, channels: int) -> CaseReport:
-    """Read the files of one case; what is wrong with them is in the report, nothing is raised.
+    """Read the files of one case; problems go into the report, nothing is raised.
 
     Args:
         case: of the data set.

@@ -1,4 +1,4 @@
-"""What the readers of all layouts share: cases found on disk, and where their problems go.
+"""Code shared by the readers of all layouts: collect cases and report problems.
 
 A reader meets problems (a file that is not there, a name that occurs twice) and hands each to a ``report``
 function. Reading for use raises at the first; ``atlaseg check`` collects them all and goes on.
@@ -44,13 +44,13 @@ class Report(Protocol):
 
 
 def raise_at_once(error: AtlasegError, file: Path) -> None:  # noqa: ARG001 (the signature is Report's)
-    """The strict report: the first problem ends the reading."""
+    """Strict report: raise the first problem."""
     raise error
 
 
 @dataclass(frozen=True)
 class Listing:
-    """What a layout says about a data set, before any voxel is read.
+    """Content of a data set as its layout lists it, before any voxel is read.
 
     Args:
         folder: of the data set.

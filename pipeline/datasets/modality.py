@@ -1,4 +1,4 @@
-"""Whether channels are CT: by their names, and by intensities that are like Hounsfield units.
+"""Decide whether channels are CT, from their names and from intensities that resemble Hounsfield units.
 
 The unit puts air at -1000 and water at 0 (fat lies near -100, soft tissue between 0 and 100, bone above 300), in every
 scan and on every scanner. Intensities of MRI have no unit, and are seldom negative. A name that the data set or
@@ -47,7 +47,7 @@ _SCALED = 50
 
 @dataclass(frozen=True)
 class Assumption:
-    """What the channels of a data set are taken for.
+    """Assumed modality of the channels of a data set.
 
     Args:
         channels: their names.
@@ -68,7 +68,7 @@ class Assumption:
 def assume_channels(
     channels: tuple[str, ...], named_by: str | None, looks: Sequence[Sequence[Hounsfield]]
 ) -> Assumption:
-    """What to take channels for, from their names and the intensities of the scans.
+    """Assume a modality from the names of the channels and the intensities of the scans.
 
     Channels that nobody named are CT where the intensities of all of them are like Hounsfield units in more than half
     of the scans, and keep their names where not. Names are never changed, but doubted where intensities say otherwise.

@@ -122,7 +122,7 @@ def _labels(labels: Any, source: Path) -> LabelTable:
         if isinstance(value, list):
             raise DatasetError(
                 f"{source}: label {name!r} is a region {value}; region-based labels are not supported, "
-                "give every structure one value of its own"
+                "give every structure a single value"
             )
         if name == "ignore":
             raise DatasetError(

@@ -14,11 +14,11 @@ Fold = tuple[tuple[str, ...], tuple[str, ...]]
 
 
 def split_folds(names: Sequence[str], folds: int = 5, seed: int = 0) -> list[Fold]:
-    """Deal cases into folds at random: each case is validated exactly once, sizes differ by at most one.
+    """Split cases into folds at random: each case is validated exactly once, sizes differ by at most one.
 
     The result depends on the set of names, the number of folds and the seed, not on the order of the names.
     It is the split of scikit-learn's shuffled ``KFold`` over the sorted names; NumPy guarantees never to
-    change the legacy generator behind it, so a split can be told by its seed in a paper.
+    change the legacy generator behind it, so a paper can specify a split by its seed.
 
     Args:
         names: of the cases, all different.
@@ -49,9 +49,9 @@ def split_folds(names: Sequence[str], folds: int = 5, seed: int = 0) -> list[Fol
     if not 0 <= seed < 2**32:
         raise OptionError(f"seed: expected 0 to {2**32 - 1}, found {seed}")
     ordered = np.array(sorted(names), dtype=object)
-    dealt = np.array_split(np.random.RandomState(seed).permutation(len(ordered)), folds)
+    parts = np.array_split(np.random.RandomState(seed).permutation(len(ordered)), folds)
     result: list[Fold] = []
-    for chosen in dealt:
+    for chosen in parts:
         validated = np.isin(np.arange(len(ordered)), chosen)
         result.append((tuple(ordered[~validated]), tuple(ordered[validated])))
     return result

@@ -24,7 +24,7 @@ WEIGHTS: dict[Kind, tuple[float, ...]] = {
     "bayes": (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0),
     "ensemble": tuple(n / 10 for n in range(11)),
 }
-#: Where nothing is known that would tell: network and atlases count alike, or the atlases are a mild prior.
+#: Without validation cases: equal weights of network and atlases, or the atlases as a weak prior.
 DEFAULT_WEIGHT: dict[Kind, float] = {"none": 0.0, "bayes": 0.3, "ensemble": 0.5}
 #: No atlas is so certain that a network could not say otherwise.
 _FLOOR = 1e-3

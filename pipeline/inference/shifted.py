@@ -39,7 +39,7 @@ class ShiftedNetwork(nn.Module):
     """A network whose sampling grid lies elsewhere.
 
     A network that halves the resolution ``n`` times treats a voxel according to its place modulo ``2 ** n``, and
-    errs differently at each. Windows are padded by repetition of their edge voxels so that every voxel comes to
+    errs differently at each. Windows are padded by repetition of their edge voxels so that every voxel gets to
     another place, and the result is cut back.
 
     Args:

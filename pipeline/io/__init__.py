@@ -1,1 +1,1 @@
-"""Files of scans and label maps: read, judged and written by one set of rules."""
+"""Read, check and write scans and label maps by one set of rules."""

@@ -1,4 +1,4 @@
-"""Files that are either whole or not there: written beside their place and renamed into it."""
+"""Write files atomically: under a temporary name beside the target, then renamed."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ def replacing(path: Path, suffix: str | None = None) -> Iterator[Path]:
         FullDiskError: there is no space left for it.
     """
     ending = path.suffix if suffix is None else suffix
-    with told_of_full_disk(path):
+    with full_disk_as_error(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=WRITING, suffix=ending)
     os.close(handle)
     temporary = Path(name)
     try:
-        with told_of_full_disk(path):  # before what has been written is removed, and there is space again
+        with full_disk_as_error(path):  # before what has been written is removed, and there is space again
             yield temporary
             mask = os.umask(0)
             os.umask(mask)
@@ -167,7 +167,7 @@ def read_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
 
 @contextmanager
 def taking_apart(path: Path, expected: str) -> Iterator[None]:
-    """Tell of a file whose content has not the parts that it should have, in place of what Python says of values.
+    """Turn the KeyError, TypeError or ValueError of malformed content into an error that names the file.
 
     Args:
         path: of the file.

@@ -1,4 +1,4 @@
-"""A disk without space left, whatever a library calls it."""
+"""Detect a full disk behind the errors of different libraries."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from atlaseg.pipeline.errors import AtlasegError, FullDiskError
 
-__all__ = ["is_full", "nearly_full", "told_of_full_disk"]
+__all__ = ["full_disk_as_error", "is_full", "nearly_full"]
 
 _NUMBERS = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 #: How sqlite and the system say it, in errors that have no class of their own.
@@ -20,8 +20,8 @@ _TOO_FEW = 1 << 20
 
 
 @contextmanager
-def told_of_full_disk(place: Path) -> Iterator[None]:
-    """Turn whatever a block raises for want of space into one error that names the place.
+def full_disk_as_error(place: Path) -> Iterator[None]:
+    """Context manager that turns errors due to a full disk into one error that names the folder.
 
     Raises:
         FullDiskError: the disk of the place is full.

@@ -1,4 +1,4 @@
-"""Grids in space: how two of them differ, where it matters, at the corner voxels."""
+"""Voxel grids in space, compared at their corner voxels."""
 
 from __future__ import annotations
 

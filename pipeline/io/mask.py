@@ -1,4 +1,4 @@
-"""Masks: what is not 0 is inside, whatever the number type and whatever the number."""
+"""Masks: every non-zero voxel is inside, whatever the data type and value."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["inside_of", "read_mask"]
 
 
 def inside_of(voxels: npt.NDArray[Any], name: str | None = None) -> npt.NDArray[np.bool_]:
-    """Which voxels of a mask are inside: all that are not 0 (1, 255, -1, 0.3).
+    """Voxels inside a mask: all non-zero ones (1, 255, -1, 0.3).
 
     Args:
         voxels: any shape, any real number type or bool.

@@ -78,12 +78,12 @@ class VolumeReader(ImageReader):
 
 
 class OneGridd(MapTransform):
-    """Put label map and prior onto the very grid of their scan, from which rounding may keep their affines.
+    """Give label map and prior exactly the affine of their scan, from which theirs may differ by rounding.
 
     Without this, axes that are as close to one anatomical axis as to another could be turned differently.
 
     Args:
-        keys: of what shall lie on the grid.
+        keys: of the entries to place on the grid.
         source_key: of the scan.
         allow_missing_keys: whether a case may lack some of them.
     """
@@ -149,10 +149,12 @@ def scans_of(
     Args:
         folder: of the scans.
         channels: how many the network expects.
-        cases: the run's ``cases.json``, whose names tell whether four digits belong to names; it need not be there.
+        cases: the run's ``cases.json``, whose names show whether four digits belong to names; it may be missing.
     """
     if not Path(folder).is_dir():  # MONAI opens configs without any scan, too, to check them
-        print(f"{folder}: no such folder, so there is nothing to label; give --dataset_dir", file=sys.stderr)
+        print(
+            f"{folder}: no such folder, so there is nothing to segment; give --dataset_dir", file=sys.stderr
+        )
         return []
     with _said_in_one_line(stop=True):
         listed = list_volumes(Path(folder))

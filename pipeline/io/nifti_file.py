@@ -1,4 +1,4 @@
-"""NIfTI files opened by nibabel; what is none, or cannot be held, is refused before its voxels are read.
+"""Open NIfTI files with nibabel; invalid or too large files are rejected before their voxels are read.
 
 A run carries a copy of this file for MONAI alone (see :mod:`atlaseg.pipeline.bundle_scripts`).
 """
@@ -102,7 +102,7 @@ def _refuse_impossible_sizes(image: nib.Nifti1Image, path: Path) -> None:
 
 
 def _free_memory() -> int | None:
-    """Bytes that can be had, ``None`` where MONAI runs a bundle alone without psutil, which can tell."""
+    """Available memory in bytes, ``None`` where MONAI runs a bundle without psutil installed."""
     try:
         import psutil
     except ModuleNotFoundError:

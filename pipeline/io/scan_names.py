@@ -74,7 +74,7 @@ def volume_name(path: Path) -> str:
 def split_channel(path: Path) -> tuple[str, int] | None:
     """Name and number of ``NAME_0000.nii.gz``, ``None`` for a name without the four digits.
 
-    The number may be that of a channel, as nnU-Net has it, or belong to the name: :func:`group_scans` tells.
+    The number may be that of a channel, as nnU-Net has it, or belong to the name: :func:`group_scans` decides.
 
     >>> split_channel(Path("BRATS_001_0002.nii.gz"))
     ('BRATS_001', 2)
@@ -216,7 +216,7 @@ def find_volume(folder: Path, names: Sequence[str]) -> Path | None:
 
 
 def digits_in_names(cases: Iterable[tuple[str, Sequence[Path]]]) -> bool | None:
-    """Whether four digits at the end of a file belong to the name of the scan, as far as known cases tell.
+    """Whether four digits at the end of a file belong to the name of the scan, as far as known cases show.
 
     Args:
         cases: name and files of each.
@@ -230,19 +230,19 @@ def digits_in_names(cases: Iterable[tuple[str, Sequence[Path]]]) -> bool | None:
     >>> digits_in_names([("p_0012", [Path("p_0012.nii.gz")])])
     True
     """
-    told = None
+    decided = None
     for name, files in cases:
         parts = split_channel(files[0]) if files else None
         if parts is not None and parts[0] == name:
             return False
         if parts is not None and len(files) == 1 and volume_name(files[0]) == name:
-            told = True
-    return told
+            decided = True
+    return decided
 
 
 @dataclass(frozen=True)
 class Grouping:
-    """Files of a folder told apart.
+    """Files of a folder grouped into scans.
 
     Args:
         scans: files of each scan by its name, one for each channel or one for all.
@@ -261,9 +261,9 @@ def group_scans(
     known: Collection[str] = (),
     digits: bool | None = None,
 ) -> Grouping:
-    """Tell which files are one scan, and what it is called.
+    """Group files into scans, and name each scan.
 
-    ``p_0001.nii.gz`` may be channel 1 of ``p``, or a scan called ``p_0001``. Names that are known tell; else the number
+    ``p_0001.nii.gz`` may be channel 1 of ``p``, or a scan called ``p_0001``. Known names decide; otherwise the number
     of channels and what the files hold: a file with all channels is a scan, files ``p_0000``, ``p_0001``, ... that make
     up all channels together are one. Where no file but ``_0000`` holds all channels, the digits are nnU-Net's.
 
@@ -301,7 +301,7 @@ _Groups = dict[str, dict[int, Path]]
 
 
 class _Scans:
-    """Scans that have been told apart so far."""
+    """Scans that have been grouped so far."""
 
     def __init__(self) -> None:
         self.scans: dict[str, tuple[Path, ...]] = {}
@@ -335,7 +335,7 @@ class _Scans:
         *,
         digits: bool | None,
     ) -> None:
-        """Groups of which only numbers and files tell what they are; arguments as of :func:`group_scans`."""
+        """Add groups that only their numbers and headers identify; arguments as of :func:`group_scans`."""
         whole, partial = _whole_files(groups, channels, volumes_in)
         if digits is None:
             digits = any(number for group in whole.values() for number in group)
@@ -367,7 +367,7 @@ def _whole_files(
     partial: _Groups = {}
     for prefix, group in groups.items():
         for number, path in group.items():
-            # with one channel there is nothing to tell apart, and a wrong file is refused when it is read
+            # with one channel there is nothing to group, and a wrong file is refused when it is read
             kind = whole if channels == 1 or volumes_in(path) == channels else partial
             kind.setdefault(prefix, {})[number] = path
     return whole, partial

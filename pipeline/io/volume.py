@@ -1,4 +1,4 @@
-"""The only reader and writer of volumes: NIfTI in, NIfTI out, headers kept.
+"""Read and write volumes: the only reader and writer of atlaseg; headers are preserved.
 
 Frames: affines map voxel indices to RAS+ millimetres, as nibabel and MONAI hold them. What a header may say is judged
 in :mod:`atlaseg.pipeline.io.header`, which this file offers too. A run carries a copy of both for MONAI alone (see

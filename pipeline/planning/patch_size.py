@@ -103,7 +103,7 @@ def _sized(
         return None
     channels = tuple(min(first * 2**i, MOST_CHANNELS) for i in range(levels + 1))
     network = adapted(NetworkPlan(method, cast(Depth, depth), channels, strides))
-    # some networks halve every axis, whatever was asked for
+    # some networks halve every axis, whatever the strides of the plan
     if any(n * PADDING < BOTTOM * d for n, d in zip(shape, divisor(network), strict=True) if d > 1):
         return None
     return network

@@ -108,7 +108,7 @@ class Augmentation:
 
 @dataclass(frozen=True)
 class PriorPlan:
-    """What the network is told beforehand about the labels.
+    """Which prior of the labels the network gets as further input channels.
 
     Args:
         source: ``none``, or ``atlases``: the label probabilities of fused atlases are further input channels, one for
@@ -202,7 +202,7 @@ class Plan:
         foreground_threshold: crop to the box of voxels above it (any channel); ``None`` does not crop.
         patch_size: in voxels of the network's grid.
         network: name and size of the network.
-        prior: what the network is told beforehand.
+        prior: prior probabilities of the labels as network input.
         training: how it is trained.
         augmentation: random changes of training patches.
         inference: how scans are labelled.

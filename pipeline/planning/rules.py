@@ -82,7 +82,7 @@ def plan_for(
         seed: of everything random.
         overrides: texts such as ``training.learning_rate=0.01``.
         executor: reads the scans in parallel.
-        prior: whether the network is told beforehand what atlases say.
+        prior: whether label probabilities of fused atlases are further input channels.
         versions: training scans that are warped onto others, to be trained with.
 
     Raises:
@@ -139,7 +139,7 @@ def make_plan(
         bf16: whether the device multiplies bfloat16 numbers; looked up where ``None``.
         cache_gb: memory for preprocessed cases; what the budget leaves on a CPU, half of what the machine has
             free on a GPU, where ``None``.
-        prior: whether the network is told beforehand what atlases say.
+        prior: whether label probabilities of fused atlases are further input channels.
         versions: training scans that are warped onto others, to be trained with.
 
     Raises:

@@ -1,1 +1,1 @@
-"""Labelled scans that are made, not measured."""
+"""Synthetic labelled scans."""

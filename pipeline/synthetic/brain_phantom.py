@@ -27,7 +27,7 @@ __all__ = ["BRAIN_LABELS", "Subject", "Variation", "jacobian_determinant", "make
 Spacing = tuple[float, float, float]
 Floats = npt.NDArray[np.float64]
 
-#: Labels of a phantom; :func:`atlaseg.pipeline.synthetic.brain_template.load_brain_template` tells how the last two
+#: Labels of a phantom; :func:`atlaseg.pipeline.synthetic.brain_template.load_brain_template` defines the last two
 #: are cut.
 BRAIN_LABELS = LabelTable.from_names(
     {

@@ -107,7 +107,7 @@ def _load_maps() -> BrainTemplate:
 
 
 def _ventricle_region(tissues: Floats, position: tuple[Any, ...], affine: npt.NDArray[np.float64]) -> Mask:
-    """The lateral ventricles and 2 mm around them, where whatever is CSF is ventricle."""
+    """The lateral ventricles and 2 mm around them, where all CSF belongs to the ventricles."""
     from scipy import ndimage
 
     x, y, z = position
@@ -119,7 +119,7 @@ def _ventricle_region(tissues: Floats, position: tuple[Any, ...], affine: npt.ND
 
 
 def _deep_grey_region(tissues: Floats, position: tuple[Any, ...]) -> Mask:
-    """Thalamus and striatum and 1 mm around them, where whatever is grey matter is deep grey matter."""
+    """Thalamus and striatum and 1 mm around them, where all grey matter is deep grey matter."""
     from scipy import ndimage
 
     x, y, z = position

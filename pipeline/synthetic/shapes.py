@@ -98,7 +98,7 @@ def ellipsoids_and_boxes(
 ) -> Shapes:
     """Ellipsoids (label 1) and rotated boxes (label 2) that do not touch, on a noisy background.
 
-    Each class holds thin, small and big objects of several intensities; nothing but the shape tells the
+    Each class holds thin, small and big objects of several intensities; only the shape distinguishes the
     classes apart. Objects that find no free place in a crowded scan are left out.
 
     Args:

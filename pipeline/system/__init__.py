@@ -1,1 +1,1 @@
-"""What the operating system has to do with it: processes, locks, disks, memory."""
+"""Operating system: processes, locks, disks, memory and devices."""

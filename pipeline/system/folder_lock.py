@@ -1,4 +1,4 @@
-"""One job at a time writes to a place, and finds it free of what a killed one left half-written.
+"""Lock an output folder, so that one job at a time writes to it, and clean up after killed jobs.
 
 The lock is a file beside the place, ``.NAME.atlaseg-lock``, which the system frees when its holder ends, however it
 ends. It says which process holds it, and goes away with the job.
@@ -34,7 +34,7 @@ _MOST_FOLDERS = 20_000
 
 @contextmanager
 def alone_in(place: Path, command: str, process: int | None = None) -> Iterator[None]:
-    """Hold a place against other jobs, after removing what a killed one left there.
+    """Lock a folder or file, after removing what a killed job left there.
 
     Locks lie beside a place, or, where nothing can be written beside a folder, in it. A job that can write neither, or
     whose file system knows no locks, goes on without one.
@@ -134,8 +134,8 @@ def _holder(path: Path) -> str:
         content = json.loads(path.read_text(encoding="utf-8"))
         process, command, since = int(content["process"]), str(content["command"]), str(content["since"])
     except (OSError, ValueError, KeyError, TypeError):
-        return "another job of atlaseg is at work there"
-    return f"atlaseg {command} is at work there (process {process}, since {since})"
+        return "another job of atlaseg is writing there"
+    return f"atlaseg {command} is writing there (process {process}, since {since})"
 
 
 def _is_held(path: Path) -> bool:

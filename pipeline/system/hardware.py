@@ -1,4 +1,4 @@
-"""What the machine can do: devices and number formats."""
+"""Devices of the machine, and the number formats that they support."""
 
 from __future__ import annotations
 

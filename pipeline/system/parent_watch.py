@@ -1,4 +1,4 @@
-"""Processes that do not outlive the one that started them, however that one ends."""
+"""End child processes together with their parent, however the parent ends."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["end_with_parent"]
 
 #: Of Linux's <sys/prctl.h>.
 _PR_SET_PDEATHSIG = 1
-#: Seconds between two looks at the parent where the system does not tell of its end.
+#: Seconds between checks of the parent where the system sends no signal at its end.
 _INTERVAL = 1.0
 
 
@@ -30,7 +30,7 @@ def end_with_parent(parent: int) -> None:
     if not _kernel_watches():
         threading.Thread(target=_watch, args=(parent,), name="parent-watch", daemon=True).start()
     elif os.getppid() != parent:
-        _end()  # it died before the kernel was told
+        _end()  # it ended before the signal was requested
 
 
 def _kernel_watches() -> bool:

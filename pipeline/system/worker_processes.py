@@ -1,4 +1,4 @@
-"""Processes that do a part of this one's work; they import nothing from the current folder and end with this one."""
+"""Pools of worker processes, which import nothing from the current folder and end with this process."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def worker_pool(
         initializer: called in each.
         initargs: its arguments.
     """
-    with _safe_path():  # multiprocessing starts a process of its own here
+    with _safe_path():  # multiprocessing starts another process here
         return _WorkerPool(
             workers,
             # not forkserver: its workers keep it alive, and it them, when this process is gone

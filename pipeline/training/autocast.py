@@ -1,4 +1,4 @@
-"""Forward passes in the arithmetic that the plan names, on CPU as well as on a GPU."""
+"""Mixed precision: forward passes in the precision of the plan, on CPU and GPU."""
 
 from __future__ import annotations
 

@@ -50,6 +50,6 @@ class WeightAverage:
         return {} if self._average is None else self._average.state_dict()
 
     def load_state_dict(self, state: dict[str, object]) -> None:
-        """Go on from what :meth:`state_dict` said."""
+        """Restore a state of :meth:`state_dict`."""
         if self._average is not None:
             self._average.load_state_dict(state)

@@ -1,4 +1,4 @@
-"""How much of a training run is done: counted in epochs or in minutes, through interruptions."""
+"""Training budget in epochs or minutes, kept through interruptions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Budget"]
 
 
 class Budget:
-    """Share of the training budget that is used, and the handler that ends training when it is.
+    """Handler that measures the used share of the training budget and ends training when it is used up.
 
     A budget in minutes counts the wall-clock time of the training loop, validation included; time between an
     interruption and the resumption does not count. The learning-rate schedule follows :attr:`fraction`. Processes
@@ -87,6 +87,6 @@ class Budget:
         return {"elapsed": self.elapsed, "iteration": self.iteration}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what :meth:`state_dict` said."""
+        """Restore a state of :meth:`state_dict`."""
         self._before = self._agreed = float(state["elapsed"])
         self.iteration = int(state["iteration"])

@@ -10,7 +10,7 @@ from typing import Any
 from monai.transforms import Transform
 
 from atlaseg.pipeline.errors import DatasetError, MissingFileError, OptionError
-from atlaseg.pipeline.failures import told
+from atlaseg.pipeline.failures import user_error
 
 __all__ = ["located", "preprocessed_cases", "refuse_empty", "sources"]
 
@@ -18,7 +18,7 @@ __all__ = ["located", "preprocessed_cases", "refuse_empty", "sources"]
 def located(
     cases: Sequence[Mapping[str, Any]], folder: str, run: str, scans: str = ""
 ) -> list[dict[str, Any]]:
-    """Cases with their files' paths made whole.
+    """Cases with absolute paths of their files.
 
     Args:
         cases: each ``{"name": ..., "image": [path, ...], "label": path}``, paths relative to ``folder``; a ``prior`` is
@@ -74,8 +74,8 @@ class _OneAtATime(Transform):
         with _READING:
             try:
                 return _without_folders(self.transform(case))
-            except RuntimeError as error:  # MONAI's own, whatever it was
-                raise told(error, _file_of(case), "cannot be prepared for training") from error
+            except RuntimeError as error:  # MONAI wraps every error of a transform
+                raise user_error(error, _file_of(case), "cannot be prepared for training") from error
 
 
 def _without_folders(case: Any) -> Any:

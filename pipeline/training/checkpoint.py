@@ -1,4 +1,4 @@
-"""Checkpoints that survive ``kill -9``: whole or not there, read back without running any code."""
+"""Checkpoints of training, written atomically and loaded without running any code."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Stateful(Protocol):
         ...
 
     def load_state_dict(self, state: Any) -> Any:
-        """Go on from that state."""
+        """Restore that state."""
         ...
 
 
@@ -83,7 +83,7 @@ def load_weights(network: nn.Module, path: Path) -> None:
 
 
 class Checkpoint:
-    """Handler that keeps the whole state of training in one file and goes on from it.
+    """Handler that saves the complete state of training to one file and resumes from it.
 
     Args:
         path: of the checkpoint.
@@ -111,7 +111,7 @@ class Checkpoint:
             self.write(engine)
 
     def write(self, engine: Engine) -> None:
-        """Write the state of now."""
+        """Write the current state."""
         cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
         scaler = getattr(engine, "scaler", None)
         save_torch_file(
@@ -127,7 +127,7 @@ class Checkpoint:
         self._written = time.monotonic()
 
     def restore(self, engine: Engine, batches: Any) -> int:
-        """Go on where the file says; returns the number of epochs already done (0 without a file).
+        """Resume from the file; returns the number of completed epochs (0 without a file).
 
         Args:
             engine: trainer that has not run yet.
@@ -136,7 +136,7 @@ class Checkpoint:
         if not self.path.is_file():
             return 0
         state = read_torch_file(self.path)
-        with taking_apart(self.path, "the state of this training (remove the file to begin anew)"):
+        with taking_apart(self.path, "the state of this training (remove the file to start again)"):
             for name, part in self.parts.items():
                 part.load_state_dict(state["parts"][name])
             engine.state.epoch = int(state["epoch"])

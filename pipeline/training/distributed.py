@@ -1,4 +1,4 @@
-"""Several processes that train one network: torchrun's environment, joined and left."""
+"""Distributed training: join and leave the process group that torchrun started."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["Group", "first_rank_value", "join", "share"]
 
 @dataclass(frozen=True)
 class Group:
-    """This process's place among those that train together.
+    """Rank of this process in the group that trains together.
 
     Args:
         rank: its number.

@@ -1,4 +1,4 @@
-"""What happened in each epoch: for the curves, for tracking, and for the resumed run."""
+"""History of training, one row per epoch: for learning curves, tracking and resumption."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class History:
 
     Args:
         path: JSON file.
-        budget: tells the time.
+        budget: measures the elapsed time.
         batch_size: patches per iteration, of all processes together.
         writes: whether this process writes the file: the first of those that train together.
 
@@ -108,5 +108,5 @@ class History:
         return {"rows": self.rows}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what :meth:`state_dict` said."""
+        """Restore a state of :meth:`state_dict`."""
         self.rows = list(state["rows"])

@@ -1,4 +1,4 @@
-"""Decides after each validation which weights are the model, and stops when nothing gets better."""
+"""Choose after each validation which weights ``model.pt`` keeps, and stop early without improvement."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class ModelKeeper:
         evaluator: MONAI evaluator of the validation cases.
         average: whose :attr:`~WeightAverage.module` is validated and kept.
         history: gets the scores.
-        schedule: is told the scores.
+        schedule: gets the scores.
         structures: names of the structures, in the order of the channels, without the background.
         interval: epochs between validations.
         early_stopping: validations without a better score before training ends, or ``None``.
@@ -80,7 +80,7 @@ class ModelKeeper:
         engine.add_event_handler(Events.COMPLETED, self._finish)
 
     def validated(self, engine: Engine) -> None:
-        """Take the scores of the validation that has just run."""
+        """Record the scores of the last validation, and save the weights if they are to be kept."""
         scores = self._scores()
         mean = scores["val_dice"]
         self.history.validated(engine, scores)
@@ -127,7 +127,7 @@ class ModelKeeper:
         return {"best": self.best, "waited": self.waited, "finished": self.finished}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what :meth:`state_dict` said."""
+        """Restore a state of :meth:`state_dict`."""
         self.best = float(state["best"])
         self.waited = int(state["waited"])
         self.finished = bool(state["finished"])

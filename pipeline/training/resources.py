@@ -1,4 +1,4 @@
-"""The machine's side of training: threads, memory allocator, start and resumption."""
+"""Set up training: threads, memory allocator, start and resumption."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def tune_allocator() -> bool:
     """Let glibc keep freed memory instead of giving it back to the kernel and faulting it in again each step.
 
     Training allocates and frees the same activations in every step; with glibc's defaults each comes from a new
-    ``mmap`` whose pages are zeroed by the kernel. Returns whether there was a glibc to tell (man 3 mallopt).
+    ``mmap`` whose pages are zeroed by the kernel. Returns whether glibc accepted the settings (man 3 mallopt).
     """
     if platform.libc_ver()[0] != "glibc":
         return False

@@ -1,4 +1,4 @@
-"""Learning-rate schedules that follow the budget, in epochs or in minutes alike."""
+"""Learning-rate schedules that follow the budget, whether in epochs or in minutes."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ class LearningRateSchedule:
         return {"reduction": self._reduction, "best": self._best, "waited": self._waited}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what :meth:`state_dict` said."""
+        """Restore a state of :meth:`state_dict`."""
         self._reduction = float(state["reduction"])
         self._best = float(state["best"])
         self._waited = int(state["waited"])

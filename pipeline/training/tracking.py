@@ -17,7 +17,7 @@ from atlaseg.pipeline.io.full_disk import is_full
 
 __all__ = ["flatten", "mlflow_tracking"]
 
-#: Where MLflow's server looks for files: in what it is told as ``--artifacts-destination``.
+#: Where MLflow's server looks for files: below its ``--artifacts-destination``.
 _ARTIFACTS = "mlflow-artifacts:/"
 
 
@@ -95,7 +95,7 @@ def mlflow_tracking(
     try:
         with _without("MLFLOW_TRACKING_URI"):  # MONAI would prefer a server named there to the run's own file
             return Tracking(**settings)
-    except Exception as error:  # whatever its layers raise, down to sqlite
+    except Exception as error:  # any of its layers may raise, down to sqlite
         if is_full(error, database):
             raise
         raise UnreadableFileError(
@@ -114,7 +114,9 @@ def _make_database(path: Path) -> None:
 
     if path.is_file():
         return
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # that it makes tables is no news
+    logging.getLogger("mlflow.store.db.utils").setLevel(
+        logging.WARNING
+    )  # otherwise it logs every table that it creates
     with replacing(path) as new:
         # MLflow's client would write the current folder into it, as the place of files
         SqlAlchemyStore(_uri(new), _ARTIFACTS)._dispose_engine()

@@ -37,7 +37,7 @@ class RandDeform(Randomizable):
     """Draws deformations of patches of one size.
 
     MONAI's ``Rand3DElastic`` smooths a displacement at every voxel and takes many times as long; here the
-    displacement is drawn on a coarse lattice in mm, so that it looks the same whatever the voxel size.
+    displacement is drawn on a coarse lattice in mm, so that it does not depend on the voxel size.
 
     Args:
         patch_size: voxels of the patch.

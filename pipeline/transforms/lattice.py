@@ -1,4 +1,4 @@
-"""A coarse lattice of B-spline control points that says where each voxel of a patch comes from."""
+"""A coarse lattice of B-spline control points that maps each voxel of a patch to its source."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The random changes of intensities, and the mirroring, that training patches go through after deformation."""
+"""Augmentation of training patches after deformation: random intensity changes and mirroring."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Voxels of a volume at given places, reflected where the places lie outside."""
+"""Interpolate a volume at given points, with reflection at its border."""
 
 from __future__ import annotations
 

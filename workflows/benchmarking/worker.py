@@ -118,7 +118,7 @@ class Task:
 
     def _segment(self) -> None:
         from atlaseg.pipeline.errors import AtlasegError
-        from atlaseg.pipeline.failures import told
+        from atlaseg.pipeline.failures import user_error
         from atlaseg.workflows import segment
         from atlaseg.workflows.benchmarking.meter import Meter
 
@@ -151,7 +151,10 @@ class Task:
                         raise
                     except (AtlasegError, RuntimeError, MemoryError) as problem:
                         # torch reports exhausted memory as RuntimeError; the other scans go on
-                        error, reused = _one_line(told(problem, str(paths[0]), "cannot be labelled")), 0.0
+                        error, reused = (
+                            _one_line(user_error(problem, str(paths[0]), "cannot be labelled")),
+                            0.0,
+                        )
                 # what an earlier attempt of this very case had registered is in its seconds already
                 cost = meter.cost.plus(max(0.0, reused - meter.earlier.seconds))
                 _write(record_of_case(self.folder, name), cost, error)
@@ -209,7 +212,7 @@ def main() -> None:
     task: Task = pickle.load(sys.stdin.buffer)  # noqa: S301
     threading.Thread(target=_end_all_with_parent, daemon=True).start()
     try:
-        with told_of_full_disk(task.folder):
+        with full_disk_as_error(task.folder):
             task.run()
     except FullDiskError as error:
         print(error, file=sys.stderr)

@@ -13,7 +13,7 @@ __all__ = ["alpha_expansion", "expand", "two_labels"]
 
 Index = npt.NDArray[np.intp]
 
-#: What is known of a voxel in a move: it keeps its label, it takes the new one, or the cut has to tell.
+#: Status of a voxel in an expansion move: it keeps its label, takes the new one, or the cut decides.
 KEEPS, TAKES, OPEN = 0, 1, 2
 #: Voxels are settled one by one as long as a sweep settles this share of them; the cut does the rest.
 WORTH_A_SWEEP = 0.01
@@ -100,7 +100,7 @@ def _settle(
     at: Index,
     gain: npt.NDArray[np.int32],
 ) -> tuple[Index, npt.NDArray[np.int32]]:
-    """Mark in ``status`` what can be told without a cut; returns what is still open, and its costs of changing.
+    """Mark in ``status`` the voxels decided without a cut; returns the undecided ones and their costs of changing.
 
     Args:
         energy: of the labelling.

@@ -26,7 +26,7 @@ KEPT_PATHS = 2
 def hilbert_path(shape: Sequence[int]) -> npt.NDArray[Any]:
     """Flat indices of all voxels of a box in the order of a space-filling curve.
 
-    Begins in the corner at index 0. Each voxel shares a face with the one before, whatever the sizes: there is no
+    Starts in the corner at index 0. Each voxel shares a face with the one before for all sizes: there is no
     diagonal step, which is more than curves that fix both ends can promise (Cerveny's generalised Hilbert curve, for
     one, needs them where sizes are odd; https://github.com/jakubcerveny/gilbert). The price is that the curve ends
     where it may. A box whose sizes are equal powers of two gets a Hilbert curve: octants of octants, each visited as a

@@ -57,7 +57,7 @@ class PottsEnergy:
         """The energy of which the smoothed labels are the minimum.
 
         Args:
-            probabilities: ``(K, x, y, z)``; a label costs the negative logarithm of its own.
+            probabilities: ``(K, x, y, z)``; a label costs the negative logarithm of its probability.
             image: ``(C, x, y, z)``, needed for ``contrast``.
             spacing: voxel size in mm; a face weighs as its area, relative to that of a cube of the same volume.
             mask: ``(x, y, z)``, where to label.

@@ -121,7 +121,7 @@ def fit_mixture(
     Args:
         samples: ``(N, C)``.
         components: ``K``, number of classes.
-        prior: ``(N, K)`` probability of each class at each sample; takes the place of the weights and tells where the
+        prior: ``(N, K)`` probability of each class at each sample; replaces the weights and fixes where the
             classes begin, else k-means does.
         basis: ``(N, B)`` polynomials at the samples (:func:`atlaseg.pipeline.classical.bias_field.polynomial_basis`).
         tolerance: done when the mean log-likelihood rises by less.

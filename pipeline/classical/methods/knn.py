@@ -1,4 +1,4 @@
-"""k nearest neighbours: a voxel is what the training voxels are that look and lie most like it."""
+"""k nearest neighbours: classify a voxel by the training voxels with the most similar features."""
 
 from __future__ import annotations
 

@@ -161,18 +161,18 @@ def _settle(
     regions = [np.unpackbits(bits, count=result.size).reshape(result.shape).astype(bool) for bits in grown]
     flooded = watershed(surface, result, mask=contested | (result > 0))
     nearest = np.full(result.shape, np.inf)
-    stranger = contested.copy()
+    unassigned = contested.copy()
     for label, region in zip(labels, regions, strict=True):
         won = contested & region & (flooded == label)
         result[won] = label
-        stranger &= ~won
-    if not stranger.any():
+        unassigned &= ~won
+    if not unassigned.any():
         return
     # water of a label that does not claim the voxel: the nearest of those that do
     final = result.copy()
     for label, region in zip(labels, regions, strict=True):
         distance = distance_transform_edt(result != label)
-        closer = stranger & region & (distance < nearest)
+        closer = unassigned & region & (distance < nearest)
         final[closer], nearest[closer] = label, distance[closer]
     result[:] = final
 

@@ -131,7 +131,7 @@ def split_merge(
 
     Time is bounded by that of as many blocks as voxels: rounds over all blocks, each of which merges a share of them,
     then a queue of no more than ``exact``. Measured on one core: 2 s on 64^3, 9 s on 128^3, 45 s and 2.4 GB on 256^3
-    of smooth parts with noise; three minutes and 10 GB on 256^3 where every voxel is a block of its own.
+    of smooth parts with noise; three minutes and 10 GB on 256^3 where every voxel is a separate block.
 
     Args:
         voxels: ``(C, x, y, z)`` or ``(x, y, z)`` intensities, finite.

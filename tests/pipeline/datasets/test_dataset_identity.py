@@ -63,7 +63,7 @@ def test_a_copy_is_the_same_data_set_and_says_what_has_changed(build: Any, tmp_p
     (second / "dataset.json").write_text(json.dumps(content))
     assert difference(before, known(second)) == "channels CT instead of T1"
     for damaged in (None, {}, {"cases": 3}, "/some/where"):
-        assert difference(damaged, before) == "nothing is known of the earlier one"
+        assert difference(damaged, before) == "the run does not say which"
 
 
 def test_a_plan_of_another_data_set(tiny_run: Path) -> None:

@@ -79,7 +79,7 @@ def test_whatever_a_writer_calls_it(small_disk: Path, write: Callable[[Path], No
 
 def test_other_errors_stay_as_they_are(tmp_path: Path) -> None:
     for error in (ValueError("a"), OSError(errno.EACCES, "b"), GeometryError("c")):
-        with pytest.raises(type(error)) as caught, told_of_full_disk(tmp_path):
+        with pytest.raises(type(error)) as caught, full_disk_as_error(tmp_path):
             raise error
         assert caught.value is error
 

@@ -51,7 +51,7 @@ def holder(run: Path) -> Iterator[subprocess.Popen[str]]:
 def test_the_second_says_who_holds_it(run: Path, holder: subprocess.Popen[str]) -> None:
     (lock,) = [path for path in run.parent.iterdir() if path.suffix == ".atlaseg-lock"]
     assert set(json.loads(lock.read_text())) == {"process", "command", "since"}
-    said = rf"{run}: atlaseg train is at work there \(process {holder.pid}, since 20"
+    said = rf"{run}: atlaseg train is writing there \(process {holder.pid}, since 20"
     for place in (run, run.parent / "run" / ".." / "run"):
         with pytest.raises(BusyFolderError, match=said), alone_in(place, "segment"):
             pytest.fail("held twice")

@@ -132,7 +132,7 @@ class AtlasClassicalSegmenter:
 
         Args:
             everything: training cases; the atlases are among them.
-            progress: told what is being done.
+            progress: called with the current step.
         """
         if len(everything) < 2:
             raise DatasetError(

@@ -1,4 +1,4 @@
-"""A collection of atlases as a folder of its own: plain files, and a manifest that says what they must be."""
+"""Save and load a set of atlases as a folder of plain files with a manifest that lists them."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def save_atlases(
     manifest = folder / MANIFEST
     copies = {atlas.name: _copy_of(atlas, folder) if copy else atlas for atlas in atlases.atlases}
     if copy:
-        _refuse_strangers(folder, list(copies.values()))
+        _refuse_other_files(folder, list(copies.values()))
         manifest.unlink(missing_ok=True)
         pairs = (atlases.atlases, [copies[atlas.name] for atlas in atlases.atlases])
         done = executor.map(_copy, *pairs) if executor else map(_copy, *pairs)
@@ -109,7 +109,7 @@ def save_atlases(
 def _write_names(atlases: SavedAtlases, folder: Path) -> None:
     names = dict(zip(atlases.labels.names, atlases.labels.values, strict=True))
     write_text(folder / "labels.json", json.dumps(names, indent=1, ensure_ascii=False) + "\n")
-    if atlases.channels_named_by is not None:  # else intensities tell, whoever reads the folder
+    if atlases.channels_named_by is not None:  # otherwise the intensities decide
         write_text(folder / "channels.json", json.dumps(list(atlases.channels), ensure_ascii=False) + "\n")
 
 
@@ -133,10 +133,10 @@ def _files(atlas: Atlas) -> Iterator[Path]:
     yield from (*atlas.images, atlas.label, *(path for path in optional if path is not None))
 
 
-def _refuse_strangers(folder: Path, copies: list[Atlas]) -> None:
-    """Files that would join the set unasked when the folder is read as a data set."""
+def _refuse_other_files(folder: Path, copies: list[Atlas]) -> None:
+    """Refuse a folder with further files, which would become part of the set when it is read as a data set."""
     if (folder / "dataset.json").exists():
-        raise DatasetError(f"{folder}: holds a data set of its own (dataset.json); choose another folder")
+        raise DatasetError(f"{folder}: already holds a data set (dataset.json); choose another folder")
     ours = [path for atlas in copies for path in _files(atlas)]
     if len(set(ours)) < len(ours):
         twice = next(path for path in ours if ours.count(path) > 1)
@@ -177,7 +177,7 @@ def _smallest(label_map: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
 
 
 def _entry(atlas: Atlas, labels: LabelTable, folder: Path) -> dict[str, Any]:
-    """What the manifest says of one atlas."""
+    """Entry of one atlas in the manifest."""
     header = read_header(atlas.label)
     counts = value_counts(read_label_map(atlas.label))
     return {

@@ -1,1 +1,1 @@
-"""Corrective learning: what fusion gets wrong every time."""
+"""Corrective learning: correct systematic errors of label fusion."""

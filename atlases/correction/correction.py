@@ -1,4 +1,4 @@
-"""Corrective learning: what fusion gets wrong in the same way every time, learnt from the atlases themselves."""
+"""Corrective learning: a network learns the systematic errors of label fusion from the atlases themselves."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _MOST_VOXELS = 20_000
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """A scan whose labels are known, as fusion sees it without its own labels.
+    """A scan with known labels, and its fusion from the other atlases (leave-one-out).
 
     Args:
         probabilities: ``(K, *spatial)`` float, fused votes of the other atlases.
@@ -50,7 +50,7 @@ class Example:
 
 @dataclass(frozen=True, eq=False)
 class Correction:
-    """A small network that looks again at voxels on which the vote was close.
+    """A small network that reclassifies voxels where the fused vote is close.
 
     For each of the (up to four) labels with the highest probability at a voxel it reads the probabilities of that
     label and the intensities around it, and where the voxel lies in the structure, and gives one number; the
@@ -92,7 +92,7 @@ class Correction:
             sizes.add((len(example.probabilities), len(example.image)))
             found = disputed(example.probabilities, example.image, rng, _MOST_VOXELS)
             right = found.labels == example.truth[tuple(found.points.T)][:, None]
-            # where the truth is none of the candidates there is nothing to be learnt
+            # nothing can be learnt where the true label is not among the candidates
             known = right.any(axis=1)
             inputs.append(found.features[known])
             answers.append(right[known].argmax(axis=1))
@@ -150,7 +150,7 @@ class Correction:
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Read what :meth:`save` wrote; only numbers, never code.
+        """Load a file of :meth:`save`; it holds numbers only, no code.
 
         Raises:
             UnreadableFileError: it is something else, or of another version.
@@ -189,7 +189,7 @@ def _is_of(array: npt.NDArray[Any], shape: tuple[int, ...]) -> bool:
 
 
 def _put(corrected: Floats, found: Disputed, shares: Floats) -> None:
-    """The candidates' probability, shared out anew."""
+    """Redistribute the probability of the candidate labels."""
     places = tuple(found.points.T)
     columns = np.arange(found.labels.shape[1])
     mass = np.stack([corrected[(found.labels[:, c], *places)] for c in columns], axis=1).sum(axis=1)

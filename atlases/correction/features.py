@@ -1,4 +1,4 @@
-"""What a correction sees of a voxel: intensities and probabilities around it, and where it lies in a structure."""
+"""Features of a voxel for corrective learning: intensities and probabilities around it, position in a structure."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _WIDER_OF_IMAGE, _WIDER_OF_LABEL = (1.0, 2.0, 4.0), (1.5, 3.0)
 
 @dataclass(frozen=True, eq=False)
 class Disputed:
-    """Voxels on which the vote was close.
+    """Voxels where the fused vote is close.
 
     Args:
         points: ``(n, 3)`` voxel indices.
@@ -43,7 +43,7 @@ def disputed(
     rng: np.random.Generator | None = None,
     most: int | None = None,
 ) -> Disputed:
-    """Voxels on which the vote was close, and what is to be seen there.
+    """Voxels where the fused vote is close, with their features.
 
     Args:
         probabilities: ``(K, *spatial)``.
@@ -115,7 +115,7 @@ def _of_label(probabilities: Floats, label: int, points: npt.NDArray[Any]) -> Fl
     places = tuple(points.T)
     parts = [_around(chance, points)]
     parts += [gaussian_filter(chance, sigma)[places][:, None] for sigma in _WIDER_OF_LABEL]
-    # the background has no place of its own: that of all structures together
+    # the position of the background is that of all structures together
     body = np.argwhere(chance > 0.5 if label else probabilities[0] <= 0.5)
     centre, spread = (body.mean(axis=0), body.std(axis=0) + 1) if len(body) else (points.mean(axis=0), 1e3)
     parts.append((points - centre) / spread)

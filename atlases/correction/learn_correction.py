@@ -1,4 +1,4 @@
-"""A correction for a set of atlases: they are labelled by each other, and the errors are learnt from."""
+"""Learn a correction from a set of atlases: segment each by all others, and learn from the errors."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def learn_correction(
     threads: int = 1,
     progress: Progress | None = None,
 ) -> Correction:
-    """Label scans of atlases by all other atlases, and learn what fusion gets wrong in the same way every time.
+    """Segment scans of atlases by all other atlases, and learn the systematic errors of the fusion.
 
     Of more than 20 atlases, 20 that are spread evenly over their order are labelled: it takes ``n (n - 1)``
     registrations for ``n`` atlases up to 20, and ``20 (n - 1)`` for more.

@@ -198,7 +198,7 @@ class _Work:
             )
         )
         seen = self._seen(box, self.margin)
-        # numpy lays out what it picks by several index arrays in an order of its own
+        # NumPy chooses the memory layout of what several index arrays select
         x, y, z = places
         target = np.ascontiguousarray((self.target[:, x, y, z] - self.mean) * self.scale, dtype=np.float32)
         images = np.empty((len(self.images), *target.shape), dtype=np.float32)

@@ -136,7 +136,7 @@ class _Window:
 
 
 def _correlation(window: _Window, atlas: Floats, scan: Floats) -> Floats:
-    """Pearson's under the window, 0 where it is negative; flat surroundings tell nothing and tend to 0."""
+    """Pearson's under the window, 0 where it is negative; flat neighbourhoods tend to 0."""
     mean_a, mean_b = window.mean(atlas), window.mean(scan)
     covariance = window.mean(atlas * scan) - mean_a * mean_b
     variance_a = window.mean(atlas * atlas) - mean_a * mean_a

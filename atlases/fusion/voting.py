@@ -23,7 +23,7 @@ from atlaseg.pipeline.errors import GeometryError, OptionError
 
 __all__ = ["SLAB_BYTES", "Canvas", "disagreement", "slabs", "vote", "weighted_vote", "winners_of"]
 
-#: Working memory of a slab unless told otherwise.
+#: Default working memory of a slab.
 SLAB_BYTES = 64 * 2**20
 
 Indices = npt.NDArray[np.intp]

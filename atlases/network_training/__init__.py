@@ -1,1 +1,1 @@
-"""What atlases give to the training of a network: priors, warped scans, labels of unlabelled scans."""
+"""Training data made by atlases for a network: priors, warped scans, pseudo-labels of unlabelled scans."""

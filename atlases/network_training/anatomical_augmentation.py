@@ -1,4 +1,4 @@
-"""Further training cases: scans of a set, each warped to the shape of others, with its labels and its prior.
+"""Anatomical augmentation: warp each training scan to the shape of others, with its labels and its prior.
 
 The deformations between scans of the training set are those that anatomy makes, so ten labelled scans become ninety
 plausible ones, and more by mixing. (Zhao et al., CVPR 2019, arXiv:1902.09383, learn such deformations; here they are
@@ -69,8 +69,8 @@ def write_warped_cases(
 
     Every scan in turn is the target that the others are registered to, just as :func:`propagate` does where the target
     is labelled without its own labels, so that registrations kept in ``work`` are shared with that. What selection
-    (``options.keep``) or quality control leave out, or no engine could register, makes no case; it is told in the log
-    and by :func:`unused_pairs`.
+    (``options.keep``) or quality control leave out, or no engine could register, makes no case; it is logged and
+    listed by :func:`unused_pairs`.
 
     The first cases are pairs as they were registered. Once they are used up, the deformation of a pair is scaled by a
     share from ``U(0.3, 1)``, or mixed with that of the same source to a second target by a share from ``U(0, 1)``, one
@@ -79,7 +79,7 @@ def write_warped_cases(
     of its registration to the first target places it.
 
     Images are interpolated linearly and go on beyond their border as at it, since scans that are cut out have content
-    up to there; labels and priors end there. The same arguments give the same files, whatever the executor. Each file
+    up to there; labels and priors end there. The same arguments give the same files with any executor. Each file
     is written whole or not at all, and those that are there are kept, so an interrupted call goes on.
 
     Args:
@@ -166,7 +166,9 @@ def unused_pairs(folder: Path) -> list[tuple[str, str, str]]:
 
 def _check(atlases: AtlasSet, priors: Mapping[str, Path] | None, count: int | None) -> None:
     if count is not None and count < 1:
-        raise OptionError(f"make at least 1 warped case, found {count}; or name no number for every pair")
+        raise OptionError(
+            f"make at least 1 warped case, found {count}; or leave the number out to warp every pair"
+        )
     if len(atlases) < 2:
         raise DatasetError(
             f"{atlases.name}: one scan cannot be warped to the shape of another; give two or more"
@@ -218,11 +220,11 @@ def _claim(folder: Path, content: dict[str, Any]) -> None:
     if path.is_file():
         if read_json(path) != content:
             raise OptionError(
-                f"{path}: warped cases here were made with other settings or of other files; choose an empty folder"
+                f"{path}: holds warped cases made with other settings or from other files; choose an empty folder"
             )
         return
     if any((folder / kind).exists() for kind in ("images", "labels", "priors", "registrations")):
-        raise OptionError(f"{folder}: holds data that are no warped cases of ours; choose an empty folder")
+        raise OptionError(f"{folder}: holds files other than warped cases of atlaseg; choose an empty folder")
     write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
@@ -244,7 +246,7 @@ def _registered(
     threads: int,
     progress: Progress,
 ) -> tuple[str, ...]:
-    """Sources that arrived at a target; their transforms are kept in the folder."""
+    """Sources registered successfully to a target; their transforms are kept in the folder."""
     seal = _seal(folder, atlas.name)
     if seal.is_file():
         with taking_apart(seal, "which pairs were used and which not"):

@@ -1,4 +1,4 @@
-"""Training of a network beside atlases: what is made from the training cases, in which order, and what is kept."""
+"""Train a network together with atlases: what is made from the training cases, in which order, and what is kept."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ __all__ = ["JoinedOptions", "held_out", "train_joined"]
 
 @dataclass(frozen=True)
 class JoinedOptions:
-    """How a network and atlases are joined.
+    """Options of a network that is combined with atlases.
 
     Args:
         propagation: registration of the atlases.
@@ -140,7 +140,7 @@ def train_joined(
         unlabelled: further scans, name -> files, which the atlases label for the network to learn from.
         executor: runs one registration per task; ``None``: here, one after the other.
         work: folder for finished registrations; by default ``.registrations`` in the run's.
-        progress: told what is being done.
+        progress: called with the current step.
 
     Raises:
         OptionError: an option is not possible, or the folder holds another run.
@@ -165,7 +165,7 @@ def train_joined(
 
 
 def _silent(*_: Any) -> None:
-    """Tell nobody."""
+    """Report no progress."""
 
 
 def _planner(options: JoinedOptions) -> Callable[[Dataset], Plan]:
@@ -193,7 +193,7 @@ class _Job:
         return self.options.atlases_among(self.training)
 
     @property
-    def strangers(self) -> list[Case]:
+    def held_out(self) -> list[Case]:
         """Validation cases from which nothing is learnt."""
         names = {case.name for case in self.training}
         return [case for case in self.validation if case.name not in names]
@@ -304,14 +304,14 @@ class _Job:
         kind, weight = self.options.combine, self.options.weight
         if kind == "none" or weight is not None:
             return Combination(kind, weight or 0.0), {"weight_from": "asked for"}
-        if not self.strangers:
+        if not self.held_out:
             return Combination(kind, DEFAULT_WEIGHT[kind]), {
                 "weight_from": "no case was held out to learn it from: the default"
             }
         network = NetworkSegmenter.load(self.folder, device=device)
         found, scores = learn_weight(kind, self._examples(network, segmenter))
         return found, {
-            "weight_from": f"{len(self.strangers)} held-out cases",
+            "weight_from": f"{len(self.held_out)} held-out cases",
             "dice_of_weights": {str(weight): round(score, 5) for weight, score in scores.items()},
         }
 

@@ -1,4 +1,4 @@
-"""Priors: what atlases know about the labels of a scan, before a network looks at it.
+"""Priors: label probabilities of a scan from atlases, as input of a network.
 
 The priors of training cases are made without the case itself (leave-one-out). With the case among its own atlases, a
 network would learn to copy a prior that holds the answer, and fail on scans where it does not.
@@ -55,7 +55,7 @@ _ROUNDING = 1e-2
 
 @runtime_checkable
 class PropagatesProbabilities(Protocol):
-    """Several atlases that can label a scan, with or without one of them; ``MultiAtlasSegmenter`` is one."""
+    """Several atlases that can segment a scan, with or without one of them, such as ``MultiAtlasSegmenter``."""
 
     def propagate_probabilities(self, image: MetaTensor, without: str | None = None) -> Any:
         """Fused votes ``(K, *spatial)``, tensor or array, on the grid of the scan, background first.
@@ -69,7 +69,7 @@ class PropagatesProbabilities(Protocol):
 
 @runtime_checkable
 class LeaveOneOutPrior(Protocol):
-    """A prior that can also be had as if one of its cases had never been there."""
+    """A prior that can also be computed without one of its cases (leave-one-out)."""
 
     def probabilities(self, image: MetaTensor) -> MetaTensor:
         """As :meth:`atlaseg.pipeline.segmenter.Prior.probabilities`."""
@@ -109,7 +109,7 @@ class FusedPrior:
         return _on_scan(_checked(votes, tuple(image.shape[1:])), image)
 
     def without(self, name: str) -> FusedPrior:
-        """The prior of the other atlases; a name that is none of an atlas is refused when the prior is worked out."""
+        """The prior of the other atlases; an unknown name is refused when the prior is computed."""
         return replace(self, left_out=name)
 
 
@@ -172,7 +172,7 @@ class ProbabilisticPrior:
         The case has no part in the maps nor in the template's image; in the shape of the template, 1 of ``N``.
 
         Raises:
-            DatasetError: the members are not known, or the case is none of them.
+            DatasetError: the members are not known, or the case is not one of them.
         """
         if self.members is None:
             raise DatasetError(
@@ -189,7 +189,7 @@ class ProbabilisticPrior:
 
 
 def prior_of(segmenter: MultiAtlasSegmenter, found: Propagation, image: MetaTensor) -> MetaTensor:
-    """The prior of a scan to which the atlases have been carried already, as :class:`FusedPrior` would make it.
+    """Prior of a scan from atlases that are already propagated to it, as :class:`FusedPrior` computes it.
 
     Args:
         segmenter: whose rule fuses.
@@ -201,7 +201,7 @@ def prior_of(segmenter: MultiAtlasSegmenter, found: Propagation, image: MetaTens
 
 
 def carry_probabilities(atlas: ProbabilisticAtlas, grid: sitk.Image, transform: Transform) -> Floats:
-    """Maps of a probabilistic atlas on another grid, by linear interpolation.
+    """Resample the maps of a probabilistic atlas to another grid, by linear interpolation.
 
     Args:
         atlas: template and maps.
@@ -282,7 +282,7 @@ def write_priors(
     content = {"labels": dict(zip(labels.names, labels.values, strict=True)), "settings": settings or {}}
     _claim(folder, json.loads(json.dumps(content)))
     written = {}
-    whole = [*((case, True) for case in cases), *((case, False) for case in strangers)]
+    whole = [*((case, True) for case in cases), *((case, False) for case in others)]
     for number, (case, known) in enumerate(whole, start=1):
         path = folder / f"{case.name}.nii.gz"
         if not path.is_file():

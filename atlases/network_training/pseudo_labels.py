@@ -29,7 +29,7 @@ _SURELY_BACKGROUND = 0.99
 
 @dataclass(frozen=True)
 class PseudoCase:
-    """A scan without labels of its own, with those that atlases give it.
+    """A scan without manual labels, with pseudo-labels from atlases.
 
     Args:
         name: of the scan.

@@ -57,7 +57,7 @@ class Scan:
         voxels: ``(x, y, z)`` float32, the channel that is registered.
         affine: ``(4, 4)``, voxel index -> RAS+ mm.
         mask: ``(x, y, z)`` bool, where the metric counts, or ``None``.
-        digest: that tells it from other scans in a work folder.
+        digest: that identifies it in a work folder.
     """
 
     voxels: npt.NDArray[np.float32]

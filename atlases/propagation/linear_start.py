@@ -113,7 +113,7 @@ def linear_start(
         moving: the atlas' image, rescaled.
         labels: of the atlas, integers, 0 where there is no structure; their surroundings decide.
         run: registers the whole images.
-        how: ``rigid`` and ``affine`` keep that one of the whole images whatever comes; ``auto`` keeps the mapping
+        how: ``rigid`` and ``affine`` keep that one of the whole images in any case; ``auto`` keeps the mapping
             with the highest mean local correlation of scan and atlas around the structures, wherever any of the
             mappings places them. An affine one must not stretch a direction by more than ``LARGEST_STRETCH``.
         focus: registers the surroundings of the structures; without it that one is not tried.

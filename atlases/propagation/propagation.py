@@ -1,4 +1,4 @@
-"""All atlases of a set carried to one scan."""
+"""Propagate all atlases of a set to one scan."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ __all__ = ["Carried", "Propagation", "PropagationOptions", "propagate"]
 
 @dataclass(frozen=True)
 class PropagationOptions:
-    """All that changes what comes of a propagation.
+    """Options of a propagation that change its result.
 
     Args:
         transform: name of a transform, or stages that are run as they are.
@@ -61,7 +61,7 @@ class PropagationOptions:
             (:func:`atlaseg.atlases.propagation.failed_registrations.leave_out`).
 
     Raises:
-        OptionError: an option is none of these.
+        OptionError: an option has an unknown value.
     """
 
     transform: str | tuple[Stage, ...] = DEFAULT_TRANSFORM
@@ -82,7 +82,9 @@ class PropagationOptions:
         if self.selection_metric not in METRICS:
             raise OptionError(f"no metric {self.selection_metric!r}; choose one of {', '.join(METRICS)}")
         if self.keep is not None and self.keep < 1:
-            raise OptionError(f"keep at least 1 atlas, found {self.keep}; or name no number to keep all")
+            raise OptionError(
+                f"keep at least 1 atlas, found {self.keep}; or leave the option out to keep all"
+            )
         if isinstance(self.transform, str):
             stages_of(self.transform)
 
@@ -174,7 +176,7 @@ class Propagation:
     failed: tuple[tuple[str, str], ...] = ()
 
     def candidates(self) -> Candidates:
-        """What fusion works on: the chosen atlases beside the scan."""
+        """Input of label fusion: the chosen atlases and the scan."""
         return _candidates([self.carried[n] for n in self.chosen], self.classes, self.target)
 
 
@@ -256,7 +258,7 @@ class _Progress:
         self._call, self._total, self._done = call, total, 0
 
     def expect(self, total: int) -> None:
-        """There are so many tasks after all."""
+        """Set the number of tasks."""
         self._total = total
 
     def step(self) -> None:
@@ -286,7 +288,7 @@ def _mask(mask: npt.NDArray[Any] | None, shape: tuple[int, ...]) -> npt.NDArray[
 
 
 def _run(tasks: Sequence[Task], executor: Executor | None, report: _Progress) -> list[Arrived | AtlasegError]:
-    """What comes of each task, in their order."""
+    """Results of the tasks, in their order."""
     if executor is None:
         results = []
         for task in tasks:
@@ -331,7 +333,7 @@ def _select(
     mask: npt.NDArray[np.bool_] | None,
     options: PropagationOptions,
 ) -> tuple[list[tuple[Atlas, Arrived]], list[tuple[str, str]]]:
-    """The most similar in the order of their names, and the others with their place."""
+    """The most similar atlases in the order of their names, and the others with their rank."""
     from atlaseg.atlases.registration.transforms.frames import to_itk
 
     ranked = select(

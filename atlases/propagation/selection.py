@@ -1,4 +1,4 @@
-"""Which atlases suit a scan: ranked by likeness after a rigid or affine alignment, before the costly registration.
+"""Select atlases for a scan: rank them by similarity after rigid or affine alignment, before the full registration.
 
 Aljabar et al., NeuroImage 46:726-738 (2009), doi:10.1016/j.neuroimage.2009.02.018.
 """
@@ -28,7 +28,7 @@ _WORST = {"ncc": -1.0, "lncc": -1.0, "mi": 1.0, "ssd": -float(np.finfo(np.float6
 
 
 def spread(items: Sequence[Item], most: int) -> list[Item]:
-    """At most so many of the items, evenly spread and in their order: the middle of each of so many equal parts.
+    """At most ``count`` items, evenly spread and in their order: the middle of each of ``count`` equal parts.
 
     First and last, which are often of one scanner, have no more weight than others.
 
@@ -58,7 +58,7 @@ def rank(similarities: Sequence[float] | npt.NDArray[np.float64], k: int | None 
     if values.ndim != 1 or not values.size or not np.isfinite(values).all():
         raise OptionError(f"ranking needs one finite similarity for each atlas, found {values.tolist()}")
     if k is not None and k < 1:
-        raise OptionError(f"keep at least 1 atlas, found {k}; or name no number to keep all")
+        raise OptionError(f"keep at least 1 atlas, found {k}; or leave the option out to keep all")
     return [int(n) for n in np.argsort(-values, kind="stable")][:k]
 
 
@@ -68,7 +68,7 @@ def similarities(
     metric: str = "ncc",
     region: npt.NDArray[np.bool_] | None = None,
 ) -> list[float]:
-    """Likeness of each warped atlas image and the scan; more is better.
+    """Similarity of each warped atlas image and the scan; more is better.
 
     Args:
         target: ``(*spatial)``, intensities rescaled as for registration.
@@ -111,7 +111,7 @@ def select(
     labels: Sequence[sitk.Image] | None = None,
     mask: sitk.Image | None = None,
 ) -> list[tuple[int, float]]:
-    """The atlases that suit a scan best, as ``(index, similarity)``, best first.
+    """The atlases most similar to a scan, as ``(index, similarity)``, best first.
 
     Images are compared inside the scan's mask, else around all structures of the atlases (the union of their
     warped labels, dilated), else everywhere.

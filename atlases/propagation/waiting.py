@@ -17,7 +17,7 @@ PATIENCE = 60.0
 def as_they_finish(
     executor: Executor, futures: Sequence[Future[T]], patience: float = PATIENCE
 ) -> Iterator[Future[T]]:
-    """As :func:`concurrent.futures.as_completed`, and notices where nothing more can come.
+    """As :func:`concurrent.futures.as_completed`, but ends where workers have died.
 
     A process pool of Python 3.11 never answers a task that was submitted while it was finding out that a worker had
     died (https://github.com/python/cpython/issues/94777 is of this kind): waiting for it would not end. A broken pool

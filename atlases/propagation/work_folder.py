@@ -1,4 +1,4 @@
-"""Finished registrations on disk, so that an interrupted job goes on where it was.
+"""Store finished registrations on disk, so that an interrupted job resumes.
 
 Each is a transform (``.h5``) and a JSON file that seals it. The names end with a key: a hash of everything that the
 transform follows from, so that another scan, atlas, option or library never finds it.
@@ -70,7 +70,7 @@ def digest_of_file(path: Path) -> str:
 
 
 def key_of(parts: Mapping[str, Any]) -> str:
-    """SHA-256 of plain values, whatever their order, in hexadecimal.
+    """SHA-256 of plain values in hexadecimal; the order of keys does not matter.
 
     >>> key_of({"a": 1, "b": 2}) == key_of({"b": 2, "a": 1})
     True

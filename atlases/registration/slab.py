@@ -42,7 +42,7 @@ def continued(image: sitk.Image, mask: sitk.Image | None) -> tuple[sitk.Image, s
 def is_part_of(image: sitk.Image, other: sitk.Image) -> bool:
     """Whether an image covers less than half of what another one covers along some axis, and the other not of it.
 
-    Lengths are compared from the shortest to the longest, whatever axis of the array they belong to.
+    Lengths are compared from the shortest to the longest, independent of the order of the axes.
     """
     own, others = (np.sort(np.multiply(i.GetSize(), i.GetSpacing())) for i in (image, other))
     return bool((own < _PART * others).any() and not (others < _PART * own).any())

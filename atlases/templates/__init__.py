@@ -1,1 +1,1 @@
-"""Average images and probability maps of a group of labelled scans."""
+"""Population templates: average images and probability maps of a set of labelled scans."""

@@ -29,7 +29,7 @@ _AFFINE_POINTS = 20_000
 
 
 class MeanShape(NamedTuple):
-    """Where the members of a population have, on average, what the template has at a point.
+    """Average position, over the members of a population, of each point of the template.
 
     Args:
         transform: template -> mean position; its inverse moves the template into the mean shape.

@@ -1,4 +1,4 @@
-"""What each atlas of a population contributes: to the mean image, and to the maps of probability."""
+"""Contribution of each atlas of a population to the mean image and to the probability maps."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ Floats = npt.NDArray[np.float32]
 VOTE = 2.0**-16
 #: Intensities further from the median than so many robust standard deviations are drawn in.
 _SPREAD = 3.0
-#: Fewer images than this tell no outlier.
+#: With fewer images than this no outlier can be detected.
 _FEWEST = 4
 #: Voxels of all images together that are averaged at once.
 _AT_ONCE = 8_000_000
 
 
 def robust_mean(images: Sequence[Path | Floats]) -> Floats:
-    """Mean of images, at each voxel over those that have seen it, extremes drawn in.
+    """Robust mean of images, at each voxel over those that cover it, with extremes pulled in.
 
     Values further from the median than three robust standard deviations (1.4826 times the median absolute deviation)
     count as if they were no further (Huber's proposal: Annals of Mathematical Statistics 35:73-101 (1964),
@@ -83,7 +83,7 @@ def _median(values: Floats, count: npt.NDArray[np.intp]) -> Floats:
 
 
 def votes_of(atlas: Atlas, labels: LabelTable, grid: Any, transform: Transform) -> Floats:
-    """What one atlas says of each voxel of a grid: linear memberships in multiples of :data:`VOTE`.
+    """Votes of one atlas for each voxel of a grid: linear memberships in multiples of :data:`VOTE`.
 
     Returns:
         ``(K, x, y, z)`` float32; all 0 where the atlas has seen nothing.
@@ -113,7 +113,7 @@ class Votes:
         self._units += _units(votes)
 
     def without(self, votes: Floats) -> Floats:
-        """Probabilities as if an atlas had never been counted, as :meth:`probabilities`."""
+        """Probabilities without one atlas, as :meth:`probabilities`."""
         return _share(self._units - _units(votes))
 
     def probabilities(self) -> Floats:

@@ -108,7 +108,7 @@ class ProbabilisticAtlas:
             DatasetError: the folder holds other scans.
             OSError: the folder cannot be written.
         """
-        self._refuse_strangers(folder)
+        self._refuse_other_files(folder)
         manifest = folder / MANIFEST
         manifest.unlink(missing_ok=True)  # until the new files are whole, there is no atlas here
         image = folder / _IMAGE
@@ -134,13 +134,13 @@ class ProbabilisticAtlas:
         write_text(manifest, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
     @staticmethod
-    def _refuse_strangers(folder: Path) -> None:
-        strangers = [folder / "dataset.json"] if (folder / "dataset.json").exists() else []
+    def _refuse_other_files(folder: Path) -> None:
+        others = [folder / "dataset.json"] if (folder / "dataset.json").exists() else []
         for name in (_IMAGE, _LABEL):
-            strangers += [p for p in (folder / name).parent.glob("[!.]*") if p != folder / name]
-        if strangers:
+            others += [p for p in (folder / name).parent.glob("[!.]*") if p != folder / name]
+        if others:
             raise DatasetError(
-                f"{min(strangers)}: not of the atlas that is saved here; choose an empty folder"
+                f"{min(others)}: does not belong to the atlas that is saved here; choose an empty folder"
             )
 
     @classmethod
@@ -185,7 +185,7 @@ class ProbabilisticAtlas:
 
 
 class Members:
-    """The atlases that a probabilistic atlas is made of, so that it can also be made without one of them.
+    """The atlases that a probabilistic atlas is made of, from which it can also be made without one of them.
 
     Each atlas' votes are exact sums, so an atlas that is left out leaves no trace in the maps, nor in the mean image.
     What remains of it is its part, one in ``N``, in the mean *shape* of the template, to which the others are
@@ -230,7 +230,7 @@ class Members:
         return self._make(self.template, self._votes.probabilities(), self.names)
 
     def without(self, name: str) -> ProbabilisticAtlas:
-        """The atlas of all members but one, which has no part in the maps or in the image.
+        """The atlas of all members but one, which contributes neither to the maps nor to the image.
 
         Raises:
             DatasetError: it is no member, or the only one.

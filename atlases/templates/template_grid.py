@@ -1,4 +1,4 @@
-"""Where a template begins: the atlas nearest to the middle of its set, and a grid that suits all of them."""
+"""Initialise a template: the most central atlas of a set, and a common grid."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Picture of a probabilistic atlas: the mean image, and on it the structures with how sure they are."""
+"""Picture of a probabilistic atlas: the mean image, overlaid with the probabilities of the structures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The work of a template that goes to other processes: registering an atlas to it, carrying an atlas to its grid.
+"""Tasks of building a template that run in other processes: register an atlas to it, resample an atlas to its grid.
 
 Tasks know their atlas and transforms by files alone, and import no torch.
 """

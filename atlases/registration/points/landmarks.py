@@ -1,4 +1,4 @@
-"""Landmark files: 3D Slicer's markups and plain tables; points are RAS+ mm here, whatever a file's frame and unit."""
+"""Landmark files: 3D Slicer's markups and plain tables; points are converted to RAS+ mm."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def read_landmark_file(path: Path) -> Landmarks:
 
     Raises:
         MissingFileError: there is no such file.
-        OptionError: the suffix is none of landmarks.
+        OptionError: the suffix is not that of a landmark file.
         UnreadableFileError: the file holds no points, or something else: points of two or four coordinates, that are
             not placed, in voxels, or in a frame or unit that is not known.
     """
@@ -91,7 +91,7 @@ def write_landmarks(path: Path, landmarks: Landmarks | npt.NDArray[np.float64]) 
         landmarks: points ``(n, 3)``, RAS+ mm, alone or with what a file said of them; all digits are kept.
 
     Raises:
-        OptionError: the suffix is none of landmarks.
+        OptionError: the suffix is not that of a landmark file.
         GeometryError: not ``(n, 3)``.
     """
     suffix = check_landmark_name(path)

@@ -52,7 +52,7 @@ def shown(text: str) -> str:
 
 
 def number_in(text: str) -> float | None:
-    """The finite number that a text is, ``None`` where it is none.
+    """Parse a finite number; ``None`` for other text.
 
     >>> number_in(" -1.5e2 "), number_in("nan"), number_in("1_000")
     (-150.0, None, None)

@@ -55,7 +55,7 @@ def read_field(path: Path) -> Transform:
 
     Raises:
         MissingFileError, UnreadableFileError, GeometryError: as :func:`atlaseg.pipeline.io.volume.read_header`.
-        UnreadableFileError: it is none, or cannot be told from something else; the message says what it looks like.
+        UnreadableFileError: it is not a displacement field, or is ambiguous; the message says what it looks like.
     """
     header = read_header(path)
     if len(header.shape) != 5 or header.shape[3:] != (1, 3):

@@ -50,7 +50,7 @@ def read_map(path: Path) -> ParameterMap:
 
 
 def _uncomment(line: str) -> str:
-    """Line without its comment; ``//`` inside quotes (a network path) is none."""
+    """Line without its comment; ``//`` inside quotes (a network path) does not start one."""
     return re.sub(r"(\"[^\"]*\")|//.*$", lambda m: m[1] or "", line).strip()
 
 

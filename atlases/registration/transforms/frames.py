@@ -1,4 +1,4 @@
-"""The only place where RAS+ (nibabel, MONAI, this house) becomes LPS+ (ITK, ANTs, elastix), and back."""
+"""Convert RAS+ (nibabel, MONAI, atlaseg) to LPS+ (ITK, ANTs, elastix) and back; no other file does."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def from_itk(image: sitk.Image) -> tuple[npt.NDArray[Any], npt.NDArray[np.float6
 
 
 def as_itk(image: MetaTensor | sitk.Image | Path | str, channel: int = 0) -> sitk.Image:
-    """Float32 ITK image of one channel of whatever a caller has: a tensor with its affine, an image, a file.
+    """Float32 ITK image of one channel of a tensor with its affine, an ITK image or a file.
 
     Args:
         image: MetaTensor ``(C, *spatial)`` with its affine in RAS+ mm, a scalar SimpleITK image, or a NIfTI file.

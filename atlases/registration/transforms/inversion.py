@@ -65,7 +65,7 @@ def invert(
 
     Raises:
         GeometryError: the error is larger than the tolerance; the message says where the transform folds.
-        OptionError: neither a grid is given nor has the transform a domain of its own; a tolerance that is not
+        OptionError: neither a grid is given nor has the transform a domain; a tolerance that is not
             above 0.
     """
     if tolerance_mm is not None and not tolerance_mm > 0:
@@ -135,7 +135,7 @@ def domain_of(transform: Transform) -> sitk.Image:
         else:
             break
         return empty_grid(own.GetSize(), np.linalg.inv(before) @ affine_of(own))
-    raise OptionError("this transform has no grid of its own; give the grid where it is to be inverted")
+    raise OptionError("this transform has no grid; give the grid on which to invert it")
 
 
 def _spline_domain(spline: sitk.BSplineTransform) -> sitk.Image:

@@ -117,7 +117,7 @@ def problem_of_part(part: sitk.Transform) -> str | None:
 
 
 def is_invertible(matrix: npt.NDArray[np.float64]) -> bool:
-    """Whether a ``(3, 3)`` matrix keeps space apart, whatever its unit of length.
+    """Whether a ``(3, 3)`` matrix is invertible, in any unit of length.
 
     >>> is_invertible(np.eye(3) * 1e-3), is_invertible(np.diag([1., 1, 0]))
     (True, False)

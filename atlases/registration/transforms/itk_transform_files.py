@@ -55,7 +55,7 @@ def read_itk_transform(path: Path, own: bool = False) -> Transform:
 
     Args:
         path: kind by suffix, one of :data:`ITK_SUFFIXES`.
-        own: it was written by this software, so HDF5 is not tried in a process of its own first.
+        own: it was written by this software, so HDF5 is not tried in a separate process first.
 
     Raises:
         OptionError: the transform is not 3-D.
@@ -128,7 +128,7 @@ def _check_dimension(path: Path, dimension: int) -> None:
 def _without_order(path: Path, count: int) -> UnreadableFileError:
     return UnreadableFileError(
         f"{path}: {count} transforms without a {COMPOSITE} at the beginning, so nothing says in which order they "
-        "apply; write each to a file of its own and name the files in order, or write them as a composite"
+        "apply; write each to a separate file and name the files in order, or write them as a composite"
     )
 
 

@@ -58,7 +58,7 @@ def resample_image(
         outside: value where the moving image has nothing (see :func:`seen`).
 
     Voxels that are NaN or infinite stay where they are: the result is NaN where linear interpolation (``nearest``: the
-    nearest voxel) would take one of them, whatever the interpolation, which sees the nearest finite value instead. A
+    nearest voxel) would take one of them, with any interpolation, which sees the nearest finite value instead. A
     B-spline would spread one NaN over the whole image.
 
     Returns:

@@ -44,15 +44,15 @@ def read_transform(path: Path, own: bool = False) -> Transform:
 
     Args:
         path: the file.
-        own: it was written by this software, and need not be tried in a process of its own first.
+        own: it was written by this software, and need not be tried in a separate process first.
 
     Raises:
         MissingFileError: there is no such file.
-        OptionError: the suffix is none of a transform, or the transform is not 3-D.
+        OptionError: the suffix is not that of a transform, or the transform is not 3-D.
         UnreadableFileError: the file is damaged, or something else than its suffix says; see
             :func:`atlaseg.atlases.registration.transforms.itk_transform_files.read_itk_transform` and
             :func:`atlaseg.atlases.registration.transforms.displacement_files.read_field`.
-        GeometryError: a displacement field whose grid is none.
+        GeometryError: a displacement field has an invalid grid.
     """
     suffix = _suffix(path)
     if not path.exists():
@@ -92,9 +92,9 @@ def write_transform(path: Path, transform: Transform, grid: sitk.Image | None = 
             )
         write_field(path, transform, grid, suffix)
         return
-    # one matrix for whatever linear transform, because ANTs reads those from any file
+    # one matrix for any linear transform, because ANTs reads those from any file
     itk = Transform.from_matrix(transform.matrix).itk if suffix == ".mat" else _flat(transform).itk
-    # HDF5 prints pages about a full disk, and may tell nobody else of what it could not write at the end
+    # HDF5 prints pages about a full disk, and may not report what it could not write at the end
     with replacing(path, suffix) as temporary, ONE_AT_A_TIME, quiet() if suffix == ".h5" else nullcontext():
         sitk.WriteTransform(itk, str(temporary))
         if nearly_full(path):

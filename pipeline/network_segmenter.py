@@ -234,7 +234,7 @@ class NetworkSegmenter:
             NotFittedError: neither fitted nor loaded.
         """
         if self.plan is None or not self._networks:
-            raise NotFittedError("this segmenter has no network yet: call fit(dataset) or load(folder)")
+            raise NotFittedError("this segmenter is not fitted yet: call fit(dataset) or load(folder)")
         return self.plan
 
     def segment(

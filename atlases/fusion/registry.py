@@ -141,7 +141,7 @@ def read_options(name: str, words: Sequence[str]) -> dict[str, Any]:
     {'search_radius': (2, 2, 0)}
 
     Raises:
-        OptionError: there is no such rule, a word is not of this form or said twice, the rule has no such option, or
+        OptionError: there is no such rule, a word is not of this form or given twice, the rule has no such option, or
             the value is of another type.
         PackageError: as :func:`make_rule`.
     """

@@ -33,7 +33,7 @@ class ClassicalSegmenter:
 
     Every method is given the same two things that labelled scans teach: what structures look like
     (:mod:`atlaseg.pipeline.classical.naming`, or the method's own training) and where they lie
-    (:mod:`atlaseg.pipeline.classical.location_prior`, or a prior from outside).
+    (:mod:`atlaseg.pipeline.classical.location_prior`, or an external prior).
 
     Args:
         folder: where :meth:`fit` writes a bundle, as :meth:`save` does; ``None``: nothing is written.
@@ -140,11 +140,11 @@ class ClassicalSegmenter:
         Raises:
             MissingFileError, PlanError, UnreadableFileError, UnsafeModelError: as
                 :func:`atlaseg.pipeline.classical.classical_bundle.read_bundle`.
-            OptionError: the segmenter was fitted with a prior from outside, and none is given.
+            OptionError: the segmenter was fitted with an external prior, and none is given.
         """
         settings, arrays = read_bundle(directory)
         if prior is None and not settings.own_prior:
-            raise OptionError(f"{directory}: was fitted with a prior from outside; give it (prior=)")
+            raise OptionError(f"{directory}: was fitted with an external prior; give it (prior=)")
         segmenter = cls(method=settings.method, options=settings.options, prior=prior, seed=settings.seed)
         segmenter._settings = settings
         segmenter._learnt = Learnt.from_arrays(arrays, settings, str(directory))
@@ -209,7 +209,7 @@ class ClassicalSegmenter:
             NotFittedError: neither fitted nor loaded.
             GeometryError: the scan has other channels than the training scans, or the mask another shape.
             DatasetError: the scan is constant or not finite, or the mask is empty.
-            OptionError: the mask is missing, votes come beside a prior from outside, or the weight is not possible.
+            OptionError: the mask is missing, votes come beside an external prior, or the weight is not possible.
         """
         settings, learnt = self._fitted()
         refuse_other_channels(image, settings.channels)

@@ -26,7 +26,7 @@ class Learnt:
     """Parameters of a fitted classical method.
 
     Args:
-        location: where structures lie; ``None`` where a prior from outside says so.
+        location: where structures lie; ``None`` where an external prior says so.
         naming: what unnamed classes usually are; ``None`` for methods that need no names.
         state: arrays of a method that learns by itself.
     """

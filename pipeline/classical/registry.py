@@ -86,7 +86,7 @@ def read_options(name: str, words: Sequence[str]) -> dict[str, Any]:
     {'depth': 0.05}
 
     Raises:
-        OptionError: there is no such method or option, a word is not of this form or said twice, or a value is of
+        OptionError: there is no such method or option, a word is not of this form or given twice, or a value is of
             another type.
     """
     hints = get_type_hints(_options_class(name), include_extras=True)

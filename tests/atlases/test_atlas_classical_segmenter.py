@@ -80,7 +80,7 @@ def test_with_all_weight_the_location_is_forgotten(shapes: AtlasSet, told: Any, 
 
     outside = ClassicalSegmenter(method="mrf", options=LIGHT, prior=Votes()).fit(shapes.dataset)
     np.testing.assert_allclose(own, outside.segment(scan, probabilities=True).probabilities, atol=1e-5)
-    with pytest.raises(OptionError, match="prior from outside; votes of atlases"):
+    with pytest.raises(OptionError, match="external prior; votes of atlases"):
         outside.segment(scan, votes=votes)
 
 

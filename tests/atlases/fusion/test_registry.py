@@ -120,7 +120,7 @@ def test_words_that_are_no_options(rule, word, message):
 
 
 def test_an_option_is_said_once():
-    with pytest.raises(OptionError, match="said twice"):
+    with pytest.raises(OptionError, match="given twice"):
         read_options("joint", ["alpha=1", "alpha=2"])
 
 

@@ -61,7 +61,7 @@ def test_a_prior_of_registered_atlases(shapes: Dataset, tmp_path: Path) -> None:
     image = read_image(shapes.cases[-1].images)
     found = segmenter.segment(image, probabilities=True)
     assert set(np.unique(found.label_map)) > {0}
-    with pytest.raises(OptionError, match="fitted with a prior from outside"):
+    with pytest.raises(OptionError, match="fitted with an external prior"):
         ClassicalSegmenter.load(tmp_path)
     loaded = ClassicalSegmenter.load(tmp_path, prior=prior)
     np.testing.assert_array_equal(loaded.segment(image).label_map, found.label_map)

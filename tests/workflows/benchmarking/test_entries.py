@@ -64,7 +64,7 @@ def test_yaml(tmp_path: Path) -> None:
         ("unet:keep=3", "no option 'keep'"),
         ("unet:depth=deep", "option depth"),
         ("majority:keep=many", "option keep"),
-        ("unet:minutes=2,minutes=3", "said twice"),
+        ("unet:minutes=2,minutes=3", "given twice"),
         ("minutes=3", "of no method"),
         ("unet,unet", "named twice"),
         ("joint-fusion:transform=sideways", "sideways"),

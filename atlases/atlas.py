@@ -28,7 +28,7 @@ def index_type(table: LabelTable) -> type[np.uint8 | np.uint16]:
 
 @dataclass(frozen=True)
 class Atlas:
-    """One labelled scan, known by its files alone: cheap to hand to another process.
+    """One labelled scan, given by its files and therefore cheap to send to another process.
 
     Args:
         name: the only identifier that outputs may carry.

@@ -69,7 +69,7 @@ class AtlasSet:
         return Dataset(self.name, cases, self.labels, self.channels, self.channels_named_by)
 
     def with_channels_of(self, dataset: Dataset) -> Self:
-        """The same set with the names of channels that a data set has."""
+        """The same set with the channel names of a data set."""
         return replace(self, channels=dataset.channels, channels_named_by=dataset.channels_named_by)
 
     @classmethod
@@ -152,7 +152,7 @@ class AtlasSet:
         return replace(self, atlases=tuple(known[name] for name in names))
 
     def without(self, name: str) -> Self:
-        """The same set without one atlas: what a scan is segmented with that is itself in the set.
+        """The same set without one atlas, to segment a scan that is itself in the set.
 
         Raises:
             DatasetError: the set has no such atlas, or no other.

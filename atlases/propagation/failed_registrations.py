@@ -29,7 +29,7 @@ FEWEST = 3
 
 
 def leave_out(qualities: Sequence[Quality]) -> list[tuple[int, str]]:
-    """Atlases that failed to reach a scan, worst first, each with the reason in words.
+    """Atlases whose registration to a scan is judged failed, worst first, each with the reason in words.
 
     The rule: an atlas is left out where
 

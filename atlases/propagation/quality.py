@@ -35,7 +35,7 @@ MARGIN = 3
 
 @dataclass(frozen=True)
 class Quality:
-    """What tells a failed registration. All figures but the folding and the Jacobian's spread: more is better.
+    """Measures that detect a failed registration; more is better, except for folding and Jacobian spread.
 
     Args:
         agreement: median Dice, mean over the structures, of this atlas' warped labels and those of each other
@@ -69,7 +69,7 @@ class Quality:
 
 
 def region_of_interest(labels: npt.NDArray[Any], margin: int = MARGIN) -> Bools:
-    """Where any atlas sees a structure, and some voxels around it: where quality is decided.
+    """Region in which quality is measured: structures of any atlas, and a margin around them.
 
     Args:
         labels: ``(N, *spatial)`` channel indices, warped.
@@ -126,7 +126,7 @@ def agreement(labels: npt.NDArray[Any], classes: int) -> npt.NDArray[np.float64]
 
 
 def coverage(inside: Bools, region: Bools | None = None) -> float:
-    """Share of the scan's grid, or of a region of it, that the warped atlas has seen; 0 where they do not overlap.
+    """Share of the scan's grid, or of a region of it, that the warped atlas covers; 0 where they do not overlap.
 
     Raises:
         GeometryError: shapes differ.
@@ -164,7 +164,7 @@ def assess(
     target_mask: npt.NDArray[Any] | None = None,
     channel: int = 0,
 ) -> list[Quality]:
-    """Quality of every atlas that was carried to a scan, in the order of the candidates.
+    """Quality of every atlas that was registered to a scan, in the order of the candidates.
 
     Correlations are taken around the atlas' own warped structures: of all regions tried, the most telling.
 

@@ -96,7 +96,7 @@ class TemplateOptions:
 
 @dataclass(frozen=True)
 class Iteration:
-    """What one round brought.
+    """Result of one iteration.
 
     Args:
         number: from 1; 0 is the first template, after rigid alignment.
@@ -120,7 +120,7 @@ class Iteration:
 
 @dataclass(frozen=True, eq=False)
 class Template:
-    """A template and how its atlases lie to it.
+    """A template and the transforms of its atlases.
 
     Args:
         image: float32, intensities about 0 to 1.
@@ -160,7 +160,7 @@ def build_template(
     atlases: the same call after an interruption goes on where it was, and more iterations go on from fewer.
 
     Args:
-        atlases: two or more, of one kind of scan; labels tell failed registrations
+        atlases: two or more, of one kind of scan; labels reveal failed registrations
             (:func:`atlaseg.atlases.propagation.failed_registrations.leave_out`).
         work: folder for finished registrations and warped images.
         options: how.
@@ -220,7 +220,7 @@ class _Builder:
         files[0][centre] = folder / f"{centre}.h5"
         left_out = self._judged(folder, target, files).left_out
         names = [name for name in self.atlases.names if name not in left_out]
-        # poses are rigid, whatever the engine calls its transform
+        # poses are rigid, even if the engine returns an affine transform
         poses = {
             name: closest_rotation(
                 affine_part(read_transform(files[0][name], own=True), image), _middle(image)

@@ -40,15 +40,13 @@ def draw_atlas(
         title: above the picture.
     """
     import numpy as np
-    from matplotlib import colormaps
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
     from atlaseg.pipeline.io.files import replacing
+    from atlaseg.pipeline.overlay_colours import structure_colours
 
-    # neighbours in tab20 are two shades of one hue: take every other one first
-    order = [*range(0, 20, 2), *range(1, 20, 2)]
-    colours = np.array([colormaps["tab20"](order[k % 20])[:3] for k in range(len(names) - 1)])
+    colours = np.array(structure_colours(len(names) - 1))
     figure = Figure(figsize=(10, 7), layout="constrained")
     rows = figure.subplots(2, 3)
     low, high = (float(v) for v in np.percentile(image, (1, 99.5)))

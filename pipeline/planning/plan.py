@@ -14,6 +14,7 @@ from typing import Any, Literal
 from atlaseg.pipeline.case import LabelTable
 from atlaseg.pipeline.errors import PlanError
 from atlaseg.pipeline.schema import Range, shortened
+from atlaseg.pipeline.training.learning_rate import LEARNING_RATE, WARMUP
 
 __all__ = [
     "Augmentation",
@@ -155,10 +156,10 @@ class TrainingPlan:
     unlabelled_share: float = 0.5
     loss: Literal["dice", "dice-ce", "dice-focal"] = "dice-ce"
     optimizer: Literal["adamw", "sgd"] = "adamw"
-    learning_rate: float = 1e-3
+    learning_rate: float = LEARNING_RATE
     weight_decay: float = 1e-2
     schedule: Literal["poly", "cosine", "plateau", "constant"] = "poly"
-    warmup: float = 0.03
+    warmup: float = WARMUP
     gradient_clip: float | None = 12.0
     ema: float | None = 0.999
     precision: Literal["bf16", "fp16", "fp32"] = "fp32"

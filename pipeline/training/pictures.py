@@ -12,6 +12,7 @@ import torch
 from ignite.engine import Engine, Events
 
 from atlaseg.pipeline.io.files import replacing
+from atlaseg.pipeline.overlay_colours import structure_colours
 from atlaseg.pipeline.training.history import History
 
 __all__ = ["RunPictures", "draw_curves", "draw_overlays"]
@@ -118,15 +119,12 @@ def draw_overlays(
         path: of the picture.
         cases: for each, image, truth and prediction ``(X, Y, Z)`` on one grid, labels as channel indices.
     """
-    from matplotlib import colormaps
     from matplotlib.colors import ListedColormap
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 3.1 * len(cases)), layout="constrained")
     axes = figure.subplots(len(cases), 3, squeeze=False)
-    # neighbours in tab20 are two shades of one hue: take every other one first
-    order = [*range(0, 20, 2), *range(1, 20, 2)]
-    colours = ListedColormap([(0, 0, 0, 0), *(colormaps["tab20"](order[i % 20]) for i in range(255))])
+    colours = ListedColormap([(0, 0, 0, 0), *((*rgb, 1) for rgb in structure_colours(255))])
     for row, (image, truth, prediction) in zip(axes, cases, strict=True):
         labelled = truth if truth.any() else prediction
         slice_ = int((labelled > 0).sum(axis=(0, 1)).argmax())

@@ -13,7 +13,7 @@ import torch
 
 from atlaseg.pipeline.planning.plan import Augmentation
 from atlaseg.pipeline.training.checkpoint import Checkpoint
-from atlaseg.pipeline.training.keeper import ModelKeeper
+from atlaseg.pipeline.training.kept_checkpoint import ModelKeeper
 from atlaseg.pipeline.training.patch_sampling import PatchBatches
 
 __all__ = ["attached", "augmentation", "patch_workers", "resume_or_start", "tune_allocator"]

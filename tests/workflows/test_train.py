@@ -23,7 +23,7 @@ from atlaseg.pipeline.errors import DatasetError, DivergenceError, MissingFileEr
 from atlaseg.pipeline.training import checkpoint
 from atlaseg.pipeline.training.checkpoint import read_torch_file
 from atlaseg.pipeline.training.clipping import GradientClipping
-from atlaseg.pipeline.training.keeper import ModelKeeper
+from atlaseg.pipeline.training.kept_checkpoint import ModelKeeper
 from atlaseg.pipeline.training.pictures import RunPictures
 from atlaseg.workflows.cli import main
 from atlaseg.workflows.train import Train

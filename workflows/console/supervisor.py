@@ -1,8 +1,8 @@
-"""A command's job in a process of its own, beneath one that sees to it that the command ends when it is told to.
+"""Run a command in a child process, under a parent that makes sure that it ends when it is signalled.
 
-Registration libraries hold Python's interpreter for minutes: a signal is not heard before they are done, and when they
-crash they take Python along. The process above does nothing but wait: it hands signals on, ends a job that does not
-follow, and says in one line what has become of one that crashed.
+Registration libraries hold Python's interpreter for minutes, during which signals are not handled, and when they crash,
+Python crashes too. The parent process only waits: it forwards signals, kills a child that does not react, and reports
+a crash in one line.
 """
 
 from __future__ import annotations
@@ -16,16 +16,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from atlaseg.workflows.console.exit_codes import ExitCode
 from atlaseg.workflows.console.heartbeat import Heartbeat
 from atlaseg.workflows.console.screen import on_output
 
 __all__ = ["INTERRUPTED", "TERMINATED", "TerminatedError", "heard_signals", "supervise"]
 
-INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
+INTERRUPTED, TERMINATED = ExitCode.INTERRUPTED, ExitCode.TERMINATED
 
-#: Seconds that a job has to end in order, once it was told to.
+#: Seconds that a job has to end by itself after a signal.
 GRACE = 5.0
-_SAID = {INTERRUPTED: "interrupted", TERMINATED: "terminated"}
+_SAID: dict[int, str] = {INTERRUPTED: "interrupted", TERMINATED: "terminated"}
 
 
 class TerminatedError(BaseException):
@@ -40,7 +41,7 @@ def heard_signals() -> Iterator[None]:
         return
 
     def end(number: int, _: object) -> None:
-        # the same again, from the terminal and from the process above, must not interrupt the tidying up
+        # repeated signals, from the terminal and from the parent, must not interrupt the cleanup
         for other in (signal.SIGINT, signal.SIGTERM):
             signal.signal(other, signal.SIG_IGN)
         if "multiprocessing" in sys.modules:
@@ -63,7 +64,7 @@ def supervise(name: str, job: Callable[[], int], after_a_crash: Callable[[], Non
     Args:
         name: of the command, for messages.
         job: returns the exit code; called in the child.
-        after_a_crash: tidies up what a job leaves behind that could not do it itself; called here.
+        after_a_crash: cleans up after a job that crashed; called in this process.
     """
     if not hasattr(os, "fork") or threading.active_count() > 1:
         return job()
@@ -85,7 +86,7 @@ def supervise(name: str, job: Callable[[], int], after_a_crash: Callable[[], Non
         with heard_signals():
             signal.pthread_sigmask(signal.SIG_UNBLOCK, handed_on)
             code = job()
-        if code in _SAID or code == 2:
+        if code in _SAID or code == ExitCode.ERROR:
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(code)  # waits for no thread; HDF5 that could not write crashes at an orderly end
@@ -94,7 +95,7 @@ def supervise(name: str, job: Callable[[], int], after_a_crash: Callable[[], Non
     watch = _Watch(child)
     for number in handed_on:
         signal.signal(number, watch.hand_on)
-    signal.signal(signal.SIGALRM, watch.lose_patience)
+    signal.signal(signal.SIGALRM, watch.kill_child)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, handed_on)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     signal.setitimer(signal.ITIMER_REAL, 0)
@@ -102,26 +103,26 @@ def supervise(name: str, job: Callable[[], int], after_a_crash: Callable[[], Non
         shutil.rmtree(scratch, ignore_errors=True)
     if code < 0 or code in _SAID:
         after_a_crash()
-    return code if code >= 0 else _say_crash(name, signal.Signals(-code), watch.told)
+    return code if code >= 0 else _say_crash(name, signal.Signals(-code), watch.signalled)
 
 
 class _Watch:
-    """What the process above does about signals."""
+    """Signal handling of the parent process."""
 
     def __init__(self, child: int) -> None:
         self.child = child
-        self.told: int | None = None
+        self.signalled: int | None = None
 
     def hand_on(self, number: int, _: Any) -> None:
-        """Tell the child; at the second time, or when it does not follow, kill it."""
-        if self.told is not None:
-            self.lose_patience()
+        """Forward a signal to the child; kill it at the second signal, or when it does not react."""
+        if self.signalled is not None:
+            self.kill_child()
             return
-        self.told = number
+        self.signalled = number
         self._send(number)
         signal.setitimer(signal.ITIMER_REAL, GRACE)
 
-    def lose_patience(self, *_: Any) -> None:
+    def kill_child(self, *_: Any) -> None:
         self._send(signal.SIGKILL)
 
     def _send(self, number: int) -> None:
@@ -129,11 +130,11 @@ class _Watch:
             os.kill(self.child, number)
 
 
-def _say_crash(name: str, ended_by: signal.Signals, told: int | None) -> int:
-    """One line on a job that did not end by itself; returns the exit code."""
-    if told is not None:
-        print(f"atlaseg {name}: {_SAID[128 + told]}", file=sys.stderr)
-        return 128 + told
+def _say_crash(name: str, ended_by: signal.Signals, signalled: int | None) -> int:
+    """Print one line about a job that was killed or crashed; returns the exit code."""
+    if signalled is not None:
+        print(f"atlaseg {name}: {_SAID[128 + signalled]}", file=sys.stderr)
+        return 128 + signalled
     if ended_by == signal.SIGKILL:
         print(f"atlaseg {name}: killed by the system (out of memory?)", file=sys.stderr)
         return 128 + ended_by
@@ -145,4 +146,4 @@ def _say_crash(name: str, ended_by: signal.Signals, told: int | None) -> int:
         "another method or engine",
         file=sys.stderr,
     )
-    return 2
+    return ExitCode.ERROR

@@ -14,6 +14,7 @@ from markupsafe import Markup
 
 from atlaseg.pipeline.errors import AtlasegError, MissingFileError
 from atlaseg.pipeline.io.volume import read_header, read_label_map, read_voxels
+from atlaseg.pipeline.overlay_colours import TRUTH_COLOUR
 from atlaseg.workflows.report_page.drawing import Canvas
 from atlaseg.workflows.report_page.folder import Benchmark
 from atlaseg.workflows.report_page.palette import Style
@@ -25,7 +26,6 @@ __all__ = ["Tile", "WorstCase", "choose_cases", "draw_case"]
 PLANES = (("sagittal", 0, "P", "S"), ("coronal", 1, "R", "S"), ("axial", 2, "R", "A"))
 MARGIN_MM = 8.0
 GAP, WIDTH = 6.0, 520.0
-TRUTH = "#ffffff"
 _LETTER: dict[str, Any] = {
     "font_size": 13,
     "fill": "#ffffff",
@@ -217,7 +217,9 @@ class _Views:
                 canvas.add("use", href=f"#{name}")
             clip = (left, top, wide, high)
             # where both agree, the method's line lies in the truth's
-            self._outline(canvas, self.truth, axis, clip, TRUTH, 3.0 if prediction is not None else 1.8)
+            self._outline(
+                canvas, self.truth, axis, clip, TRUTH_COLOUR, 3.0 if prediction is not None else 1.8
+            )
             if style is not None and prediction is not None:
                 self._outline(canvas, prediction, axis, clip, style.colour, 2.0, style.dash)
             canvas.text(left + 5, top + high / 2 + 4, at_left, **_LETTER)
@@ -263,7 +265,7 @@ class _Views:
                 parts.append("M" + "L".join(f"{x:.1f} {y:.1f}" for y, x in places) + "Z")
         if parts:
             look: dict[str, Any] = {"fill": "none", "d": "".join(parts), "stroke_linejoin": "round"}
-            if colour == TRUTH:  # its dark edge keeps it apart from bright tissue
+            if colour == TRUTH_COLOUR:  # its dark edge keeps it apart from bright tissue
                 canvas.add("path", stroke="#000000", stroke_opacity=0.6, stroke_width=width + 1.6, **look)
             if dash:
                 look["stroke_dasharray"] = dash

@@ -5,30 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from atlaseg.pipeline.overlay_colours import METHOD_COLOURS
 from atlaseg.workflows.report_page.folder import MethodEntry
 
-__all__ = ["COLOURS", "Style", "method_styles"]
+__all__ = ["Style", "method_styles"]
 
-#: Okabe and Ito's colours without yellow and black, which vanish on paper or in text, then Tol's wine, olive,
-#: indigo and grey: told apart with any kind of colour vision (Okabe and Ito, Color Universal Design, 2008,
-#: jfly.uni-koeln.de/color; Tol, SRON technical note SRON/EPS/TN/09-002, 2021).
-COLOURS = (
-    *("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"),
-    *("#882255", "#999933", "#332288", "#777777"),
-)
-#: Beyond the colours, the marker tells methods apart.
+#: Beyond the colours, the marker distinguishes methods.
 MARKERS = ("circle", "square", "triangle", "diamond")
 _LONGEST = 36
 
 
 @dataclass(frozen=True)
 class Style:
-    """How a method looks.
+    """Style of a method in figures.
 
     Args:
         number: from 1, in the order of the command.
         name: of the method in the tables.
-        label: the shortest text that tells it from the others.
+        label: the shortest text that distinguishes it from the others.
         options: the rest of its name, as text.
         colour: ``#rrggbb``.
         marker: one of :data:`MARKERS`.
@@ -48,13 +42,13 @@ def method_styles(methods: Sequence[MethodEntry]) -> dict[str, Style]:
     """Style of each method by its name."""
     styles = {}
     for index, method in enumerate(methods):
-        turn = index // len(COLOURS)
+        turn = index // len(METHOD_COLOURS)
         styles[method.name] = Style(
             number=index + 1,
             name=method.name,
             label=_label(method, methods),
             options=", ".join(f"{key} = {value}" for key, value in method.options.items()),
-            colour=COLOURS[index % len(COLOURS)],
+            colour=METHOD_COLOURS[index % len(METHOD_COLOURS)],
             marker=MARKERS[(index + turn) % len(MARKERS)],
             dash="" if turn == 0 else f"{5 - min(turn, 3)} 2",
         )

@@ -8,12 +8,13 @@ from xml.etree import ElementTree as ET
 import numpy as np
 import pytest
 
+from atlaseg.pipeline.overlay_colours import METHOD_COLOURS
 from atlaseg.workflows.report_page.box_plots import box_plots
 from atlaseg.workflows.report_page.confusion import confusion_figures
 from atlaseg.workflows.report_page.drawing import Scale, linear_scale, log_scale
 from atlaseg.workflows.report_page.folder import MethodEntry, read_benchmark
 from atlaseg.workflows.report_page.learning_curves import learning_curves
-from atlaseg.workflows.report_page.palette import COLOURS, method_styles
+from atlaseg.workflows.report_page.palette import method_styles
 from atlaseg.workflows.report_page.tables import method_rows, significance_matrix, structure_rows
 from atlaseg.workflows.report_page.time_against_score import costs, time_figures
 
@@ -49,7 +50,7 @@ def test_labels_say_what_differs():
 def test_many_methods_look_different():
     styles = method_styles([entry("unet", minutes=n) for n in range(40)])
     assert len({(s.colour, s.marker, s.dash) for s in styles.values()}) == 40
-    assert len({s.colour for s in list(styles.values())[: len(COLOURS)]}) == len(COLOURS)
+    assert len({s.colour for s in list(styles.values())[: len(METHOD_COLOURS)]}) == len(METHOD_COLOURS)
 
 
 def test_scales():

@@ -16,8 +16,8 @@ from atlaseg.pipeline.training.averaging import WeightAverage
 from atlaseg.pipeline.training.budget import Budget
 from atlaseg.pipeline.training.checkpoint import read_torch_file
 from atlaseg.pipeline.training.history import History
-from atlaseg.pipeline.training.keeper import ModelKeeper
-from atlaseg.pipeline.training.schedule import LearningRateSchedule
+from atlaseg.pipeline.training.kept_checkpoint import ModelKeeper
+from atlaseg.pipeline.training.learning_rate import LearningRateSchedule
 
 
 class Run:

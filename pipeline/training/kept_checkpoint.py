@@ -14,7 +14,7 @@ from torch import nn
 from atlaseg.pipeline.training.averaging import WeightAverage
 from atlaseg.pipeline.training.checkpoint import save_torch_file
 from atlaseg.pipeline.training.history import History
-from atlaseg.pipeline.training.schedule import LearningRateSchedule
+from atlaseg.pipeline.training.learning_rate import LearningRateSchedule
 
 __all__ = ["ModelKeeper"]
 

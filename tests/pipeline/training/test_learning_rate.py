@@ -10,7 +10,7 @@ from ignite.engine import Engine
 
 from atlaseg.pipeline.errors import OptionError
 from atlaseg.pipeline.training.budget import Budget
-from atlaseg.pipeline.training.schedule import SCHEDULES, LearningRateSchedule, learning_rate_factor
+from atlaseg.pipeline.training.learning_rate import SCHEDULES, LearningRateSchedule, learning_rate_factor
 
 
 @pytest.mark.parametrize("schedule", SCHEDULES)

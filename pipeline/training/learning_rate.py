@@ -1,17 +1,24 @@
-"""Learning-rate schedules that follow the budget, whether in epochs or in minutes."""
+"""Learning rate: its default, and schedules that follow the budget, whether in epochs or in minutes."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
-
-from ignite.engine import Engine, Events
-from torch.optim import Optimizer
+from typing import TYPE_CHECKING, Any
 
 from atlaseg.pipeline.errors import OptionError
-from atlaseg.pipeline.training.budget import Budget
 
-__all__ = ["SCHEDULES", "LearningRateSchedule", "learning_rate_factor"]
+if TYPE_CHECKING:
+    from ignite.engine import Engine
+    from torch.optim import Optimizer
+
+    from atlaseg.pipeline.training.budget import Budget
+
+__all__ = ["LEARNING_RATE", "SCHEDULES", "WARMUP", "LearningRateSchedule", "learning_rate_factor"]
+
+#: Highest learning rate, unless a plan sets another: the usual one of AdamW for a U-Net with instance normalisation.
+LEARNING_RATE = 1e-3
+#: Share of the budget in which the rate rises linearly at first, unless a plan sets another.
+WARMUP = 0.03
 
 SCHEDULES = ("poly", "cosine", "plateau", "constant")
 #: Of the ``poly`` schedule (Chen et al., DeepLab, IEEE TPAMI 40(4), 2018; the one nnU-Net uses).
@@ -54,7 +61,7 @@ class LearningRateSchedule:
 
     Args:
         optimizer: whose rate is set.
-        budget: says how far training is.
+        budget: measures how far training is.
         schedule: one of :data:`SCHEDULES`.
         learning_rate: the highest.
         warmup: share of the budget.
@@ -63,7 +70,7 @@ class LearningRateSchedule:
     def __init__(
         self, optimizer: Optimizer, budget: Budget, schedule: str, learning_rate: float, warmup: float
     ) -> None:
-        learning_rate_factor(schedule, 0.0, warmup)  # says at once when the name is wrong
+        learning_rate_factor(schedule, 0.0, warmup)  # refuses an unknown name now
         self.optimizer = optimizer
         self.budget = budget
         self.schedule = schedule
@@ -75,6 +82,8 @@ class LearningRateSchedule:
 
     def attach(self, engine: Engine) -> None:
         """Set the rate at the start of every iteration."""
+        from ignite.engine import Events
+
         engine.add_event_handler(Events.ITERATION_STARTED, self._set)
 
     def _set(self, _engine: Engine) -> None:

@@ -15,7 +15,7 @@ from atlaseg.workflows.console.exit_codes import ExitCode
 )
 def test_signals_count_as_in_a_shell(code: ExitCode, number: signal.Signals) -> None:
     shell = subprocess.run(
-        ["sh", "-c", f"sh -c 'kill -{number.value} $$'; echo $?"], capture_output=True, text=True
+        ["sh", "-c", f"sh -c 'kill -{number.value} $$'; echo $?"], capture_output=True, check=True, text=True
     )
     assert int(shell.stdout) == code
 

@@ -23,7 +23,7 @@ __all__ = ["BuildAtlas"]
 
 @dataclass(frozen=True)
 class BuildAtlas:
-    """Make one atlas of many labelled scans: atlaseg build-atlas ATLASES --out DIR.
+    """Build a population template and probabilistic atlas from labelled scans: atlaseg build-atlas ATLASES --out DIR.
 
     DIR gets the mean image in the mean shape of all (images/template.nii.gz), the probability of each structure
     (probabilities.nii.gz, 4-D), the most probable labels (labels/template.nii.gz), transforms/NAME.h5 from the template
@@ -36,7 +36,7 @@ class BuildAtlas:
     atlases: Path
     """Folder of the labelled scans, in any layout that training reads."""
     out: Path
-    """Folder for the atlas; a new one, or that of the same command."""
+    """Folder for the atlas: a new folder, or that of the same command to resume it."""
     iterations: Count = 4
     """Rounds; in each, every scan is registered to the template of the round before."""
     transform: Literal["rigid", "affine", "bspline", "syn", "deformable"] = DEFAULT_TRANSFORM
@@ -44,13 +44,13 @@ class BuildAtlas:
     engine: str = "auto"
     """What registers, as `atlaseg methods --kind engine` lists; auto: the one that suits the transform."""
     sharpening: NotNegative = 0.0
-    """Share, 0 to 1, of a sharpened image in the template; it also sharpens noise."""
+    """Weight, 0 to 1, of a sharpened image in the template; sharpening also amplifies noise."""
     channel: Whole = 0
-    """That is registered and averaged, of scans with several."""
+    """Channel to register and average, for multi-channel scans."""
     workers: Count | None = None
-    """Registrations at the same time; by default as many as there are cores."""
+    """Number of parallel registrations; by default the number of cores."""
     seed: Seed = 0
-    """Of everything random."""
+    """Random seed."""
 
     def run(self) -> int:
         """Build and write; returns 0, or 1 where atlases had to be left out.

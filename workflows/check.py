@@ -1,4 +1,4 @@
-"""The job ``check``: read a whole data set and say what is in it and what is wrong with it."""
+"""``atlaseg check``: read a whole data set, summarise it, and list its problems."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ __all__ = ["Check"]
 
 @dataclass(frozen=True)
 class Check:
-    """Read every file of a data set, show what is in it, and list every problem with its file.
+    """Read every file of a data set, summarise it, and list every problem with its file.
 
     Known layouts: Medical Segmentation Decathlon (dataset.json), nnU-Net raw (imagesTr/NAME_0000.nii.gz) and
     plain folders (images/ and labels/ with equal file names). The exit code is 0 where the data set can be
-    used, and 2 where a problem must be mended first.
+    used, and 2 where a problem must be fixed first.
 
     Args:
         dataset: Folder of the data set.
         json: Print JSON for programs instead of the table.
-        cases: List every case in the table, not only their range.
-        allow_empty: Label maps without any labelled voxel are meant so (a patient without a lesion).
-        allow_unlabelled: Images without a label map are meant so (scans that are to be labelled later).
-        workers: Number of files read at the same time; 0 takes one for each core, at most 4.
+        cases: List every case, not only ranges over all cases.
+        allow_empty: Accept label maps without any labelled voxel (a patient without a lesion).
+        allow_unlabelled: Accept images without a label map (scans to be segmented later).
+        workers: Number of files read in parallel; 0 chooses one per core, at most 4.
     """
 
     positional: ClassVar[tuple[str, ...]] = ("dataset",)
@@ -48,7 +48,7 @@ class Check:
     workers: Whole = 0
 
     def run(self) -> int:
-        """Check the data set and print what was found; returns the exit code.
+        """Check the data set and print the result; returns the exit code.
 
         Raises:
             MissingFileError: there is no such folder.

@@ -1,4 +1,4 @@
-"""``atlaseg demo``: the whole path on scans that are made on the spot."""
+"""``atlaseg demo``: the complete workflow on synthetic scans."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ OVERRIDE = ("patch_size=[48,48,48]", "training.validate_every=2")
 
 @dataclass(frozen=True)
 class Demo:
-    """Make brain-like scans, check them, plan, train, label the held-out ones and score them.
+    """Make synthetic brain scans, check them, plan, train, segment the held-out scans and evaluate them.
 
-    Needs no data, no network and no GPU; about six minutes on two cores. Each step is a command of its own,
-    which is printed. The same command after an interruption goes on.
+    Needs no data, no internet access and no GPU; takes about six minutes on two cores. The command of each step
+    is printed. Run the same command again to resume after an interruption.
     """
 
     positional: ClassVar[tuple[str, ...]] = ("out",)
 
     out: Path = Path("atlaseg-demo")
-    """Folder for everything that the demo makes."""
+    """Folder for all files of the demo."""
     subjects: Count = 12
-    """Labelled scans to make; a quarter of them is held out."""
+    """Number of labelled scans; a quarter of them is held out."""
     minutes: Positive = 3.0
     """Training time."""
     method: str = "unet"
     """Network to train."""
     seed: Seed = 0
-    """Of everything random."""
+    """Random seed."""
 
     def run(self) -> int:
         """Run all steps; returns the exit code of the first that fails, 0 otherwise."""
@@ -65,7 +65,7 @@ class Demo:
         return self._score(data, run)
 
     def _score(self, data: Path, run: Path) -> int:
-        """Label and score the held-out subjects."""
+        """Segment and evaluate the held-out subjects."""
         from atlaseg.workflows.evaluate import Evaluate
         from atlaseg.workflows.segment import Segment
 
@@ -77,7 +77,7 @@ class Demo:
         say(f"evaluate {labels} {data / 'labelsTr'} --only-predicted --out {table}")
         code = Evaluate(labels, data / "labelsTr", out=table, only_predicted=True).run()
         print(f"\nLook at {run / 'overlay.png'}, {run / 'curves.png'} and {table.with_suffix('.png')}.")
-        print("Your own scans go the same way: see the README.")
+        print("For your own scans use the same commands: see the README.")
         return code
 
 

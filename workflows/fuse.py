@@ -1,4 +1,4 @@
-"""``atlaseg fuse``: label maps that others made, of one scan, joined into one."""
+"""``atlaseg fuse``: fuse several label maps of one scan into one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["Fuse"]
 
 @dataclass(frozen=True)
 class Fuse:
-    """Join label maps of one scan into one: atlaseg fuse LABELMAP... --out FILE.nii.gz.
+    """Fuse several label maps of one scan into one: atlaseg fuse LABELMAP... --out FILE.nii.gz.
 
     The label maps come from several atlases, raters or networks and lie on one grid; their values need not be
     consecutive, and background (0) is a label like any other. The result has the geometry of the first.
@@ -31,15 +31,15 @@ class Fuse:
     repeated: ClassVar[tuple[str, ...]] = ("option",)
 
     paths: tuple[Path, ...]
-    """Label maps, .nii or .nii.gz, two or more."""
+    """Two or more label maps (.nii or .nii.gz)."""
     out: Path
     """File for the result, .nii or .nii.gz; what staple finds out of each label map goes beside it, in NAME.json."""
     method: str = DEFAULT_WITHOUT_IMAGES
     """A fusion rule (`atlaseg methods` lists them); those that compare intensities need --target and --images."""
     target: Path | None = None
-    """The scan itself, on the grid of the label maps; for methods that compare intensities."""
+    """The scan, on the grid of the label maps, for methods that compare intensities."""
     images: tuple[Path, ...] = ()
-    """The image that belongs to each label map, in the same order, warped to the grid of the label maps."""
+    """The warped image of each label map, in the same order and on the grid of the label maps."""
     option: tuple[str, ...] = ()
     """Option of the method as name=value, such as region=all of staple or search_radius=2,2,0 of joint; may be
     repeated. Distances of generative follow the shape of the voxels unless its spacing is given."""
@@ -91,7 +91,7 @@ class Fuse:
         return 0
 
     def _check(self) -> None:
-        """Refuse what cannot be fused before voxels are read."""
+        """Check the inputs before voxels are read."""
         from atlaseg.pipeline.errors import GeometryError, OptionError
         from atlaseg.pipeline.io.scan_names import SUFFIXES
         from atlaseg.pipeline.io.volume import grid_difference, read_header

@@ -1,4 +1,4 @@
-"""The job that makes a synthetic data set, so that everything can be tried without data."""
+"""``atlaseg phantom``: make a synthetic data set to try atlaseg without data."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ class Phantom:
     positional: ClassVar[tuple[str, ...]] = ("out",)
 
     out: Path
-    """Folder to make; it must not exist or must be empty."""
+    """Folder to create; it must not exist or must be empty."""
 
     subjects: Count = 12
-    """How many labelled scans to make."""
+    """Number of labelled scans."""
 
     seed: Seed = 0
-    """Seed of everything random; the same seed gives the same files."""
+    """Random seed; the same seed gives the same files."""
 
     kind: Literal["brain", "ellipsoids-and-boxes", "noisy-spheres"] = "brain"
     """What the scans show: "brain" is the MNI152 T1 template under random warps, with five labelled tissues
     and structures; the others are simple shapes in noise, 64 x 64 x 64 voxels."""
 
     def run(self) -> int:
-        """Write the data set and say where it is; returns the exit code."""
+        """Write the data set and print its location; returns the exit code."""
         from atlaseg.pipeline.synthetic.brain_phantom import write_phantom
         from atlaseg.pipeline.synthetic.shapes import write_shapes
 

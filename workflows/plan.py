@@ -1,4 +1,4 @@
-"""The job that plans: from a data set to a readable, editable ``plan.yaml``."""
+"""``atlaseg plan``: from a data set to a readable, editable ``plan.yaml``."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _UNITS = {"": 1.0, "g": 1.0, "gb": 1.0, "m": 1e-3, "mb": 1e-3, "t": 1e3, "tb": 1
 
 @dataclass(frozen=True)
 class MakePlan:
-    """Choose patch, network and training for a data set, and write it down with the reason for each choice.
+    """Plan patch size, network and training for a data set, and write the plan with the reason for each choice.
 
     Raises:
         AtlasegError: the data set cannot be read, or no plan meets the memory budget.
@@ -30,7 +30,7 @@ class MakePlan:
     positional: ClassVar[tuple[str, ...]] = ("dataset",)
 
     dataset: Path
-    """Folder of the data set; only its labelled scans count."""
+    """Folder of the data set; the plan is made from its labelled scans."""
 
     out: Path = Path("plan.yaml")
     """File to write."""
@@ -39,13 +39,13 @@ class MakePlan:
     """Network: unet, attention-unet, fcn, dynunet or segresnet."""
 
     depth: str | None = None
-    """How far the network looks: context, standard or precision (4, 3 or 2 levels down)."""
+    """Depth of the network: context, standard or precision (4, 3 or 2 downsampling steps)."""
 
     memory: str = "8GB"
-    """Memory that training may take, such as 8GB or 500MB: of the process on a CPU, of the card on a GPU."""
+    """Memory budget of training, such as 8GB or 500MB: memory of the process on a CPU, of the card on a GPU."""
 
     device: str = "auto"
-    """Where to train: cpu, cuda, or auto for cuda where there is one."""
+    """Device for training: cpu, cuda, or auto for cuda where available."""
 
     minutes: Positive | None = None
     """Wall-clock budget of training, instead of epochs."""
@@ -55,13 +55,13 @@ class MakePlan:
 
     channels: tuple[str, ...] = ()
     """Names of the channels, such as CT or T1 T2, instead of those in the data set; CT is clipped and scaled, others
-    get mean 0 and standard deviation 1."""
+    are normalised to mean 0 and standard deviation 1."""
 
     override: tuple[str, ...] = ()
-    """Values to set by hand, such as training.learning_rate=0.01."""
+    """Values of the plan to override, such as training.learning_rate=0.01."""
 
     seed: Seed = 0
-    """Seed of everything random."""
+    """Random seed."""
 
     def run(self) -> int:
         """Write the plan and show it; returns the exit code."""
@@ -111,7 +111,7 @@ def gigabytes(text: str) -> float:
 
 
 def _show(plan: Plan, out: Path) -> None:
-    """The choices that matter most, with their reasons, as a table on screen."""
+    """Print the most important choices with their reasons as a table."""
     from rich.console import Console
     from rich.table import Table
 

@@ -16,22 +16,22 @@ __all__ = ["Report"]
 
 @dataclass(frozen=True)
 class Report:
-    """Show what ``atlaseg benchmark`` found as one HTML page: tables, figures, worst cases, how it was made.
+    """Write an HTML report of ``atlaseg benchmark``: tables, figures, worst cases, and how it was made.
 
-    The page opens from disk, loads nothing and runs no scripts. It holds names of cases and slices of the worst
+    The page opens from disk, loads nothing and runs no scripts. It contains names of cases and slices of the worst
     ones, but no paths.
     """
 
     positional: ClassVar[tuple[str, ...]] = ("folder",)
 
     folder: Path
-    """Folder that atlaseg benchmark has written."""
+    """Output folder of atlaseg benchmark."""
     out: Path | None = None
-    """Page to write; by default, report.html in the folder."""
+    """Output file; by default report.html in the folder."""
     dataset: Path | None = None
-    """The data set, if it is no longer where the benchmark found it."""
+    """Folder of the data set, if it has moved since the benchmark."""
     worst_cases: Whole = 4
-    """How many of the methods' worst cases to draw; with 0, no voxel of a scan is in the page."""
+    """Number of worst cases to draw; with 0 the page contains no voxel of a scan."""
 
     @property
     def place(self) -> Path:

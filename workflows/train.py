@@ -180,7 +180,7 @@ class Train:
         write_request(self.out, request)
 
     def settled(self, dataset: Dataset, found: Inspection) -> Dataset:
-        """The data set with the channels that --channels or --plan names, or that it names, or that intensities tell.
+        """The data set with channel names from --channels, from --plan, from its files, or assumed from intensities.
 
         Raises:
             OptionError: another number of names than of channels.

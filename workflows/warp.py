@@ -1,4 +1,4 @@
-"""``atlaseg warp``: images, label maps and points carried through transforms."""
+"""``atlaseg warp``: apply transforms to images, label maps and points."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ MOST_POINTS = 5
 
 @dataclass(frozen=True)
 class Warp:
-    """Carry an image, a label map or points: atlaseg warp INPUT --transform FILE... --reference SCAN --out FILE.
+    """Warp an image, a label map or points: atlaseg warp INPUT --transform FILE... --reference SCAN --out FILE.
 
     A transform maps points of the fixed image (the reference) to points of the moving image (the input), as in
-    ITK, ANTs and elastix; so it carries IMAGES from moving to fixed, but POINTS from fixed to moving. To bring
+    ITK, ANTs and elastix; so it warps IMAGES from moving to fixed, but POINTS from fixed to moving. To map
     points of the moving image to the fixed one, add --inverse.
     """
 
@@ -42,19 +42,19 @@ class Warp:
     """Scan (.nii, .nii.gz; 4-D: every channel), label map (with --labels), or points (.mrk.json, .fcsv, .csv)."""
     transform: tuple[str, ...]
     """Files (.tfm, .h5, .mat, .nii.gz, elastix .txt); the first is applied first to the reference's points, which
-    is also the order of ANTs' -t. FILE:inverse takes one of them backwards."""
+    is also the order of ANTs' -t. FILE:inverse inverts one of them."""
     out: Path
-    """Result; on the grid of the reference, with its header. Points: with the labels of the input."""
+    """Output file, on the grid of the reference and with its header. Points keep the labels of the input."""
     reference: Path | None = None
-    """Scan whose grid the result gets; points need none."""
+    """Scan that defines the grid of the output; not needed for points."""
     labels: bool = False
-    """The input is a label map: its values are kept as they are."""
+    """The input is a label map: interpolate without mixing label values."""
     interpolation: Literal["linear", "bspline", "sinc", "nearest", "gaussian"] | None = None
     """Images: linear (default), bspline, sinc, nearest. Label maps: nearest (default), gaussian (smoother)."""
     outside: float | None = None
-    """Value of an image where the input has nothing (default 0; -1000 suits CT)."""
+    """Value of voxels outside the input image (default 0; -1000 for CT)."""
     inverse: bool = False
-    """Take all transforms backwards, in the reverse order."""
+    """Apply the inverse of all transforms, in reverse order."""
 
     def run(self) -> int:
         """Write the result; returns 0.
@@ -86,7 +86,7 @@ class Warp:
         if points:
             return
         if self.reference is None:
-            raise OptionError("name the scan whose grid the result gets, by --reference")
+            raise OptionError("give the scan that defines the grid of the output, by --reference")
         if self.interpolation == "gaussian" and not self.labels:
             raise OptionError("--interpolation gaussian is for label maps: add --labels")
         if self.labels and self.interpolation not in (None, *LABEL_INTERPOLATIONS):
@@ -98,7 +98,7 @@ class Warp:
             raise OptionError("--outside is for images: label maps get 0 where the input has nothing")
 
     def _check_out(self, points: bool) -> None:
-        """Refuse a result that could not be written, or would replace what it is made from, before the work."""
+        """Refuse an output file that cannot be written or would replace an input."""
         from atlaseg.atlases.registration.points.landmarks import check_landmark_name
         from atlaseg.pipeline.errors import OptionError
         from atlaseg.pipeline.io.scan_names import suffix_of
@@ -220,14 +220,14 @@ def _same(file: Path, other: Path) -> bool:
 
 
 def _check_axes(header: Header) -> None:
-    """Refuse images whose voxels are not numbers of their own."""
+    """Refuse images whose voxels are vectors or more than four-dimensional."""
     from atlaseg.atlases.registration.transforms.displacement_files import is_field_of_vectors
     from atlaseg.pipeline.errors import OptionError
 
     if len([n for n in header.shape[3:] if n > 1]) > 1:
         raise OptionError(
             f"{header.path}: expected an image of up to four dimensions, found {header.shape}; write its volumes to "
-            "files of their own"
+            "separate files"
         )
     if len(header.shape) == 5 and is_field_of_vectors(header.path):
         raise OptionError(
@@ -292,7 +292,7 @@ def _share(mask: sitk.Image) -> float:
 
 
 def _warn_of_labels(path: Path, voxels: npt.NDArray[Any]) -> None:
-    """Say that an image may be a label map, whose values would be mixed."""
+    """Warn that an image may be a label map, whose values would be mixed."""
     import warnings
 
     import numpy as np

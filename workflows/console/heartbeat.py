@@ -1,4 +1,4 @@
-"""A line every half minute where a job says nothing, by the process above it, whatever its own is busy with."""
+"""Print a line every half minute while a job is silent, from its parent process."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ class Heartbeat:
         self.said()
 
     def said(self) -> None:
-        """Note that something has been printed just now."""
+        """Note that something has just been printed."""
         _CLOCK.pack_into(self._shared, 0, time.monotonic())
 
     def tell(self, text: str) -> None:
-        """Note how far the job is."""
+        """Note the progress of the job."""
         data = text.encode("utf-8", "replace")[: _SIZE - _CLOCK.size - 1]
         self._shared[_CLOCK.size :] = data.ljust(_SIZE - _CLOCK.size, b"\0")
 

@@ -1,4 +1,4 @@
-"""Temporary files of a command in one folder, so that a killed one leaves nothing for ever."""
+"""Keep temporary files of a command in one folder, which the next command removes if this one is killed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What reaches the screen: nothing that a name of a file could make a terminal do.
+"""Sanitise output, so that names of files cannot control the terminal.
 
 Names of files, structures and patients come from elsewhere. One with an escape sequence in it could clear the screen,
 rename the window or hide a line, and one that is no valid UTF-8 cannot be printed at all.

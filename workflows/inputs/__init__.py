@@ -1,1 +1,1 @@
-"""What commands make of the files and folders that they are given."""
+"""Inputs of commands: files, folders, channels and requests."""

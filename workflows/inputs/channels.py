@@ -1,4 +1,4 @@
-"""What the channels of a data set are taken for: as the user says, as named, or as intensities tell; always said."""
+"""Channels of a data set: named by the user, by the data set, or assumed from intensities; always printed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ OPTION = "--channels"
 
 
 def ask_channels(dataset: Dataset, asked: Sequence[str], named_by: str = OPTION) -> Dataset:
-    """The data set with the channels that the user names, where any are; they win over names in files.
+    """The data set with channel names from the user, where given; they override names in files.
 
     Args:
         dataset: as read.
@@ -47,7 +47,7 @@ def ask_channels(dataset: Dataset, asked: Sequence[str], named_by: str = OPTION)
 def settle_channels(
     dataset: Dataset, found: Inspection, asked: Sequence[str] = (), named_by: str = OPTION
 ) -> Dataset:
-    """The data set with the channels that the user asks for, or that it names, or that intensities tell.
+    """The data set with channel names from the user, from its files, or assumed from intensities.
 
     Says which, and what speaks against it.
 

@@ -1,4 +1,4 @@
-"""Which label maps are compared with which: predictions and references paired by name."""
+"""Pair predictions and references by name."""
 
 from __future__ import annotations
 

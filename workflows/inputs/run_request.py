@@ -1,4 +1,4 @@
-"""What a run was asked for: kept in its folder, without a path, so that the same command goes on wherever it lies."""
+"""The request of a run, stored in its folder without paths, so that the same command resumes it wherever it lies."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _FREE = ("out", "tracking", "device", "work")
 
 
 def request_of(job: Train) -> dict[str, Any]:
-    """What a job asks for, as far as it changes the result; plain values.
+    """Options of a job that change its result, as plain values.
 
     Raises:
         AtlasegError: the data set, or the folder of scans without labels, cannot be read.
@@ -45,14 +45,14 @@ def request_of(job: Train) -> dict[str, Any]:
 
 
 def write_request(out: Path, request: dict[str, Any]) -> None:
-    """Keep it in the folder of a run."""
+    """Store a request in the folder of a run."""
     from atlaseg.pipeline.io.files import write_text
 
     write_text(out / REQUEST, json.dumps(request, indent=1) + "\n")
 
 
 def is_begun(job: Train, request: dict[str, Any]) -> bool:
-    """Whether a job's folder holds the beginning of this very run.
+    """Whether a job's folder holds an unfinished or finished run of the same request.
 
     Raises:
         OptionError: it holds something else, or a run with other options or of another data set.
@@ -72,21 +72,21 @@ def is_begun(job: Train, request: dict[str, Any]) -> bool:
     different = [key for key in request if request[key] != earlier.get(key, defaults.get(key))]
     if "dataset" in different and (problem := difference(earlier.get("dataset"), request["dataset"])):
         raise OptionError(
-            f"{job.out}: holds a run that learnt from another data set than {job.dataset} ({problem}); give that "
-            "one to go on with it, or another --out for a new run"
+            f"{job.out}: holds a run trained on another data set than {job.dataset} ({problem}); give that "
+            "data set to resume the run, or another --out for a new one"
         )
     if different:
         raise OptionError(
-            f"{job.out}: holds a run with another {', '.join(different)}; give the same options to go on "
-            "with it, or another --out for a new run"
+            f"{job.out}: holds a run with another {', '.join(different)}; give the same options to "
+            "resume it, or another --out for a new run"
         )
     return True
 
 
 def _without_paths(job: Train, earlier: dict[str, Any], request: dict[str, Any]) -> dict[str, Any]:
-    """What a run was asked for; one of version 0.1 has kept the paths of folders, which are replaced in its file."""
-    told = {"dataset": job.dataset, "unlabelled": job.unlabelled}
-    kept = [key for key, path in told.items() if path and earlier.get(key) == str(path.resolve())]
+    """The stored request of a run; paths that version 0.1 stored in it are replaced in its file."""
+    folders = {"dataset": job.dataset, "unlabelled": job.unlabelled}
+    kept = [key for key, path in folders.items() if path and earlier.get(key) == str(path.resolve())]
     if kept:
         earlier = {**earlier, **{key: request[key] for key in kept}}
         write_request(job.out, earlier)

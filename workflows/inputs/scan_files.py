@@ -1,4 +1,4 @@
-"""Which scans a command is to label: files, folders, channels, or the validation cases of a run."""
+"""Find the scans to segment: files, folders, channels, or the validation cases of a run."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def _named_cases(lists: Path, *parts: str) -> list[tuple[str, list[str]]]:
 
 
 def digits_of(models: Sequence[Path]) -> bool | None:
-    """Whether four digits belong to the names of scans, as far as the cases of a model tell.
+    """Whether four digits belong to the names of scans, as far as the cases of a model show.
 
     Args:
         models: runs, or a folder of labelled scans.
@@ -88,7 +88,7 @@ def digits_of(models: Sequence[Path]) -> bool | None:
 
 @dataclass(frozen=True)
 class FoundScans:
-    """Scans to be labelled, and what was found besides.
+    """Scans to segment, and further files found.
 
     Args:
         files: of each scan by its name, one for each channel or one for all.

@@ -79,7 +79,7 @@ class ClassicalBenchmark:
     sizes: tuple[Count, ...] = ()
     """Edges in voxels of cubes to time, such as 64 128 256; at most ten minutes of processor time each."""
     seed: Seed = 0
-    """Of everything random."""
+    """Random seed."""
 
     def run(self) -> int:
         """Compare; returns 0, or 1 where a method failed on a scan.

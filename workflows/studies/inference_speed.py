@@ -1,4 +1,4 @@
-"""``atlaseg benchmark-inference``: time and memory of labelling a scan, beside MONAI's plain inferer and argmax."""
+"""Time and memory of segmenting a scan, compared with MONAI's SlidingWindowInferer and argmax."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _METHODS: dict[str, str] = {"atlaseg": "label_scan", "monai": "SlidingWindowInfe
 
 @dataclass(frozen=True, eq=False)
 class Measurement:
-    """One labelling of one scan in a process of its own.
+    """Measurement of one segmentation in a separate process.
 
     Args:
         seconds: wall-clock time of the labelling, without imports and the making of the scan.
@@ -43,7 +43,7 @@ class Measurement:
 
 @dataclass(frozen=True)
 class InferenceBenchmark:
-    """Label one made scan with atlaseg and with MONAI's plain inferer, and print time and peak memory.
+    """Segment one synthetic scan with atlaseg and with MONAI's inferer, and print time and peak memory.
 
     The network has random weights, since neither time nor memory depends on them. Each labelling runs in a
     process of its own; the table gives medians, and the share of voxels that the two label differently.
@@ -101,7 +101,7 @@ class InferenceBenchmark:
         return 0
 
     def _measured(self, method: str) -> Measurement:
-        """One labelling in a fresh process, so that its peak memory is its own."""
+        """Measure one segmentation in a new process, so that its peak memory is not that of others."""
         from atlaseg.pipeline.system.worker_processes import worker_pool
 
         with worker_pool(1) as executor:

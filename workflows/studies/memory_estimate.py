@@ -1,4 +1,4 @@
-"""The job that holds the memory estimate against measurements."""
+"""Compare the memory estimate of plans with measurements."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class MemoryBenchmark:
     """Plans to measure; by default a selection of networks, patches and numbers of structures."""
 
     device: str = "cpu"
-    """Where to train: cpu or cuda."""
+    """Device for training: cpu or cuda."""
 
     threads: Count = 1
-    """Threads of torch on a CPU."""
+    """Number of torch threads on a CPU."""
 
     steps: Count = 3
     """Training steps of each measurement."""

@@ -36,7 +36,7 @@ class DepthExperiment:
     minutes: Positive = 6.0
     """Training time of each network."""
     seed: Seed = 0
-    """Of everything random."""
+    """Random seed."""
 
     def run(self) -> int:
         """Train and score all depths, print the table and write it to OUT/depth.csv."""

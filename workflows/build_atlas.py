@@ -38,9 +38,9 @@ class BuildAtlas:
     out: Path
     """Folder for the atlas: a new folder, or that of the same command to resume it."""
     iterations: Count = 4
-    """Rounds; in each, every scan is registered to the template of the round before."""
+    """Number of iterations; in each, every scan is registered to the template of the previous one."""
     transform: Literal["rigid", "affine", "bspline", "syn", "deformable"] = DEFAULT_TRANSFORM
-    """Kind of transform; bending ones begin at rigid or affine, whichever is to be believed for a scan."""
+    """Type of transform; deformable ones start from rigid or affine, whichever aligns the scan better."""
     engine: str = "auto"
     """What registers, as `atlaseg methods --kind engine` lists; auto: the one that suits the transform."""
     sharpening: NotNegative = 0.0

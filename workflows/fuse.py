@@ -33,7 +33,7 @@ class Fuse:
     paths: tuple[Path, ...]
     """Two or more label maps (.nii or .nii.gz)."""
     out: Path
-    """File for the result, .nii or .nii.gz; what staple finds out of each label map goes beside it, in NAME.json."""
+    """Output file (.nii or .nii.gz); staple also writes its estimates for each label map to NAME.json beside it."""
     method: str = DEFAULT_WITHOUT_IMAGES
     """A fusion rule (`atlaseg methods` lists them); those that compare intensities need --target and --images."""
     target: Path | None = None

@@ -54,7 +54,7 @@ class Register:
     transform: Literal["rigid", "similarity", "affine", "bspline", "syn", "deformable", "tps"] = (
         DEFAULT_TRANSFORM
     )
-    """Kind of transform; those before it come along. tps goes through landmarks."""
+    """Type of transform; preceding ones (rigid before affine, ...) are run first. tps interpolates landmarks."""
     engine: str = "auto"
     """What registers, as `atlaseg methods --kind engine` lists; auto: the one that suits the transform."""
     initial: str = "auto"
@@ -192,7 +192,7 @@ class Register:
                 raise OptionError(f"tps goes through its landmarks alone; leave out {_flag(field.name)}")
 
     def _check_format(self, initial: str | Transform) -> None:
-        """Refuse a file that cannot hold the transform that is to come."""
+        """Refuse a file format that cannot store the type of transform."""
         from atlaseg.atlases.registration.stage import LINEAR
         from atlaseg.pipeline.errors import OptionError
 

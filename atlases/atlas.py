@@ -1,4 +1,4 @@
-"""An atlas: a scan that somebody has labelled."""
+"""An atlas: a labelled scan that is registered to others."""
 
 from __future__ import annotations
 

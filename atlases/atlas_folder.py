@@ -52,7 +52,7 @@ class SavedAtlases:
         atlases: the files of each.
         labels: the label values and their names.
         channels: name of each channel.
-        channels_named_by: file or option that names them; ``None`` where nobody did.
+        channels_named_by: file or option that names them; ``None`` if they are unnamed.
     """
 
     name: str

@@ -85,7 +85,7 @@ class AtlasNetworkSegmenter:
         return self.fit_split(dataset, *held_out(dataset))
 
     def fit_split(self, dataset: Dataset, training: Sequence[Case], validation: Sequence[Case]) -> Self:
-        """Train on given cases; goes on where an interrupted call stopped.
+        """Train on given cases; resumes an interrupted call.
 
         Raises:
             OptionError: no folder was given, or it holds a run with another plan or other cases.

@@ -31,7 +31,7 @@ class AtlasSet:
         atlases: at least one; kept sorted by name, names are unique.
         labels: the label values and their names.
         channels: name of each channel.
-        channels_named_by: file or option that names them; ``None`` where nobody did.
+        channels_named_by: file or option that names them; ``None`` if they are unnamed.
 
     Raises:
         DatasetError: there is no atlas, or two have the same name.

@@ -44,7 +44,7 @@ class MultiAtlasSegmenter:
         options: selection, registration and quality control; by default chosen from the data.
         fusion_options: of the rule; those that are not given keep their defaults.
         executor: runs one registration per task; ``None``: here, one after the other.
-        work: folder that keeps finished registrations, so that an interrupted job goes on.
+        work: folder that keeps finished registrations, so that an interrupted job resumes.
         threads: of each registration, at most.
 
     Raises:

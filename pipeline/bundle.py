@@ -238,7 +238,7 @@ def refresh_bundle(folder: Path) -> None:
     """Render the configs of a run again from its plan, so that resuming a run reads only data from its folder.
 
     Args:
-        folder: of the run, which may be somebody else's.
+        folder: of the run, which may come from someone else.
 
     Raises:
         PlanError, UnsafeModelError: see :func:`load_bundle_plan`.

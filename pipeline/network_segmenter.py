@@ -164,7 +164,7 @@ class NetworkSegmenter:
         return self.fit_split(dataset, [case for case in labelled if case.name not in names], kept)
 
     def fit_split(self, dataset: Dataset, training: Sequence[Case], validation: Sequence[Case]) -> Self:
-        """Train on given cases and validate on others; goes on where an interrupted call stopped.
+        """Train on given cases and validate on others; resumes an interrupted call.
 
         Raises:
             OptionError: no folder was given, or it holds a run with another plan or other cases.

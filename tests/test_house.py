@@ -1,4 +1,4 @@
-"""Rules of the house: how large files are, what they are called, what imports what, and what is installed."""
+"""Conventions of the code: sizes and names of files, imports, and what is installed."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def statements(node: ast.AST) -> Iterator[ast.stmt]:
 
 
 def imported(module: str) -> set[str]:
-    """Files of the house that one of them imports, also inside functions."""
+    """Files of atlaseg that a file imports, also inside functions."""
     found = set()
     for node in statements(ast.parse(SOURCES[module].read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):

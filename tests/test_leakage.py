@@ -56,11 +56,11 @@ def priors(folder: Path, out: Path, rule: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("rule", FUSION_RULES.names())
 def test_no_prior_knows_its_own_label(shapes_folder: Path, tmp_path: Path, rule: str) -> None:
-    honest = priors(shapes_folder, tmp_path / "honest", rule)
+    clean = priors(shapes_folder, tmp_path / "clean", rule)
     forged = priors(forge(shapes_folder, tmp_path / "data", SUSPECT), tmp_path / "forged", rule)
-    np.testing.assert_array_equal(honest[SUSPECT], forged[SUSPECT])
-    others = [name for name in honest if name != SUSPECT]
-    assert all(not np.array_equal(honest[name], forged[name]) for name in others)
+    np.testing.assert_array_equal(clean[SUSPECT], forged[SUSPECT])
+    others = [name for name in clean if name != SUSPECT]
+    assert all(not np.array_equal(clean[name], forged[name]) for name in others)
 
 
 def test_no_warped_scan_knows_the_label_of_its_target(shapes_folder: Path, tmp_path: Path) -> None:
@@ -69,10 +69,10 @@ def test_no_warped_scan_knows_the_label_of_its_target(shapes_folder: Path, tmp_p
         made = write_warped_cases(atlases, out, QUICK)
         return {(c.source, c.target): np.asarray(nib.load(c.label).dataobj) for c in made}
 
-    honest = warped(shapes_folder, tmp_path / "honest")
+    clean = warped(shapes_folder, tmp_path / "clean")
     forged = warped(forge(shapes_folder, tmp_path / "data", SUSPECT), tmp_path / "forged")
-    assert set(honest) == set(forged)
-    for (source, target), label in honest.items():
+    assert set(clean) == set(forged)
+    for (source, target), label in clean.items():
         assert np.array_equal(label, forged[source, target]) == (source != SUSPECT)
 
 
@@ -145,7 +145,7 @@ def test_labels_of_test_cases_change_nothing(
         return {path.name: np.asarray(nib.load(path).dataobj).tobytes() for path in files}
 
     tested = sorted(path.name.split(".")[0] for path in (shapes_folder / "labelsTr").iterdir())[-1]
-    honest = labels(shapes_folder, tmp_path / "honest")
+    clean = labels(shapes_folder, tmp_path / "clean")
     forged = labels(forge(shapes_folder, tmp_path / "data", tested), tmp_path / "forged")
-    assert len(honest) == 2
-    assert honest == forged
+    assert len(clean) == 2
+    assert clean == forged

@@ -75,7 +75,7 @@ def _ball() -> npt.NDArray[np.int64]:
 
 
 def _around(volume: Floats, points: npt.NDArray[Any]) -> Floats:
-    """``(n, m)`` values in the ball around each point; beyond the volume it goes on as it ends."""
+    """``(n, m)`` values in the ball around each point; beyond the volume the values of its border are repeated."""
     padded = np.pad(volume, _RADIUS, mode="edge")
     x, y, z = np.moveaxis(points[:, None] + _ball() + _RADIUS, -1, 0)
     values: Floats = padded[x, y, z]

@@ -28,14 +28,14 @@ FEWEST_ATLASES = 4
 #: At most so many scans teach it, though more atlases may label them. With 20 atlases of hippocampi, 20 scans taught a
 #: correction that brought 0.009 Dice, 10 of them one that brought 0.002.
 MOST_SCANS = 20
-#: Where nobody has said whether to learn a correction, at most so many atlases are: 380 registrations.
+#: Largest number of atlases from which a correction is learnt by default: 380 registrations.
 _MOST_BY_ITSELF = 20
 #: What progress calls it.
 _WHAT = "learning a correction"
 
 
 def learns_by_itself(fusion: str, atlases: int) -> bool:
-    """Whether a correction is worth its registrations where nobody has said: a rule that gains by it, few atlases."""
+    """Whether a correction is learnt by default: for rules that gain by it, with few atlases."""
     gains = FUSION_RULES.find(fusion).gains_by_correction
     return gains and FEWEST_ATLASES <= atlases <= _MOST_BY_ITSELF
 

@@ -38,12 +38,12 @@ DEFAULT_WITHOUT_IMAGES = "majority"
 class FusionRow(MethodRow):
     """A fusion rule; ``target`` is the dataclass of its options, which fuses.
 
-    A rule that has an option ``spacing`` is told the shape of the voxels by commands that know it.
+    Commands that know the shape of the voxels pass it to a rule that has an option ``spacing``.
 
     Args:
         needs_images: the rule compares the scan with the warped images of the atlases.
         gains_by_correction: a correction that is learnt from the atlases improves it so much that it is learnt
-            where nobody has said (:mod:`atlaseg.atlases.correction.learn_correction`).
+            by default (:mod:`atlaseg.atlases.correction.learn_correction`).
     """
 
     needs_images: bool = field(default=True, kw_only=True)

@@ -78,9 +78,9 @@ def write_warped_cases(
     (:func:`atlaseg.atlases.network_training.warped_case.mixed_transform`): the case always lies where the affine part
     of its registration to the first target places it.
 
-    Images are interpolated linearly and go on beyond their border as at it, since scans that are cut out have content
+    Images are interpolated linearly and extended beyond their border, since scans that are cut out have content
     up to there; labels and priors end there. The same arguments give the same files with any executor. Each file
-    is written whole or not at all, and those that are there are kept, so an interrupted call goes on.
+    is written whole or not at all, and existing files are kept, so that an interrupted call resumes.
 
     Args:
         atlases: two or more training cases.
@@ -348,5 +348,5 @@ def _write_all(
         each(write_warped_case, missing, executor, step)
     except BrokenExecutor as error:
         raise RegistrationError(
-            "a worker process ended without a result (out of memory?); use fewer workers and run again, which goes on"
+            "a worker process ended without a result (out of memory?); use fewer workers and run again to resume"
         ) from error

@@ -119,7 +119,7 @@ def train_joined(
     work: Path | None = None,
     progress: Progress | None = None,
 ) -> None:
-    """Train a network beside atlases in a run's folder; the same call after an interruption goes on.
+    """Train a network together with atlases in a run's folder; the same call resumes after an interruption.
 
     Priors of training cases are leave-one-out, and so is the correction; a validation case that is also a training
     case gets the prior without itself, and never takes part in learning the weight of the atlases.
@@ -203,7 +203,7 @@ class _Job:
         home = self.folder / ATLASES
         if not is_atlas_bundle(home):
             self._put_together(home, atlases, executor)
-        # the copies, also the first time: what is made of them is made of the same files when the job goes on
+        # the copies, also the first time: what is made of them is made of the same files when the job resumes
         return MultiAtlasSegmenter.load(home, executor=executor, work=self.work)
 
     def _put_together(self, home: Path, atlases: AtlasSet | None, executor: Executor | None) -> None:

@@ -260,7 +260,7 @@ def write_priors(
     """Priors of training cases, each made without the case itself, and of cases that the prior does not know.
 
     Every prior is a 4-D file ``NAME.nii.gz``, one volume for each label, written whole or not at all. Priors that are
-    there are kept, so that an interrupted call goes on; a folder made with other settings is refused.
+    there are kept, so that an interrupted call resumes; a folder made with other settings is refused.
 
     Args:
         cases: that the prior may know.

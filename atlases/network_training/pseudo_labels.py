@@ -69,7 +69,7 @@ def write_pseudo_labels(
 ) -> list[PseudoCase]:
     """Label scans by atlases, as new scans are; the corrected labels where a correction was learnt, the prior without.
 
-    Each file is written whole or not at all, and scans that are done are kept, so that an interrupted call goes on.
+    Each file is written whole or not at all, and finished scans are kept, so that an interrupted call resumes.
 
     Args:
         segmenter: with the atlases.

@@ -167,7 +167,7 @@ def _bending(part: Part, points: _Floats) -> _Floats:
     """What a registration does to points besides its affine part: displacements ``(n, 3)``, RAS+ mm.
 
     Args:
-        part: registration; beyond the grid of its target the displacement goes on as at the border.
+        part: registration; beyond the grid of its target the displacement of the border is repeated.
         points: ``(n, 3)`` in the source, RAS+ mm, where the affine part places those of the target.
     """
     from scipy.ndimage import map_coordinates

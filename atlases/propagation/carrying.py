@@ -243,7 +243,7 @@ class _Pair:
         return {"engine": engine, "stages": [asdict(stage) for stage in self._filled(engine, stages)]}
 
     def _coarse(self, engine: str, *kinds: Kind) -> tuple[Stage, ...]:
-        """Linear stages that what bends goes on from."""
+        """Linear stages that the deformable ones start from."""
         stages = self._filled(engine, [Stage(kind) for kind in kinds])
         return tuple(without_finest_level(stage) for stage in stages)
 

@@ -61,7 +61,7 @@ class LinearStart:
         transform: fixed -> moving points.
         kind: ``rigid``, ``focused`` (rigid, by the surroundings of the structures alone) or ``affine``.
         correlations: mean local correlation of scan and atlas around the structures by each mapping that was made;
-            empty where nobody asked.
+            empty where not requested.
         stretch: of the affine mapping beside the rigid one (:func:`stretch`); ``None`` where there was none.
     """
 

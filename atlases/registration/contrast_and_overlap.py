@@ -25,7 +25,7 @@ _PROBES = 7
 
 
 def require_contrast(engine: str, problem: Problem) -> None:
-    """Refuse images that have one value everywhere: no metric can tell one position from another.
+    """Refuse constant images: every position gives the same metric.
 
     Raises:
         RegistrationError: an image is constant or has values that are not finite.

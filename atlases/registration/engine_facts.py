@@ -55,9 +55,9 @@ class EngineFacts:
 
     Args:
         presets: by kind of stage; ``linear`` stands for rigid, similarity and affine.
-        fewest_slices: by kind of stage, with how many voxels along the shortest axis it comes to something.
+        fewest_slices: by kind of stage, the smallest number of voxels along the shortest axis that it can register.
         revision: of an algorithm that is not the library's own: raised whenever the same stages find another result,
-            so that registrations that were kept are made anew. ``None``: the library's version tells.
+            so that stored registrations are computed again. ``None``: use the library's version.
         bending_margin: voxels around the structures of an atlas beyond which the engine need not bend it; ``None``:
             it sees the whole atlas.
     """

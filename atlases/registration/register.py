@@ -210,7 +210,7 @@ def _prepared(image: MetaTensor | sitk.Image | Path | str, name: str, channel: i
 
 
 def _check_grid(image: sitk.Image, name: str) -> None:
-    """Refuse images with too few voxels to tell one position from another, and those out of this world."""
+    """Refuse images with too few voxels to locate anything, and those with absurd positions."""
     size = image.GetSize()
     if sorted(size)[1] < FEWEST_VOXELS:
         raise GeometryError(
@@ -261,7 +261,9 @@ def _landmarks(
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Both sets, if a thin-plate spline is all that is asked for."""
     if len(stages) > 1:
-        raise OptionError("tps goes through its landmarks whatever comes before: give it as the only stage")
+        raise OptionError(
+            "tps interpolates its landmarks, independent of earlier stages: give it as the only stage"
+        )
     if fixed is None or moving is None:
         raise OptionError("tps needs corresponding landmarks of both images: give fixed and moving landmarks")
     return fixed, moving

@@ -29,7 +29,7 @@ STAGES_OF: dict[str, tuple[Kind, ...]] = {
     "tps": ("tps",),
 }
 
-#: More levels than any image has halves of, and more iterations than any registration comes to an end with.
+#: More levels than any image can be halved, and more iterations than any registration needs.
 MOST_LEVELS, MOST_ITERATIONS = 10, 100_000
 
 

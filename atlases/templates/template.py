@@ -157,7 +157,7 @@ def build_template(
     """Unbiased template of a set of atlases.
 
     Every finished registration is kept in the work folder, below a name made from the options and the content of the
-    atlases: the same call after an interruption goes on where it was, and more iterations go on from fewer.
+    atlases: the same call resumes after an interruption, and more iterations continue from fewer.
 
     Args:
         atlases: two or more, of one kind of scan; labels reveal failed registrations

@@ -50,8 +50,8 @@ def choose_options(
 
     Args:
         options: of a method that finds classes. Its ``choices()`` are the values to try by name of each option that
-            nobody has set; its ``smoothing_choices()`` those of options that serve its ``smooth`` only.
-        scans: training scans; a location prior is learnt from those that are not held out, whatever prior is to be used
+            are unset; its ``smoothing_choices()`` those of options that serve its ``smooth`` only.
+        scans: training scans; a location prior is learnt from those that are not held out, even if another is used
             later: one from outside may know the scans held out, and take long to work out.
         labels: one for each, ``(x, y, z)`` channel indices.
         classes: ``K``, background included.

@@ -118,7 +118,7 @@ class ClassicalSegmenter:
 
     @property
     def chosen(self) -> dict[str, Any]:
-        """Options that nobody had set, as training chose them.
+        """Options that were unset, with the values that training chose.
 
         Raises:
             NotFittedError: neither fitted nor loaded.

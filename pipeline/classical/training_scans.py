@@ -73,7 +73,7 @@ class TrainingScans:
 
     @property
     def labels(self) -> Sequence[npt.NDArray[np.int64]]:
-        """Label maps as channel indices ``(x, y, z)``; the background outside a mask is counted by nobody."""
+        """Label maps as channel indices ``(x, y, z)``; the background outside a mask is not counted."""
         return Lazily(lambda n: self._label(self._cases[n]), len(self._cases))
 
     def refuse_missing_structures(self) -> None:

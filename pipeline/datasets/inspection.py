@@ -48,7 +48,7 @@ Kind = Literal[
     "shear",  # axes that are not at right angles
     "pixdim",  # another voxel size than the affine's
     "no-orientation",  # a header that does not say where voxels lie
-    "unit",  # a unit of length that is none
+    "unit",  # an invalid unit of length
     "slope",  # a scaling of the voxels that is no number
     "not-finite",  # NaN or infinite voxels
     "constant",  # a channel without contrast

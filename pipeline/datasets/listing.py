@@ -1,7 +1,7 @@
 """Code shared by the readers of all layouts: collect cases and report problems.
 
 A reader meets problems (a file that is not there, a name that occurs twice) and hands each to a ``report``
-function. Reading for use raises at the first; ``atlaseg check`` collects them all and goes on.
+function. Reading for use raises at the first; ``atlaseg check`` collects them all and continues.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ UNNAMED = "data set"
 
 
 class Report(Protocol):
-    """Takes a problem; returns where reading may go on without the file, or raises it."""
+    """Takes a problem; returns if reading can continue without the file, or raises it."""
 
     def __call__(self, error: AtlasegError, file: Path) -> None:
         """Take a problem of a file."""

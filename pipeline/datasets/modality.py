@@ -2,7 +2,7 @@
 
 The unit puts air at -1000 and water at 0 (fat lies near -100, soft tissue between 0 and 100, bone above 300), in every
 scan and on every scanner. Intensities of MRI have no unit, and are seldom negative. A name that the data set or
-the user gives decides; intensities decide for channels that nobody has named, and cast doubt on names.
+the user gives decides; intensities decide for unnamed channels, and cast doubt on names.
 """
 
 from __future__ import annotations
@@ -70,12 +70,12 @@ def assume_channels(
 ) -> Assumption:
     """Assume a modality from the names of the channels and the intensities of the scans.
 
-    Channels that nobody named are CT where the intensities of all of them are like Hounsfield units in more than half
+    Unnamed channels are CT where the intensities of all of them are like Hounsfield units in more than half
     of the scans, and keep their names where not. Names are never changed, but doubted where intensities say otherwise.
 
     Args:
-        channels: as named, or as numbered where nobody named them.
-        named_by: file or option that names them, ``None`` where nobody did.
+        channels: as named, or as numbered where they are unnamed.
+        named_by: file or option that names them, ``None`` if they are unnamed.
         looks: for each scan, the answer of :func:`hounsfield_units` for each channel.
 
     >>> assume_channels(("MRI",), None, [("yes",), ("yes",)]).channels
@@ -90,13 +90,13 @@ def assume_channels(
     if named_by is None and rows and all(2 * n > len(rows) for n in like):
         names = ("CT",) if len(channels) == 1 else tuple(f"CT {i}" for i in range(len(channels)))
         reason = (
-            f"nobody named {_them(channels)}, and intensities are like Hounsfield units in {min(like)} of {scans} "
+            f"no name is given for {_them(channels)}, and intensities are like Hounsfield units in {min(like)} of {scans} "
             "(air near -1000, fat near -100, soft tissue near 40)"
         )
         unsure = "taken for CT by intensities alone; to be sure, name the channels in channels.json or by --channels"
         return Assumption(names, "CT", reason, (unsure,))
     modality = modality_of(channels)
-    reason = f"named by {named_by}" if named_by else f"nobody named {_them(channels)}"
+    reason = f"named by {named_by}" if named_by else f"no name is given for {_them(channels)}"
     if named_by is None and not any(like):
         reason += ", and no scan's intensities are like Hounsfield units"
     where = named_by if named_by and named_by.endswith(".json") else "channels.json"

@@ -102,7 +102,7 @@ def label_values(path: Path) -> list[int]:
 
 
 def check_values(values: Iterable[int], path: Path) -> list[int]:
-    """The values in rising order, if they can be labels that nobody has named.
+    """The values in rising order, if they can be labels without names.
 
     Raises:
         LabelError: a value is negative, or there are more than a label map can sensibly hold.

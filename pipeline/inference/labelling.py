@@ -72,7 +72,7 @@ def label_scan(
     Raises:
         GeometryError: shapes are not 3-D, the two grids are turned against each other, or a network's
             output does not have ``K`` channels at the size of the window.
-        OptionError: ``classes``, the precision or a mirrored axis is none that is possible.
+        OptionError: ``classes``, the precision or a mirrored axis is invalid.
         PlanError: the networks gave values that are not finite.
     """
     shape = tuple(grid.spatial_shape)

@@ -78,7 +78,7 @@ class Header:
     Args:
         path: the file.
         shape: all dimensions as stored, channels (4-D) included.
-        affine: ``(4, 4)``, voxel index -> RAS+ mm, whatever the file's unit.
+        affine: ``(4, 4)``, voxel index -> RAS+ mm, converted from the file's unit.
         sform: the sform affine in mm, ``None`` where its code is 0.
         qform: the qform affine in mm, ``None`` where its code is 0.
         dtype: number type on disk.

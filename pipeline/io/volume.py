@@ -82,7 +82,7 @@ def _voxels(image: nib.Nifti1Image, path: Path) -> npt.NDArray[Any]:
             while part := stream.read(1 << 20):
                 left -= len(part)
                 if left < 0:
-                    raise ValueError("it goes on long after its last voxel")
+                    raise ValueError("its content continues long after the last voxel")
             return voxels
 
 

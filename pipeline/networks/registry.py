@@ -34,7 +34,7 @@ DEPTHS: dict[str, int] = {"context": 4, "standard": 3, "precision": 2}
 
 @dataclass(frozen=True)
 class _Size:
-    """What every network is told, in plain lists (as YAML gives them)."""
+    """Arguments of every network, as plain lists (as YAML has them)."""
 
     spatial_dims: int
     in_channels: int

@@ -1,7 +1,7 @@
 """The fingerprint of a data set: the figures about its labelled scans from which a plan is made.
 
 All spatial figures are given along right-left, anterior-posterior and inferior-superior (the closest
-anatomical axes, in the order of ``RAS``), whatever the order of the axes on disk.
+anatomical axes, in the order of ``RAS``), not in the order of the axes on disk.
 """
 
 from __future__ import annotations

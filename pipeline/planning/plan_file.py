@@ -1,7 +1,7 @@
 """Plans as YAML: read against the schema, overridden by the user, written back.
 
 A plan is **data only**. A string that MONAI's bundle parser would take for an expression, a reference or a
-macro is refused, so that opening somebody else's model runs none of their code.
+macro is refused, so that opening a model from elsewhere runs none of its code.
 """
 
 from __future__ import annotations

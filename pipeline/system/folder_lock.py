@@ -37,7 +37,7 @@ def alone_in(place: Path, command: str, process: int | None = None) -> Iterator[
     """Lock a folder or file, after removing what a killed job left there.
 
     Locks lie beside a place, or, where nothing can be written beside a folder, in it. A job that can write neither, or
-    whose file system knows no locks, goes on without one.
+    whose file system has no locks, proceeds without one.
 
     Args:
         place: folder or file that the job writes; need not be there.

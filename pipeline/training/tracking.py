@@ -47,7 +47,7 @@ def mlflow_tracking(
     """MONAI's ``MLFlowHandler`` with a sqlite file in the run's folder; nothing leaves the machine.
 
     Parameters are the plan and the network; metrics are those of each epoch; the plan's YAML and the pictures are
-    stored at the end. A resumed run goes on in the same MLflow run. The database holds no path of this machine, so that
+    stored at the end. A resumed run continues the same MLflow run. The database holds no path of this machine, so that
     the run may move: files lie in ``RUN/mlflow/artifacts``. Look at it with ``mlflow ui --backend-store-uri
     sqlite:///RUN/mlflow/mlruns.db --artifacts-destination RUN/mlflow/artifacts``.
 
@@ -99,7 +99,7 @@ def mlflow_tracking(
         if is_full(error, database):
             raise
         raise UnreadableFileError(
-            f"{database}: MLflow cannot open it ({first_line(root_cause(error))}); move it away, or go on with "
+            f"{database}: MLflow cannot open it ({first_line(root_cause(error))}); move it away, or continue with "
             "--tracking none"
         ) from error
 

@@ -1,4 +1,4 @@
-"""A classical method told by atlases: no scan teaches its own weight, and a weight of 0 gives the method back."""
+"""A classical method with a prior from atlases: weights come from held-out scans; weight 0 is the method alone."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def shapes(shapes_folder: Path) -> AtlasSet:
 
 
 @pytest.fixture(scope="module")
-def told(shapes: AtlasSet) -> AtlasClassicalSegmenter:
+def fitted(shapes: AtlasSet) -> AtlasClassicalSegmenter:
     return make(weight=0.5).fit_atlases(shapes)
 
 
@@ -52,25 +52,25 @@ def scan(shapes_folder: Path) -> Any:
     return read_image(read_dataset(shapes_folder).labelled[-1].images)
 
 
-def test_the_atlases_have_a_say_and_without_weight_none(told: Any, shapes: AtlasSet, scan: Any) -> None:
+def test_the_atlases_count_only_with_a_weight(fitted: Any, shapes: AtlasSet, scan: Any) -> None:
     alone = ClassicalSegmenter(method="mrf", options=LIGHT).fit(shapes.dataset)
     method = alone.segment(scan, probabilities=True)
-    both = told.segment(scan, probabilities=True)
+    both = fitted.segment(scan, probabilities=True)
     assert not np.array_equal(both.label_map, method.label_map)
     np.testing.assert_allclose(np.asarray(both.probabilities).sum(axis=0), 1, atol=1e-5)
-    told.weight = 0
+    fitted.weight = 0
     try:
-        for found in (None, told.atlases.propagate(scan)):
-            without = told.finish(scan, found, probabilities=True)
+        for found in (None, fitted.atlases.propagate(scan)):
+            without = fitted.finish(scan, found, probabilities=True)
             np.testing.assert_array_equal(without.label_map, method.label_map)
             np.testing.assert_array_equal(without.probabilities, method.probabilities)
     finally:
-        told.weight = 0.5
+        fitted.weight = 0.5
 
 
-def test_with_all_weight_the_location_is_forgotten(shapes: AtlasSet, told: Any, scan: Any) -> None:
-    votes = told.atlases.segment(scan, probabilities=True).probabilities
-    own = told.classical.segment(scan, votes=votes, weight=1.0, probabilities=True).probabilities
+def test_with_all_weight_the_location_is_forgotten(shapes: AtlasSet, fitted: Any, scan: Any) -> None:
+    votes = fitted.atlases.segment(scan, probabilities=True).probabilities
+    own = fitted.classical.segment(scan, votes=votes, weight=1.0, probabilities=True).probabilities
 
     class Votes:
         def probabilities(self, image: Any) -> Any:
@@ -127,13 +127,13 @@ def test_a_correction_is_learnt_where_it_was_asked_for(shapes: AtlasSet, scan: A
     assert not np.array_equal(with_it, without)
 
 
-def test_a_saved_run_is_told_from_others_and_read_again(told: Any, scan: Any, tmp_path: Path) -> None:
-    told.save(tmp_path)
+def test_a_saved_run_is_recognised_and_loaded(fitted: Any, scan: Any, tmp_path: Path) -> None:
+    fitted.save(tmp_path)
     assert is_atlas_classical_bundle(tmp_path)
     loaded = AtlasClassicalSegmenter.load(tmp_path)
     assert loaded.weight == 0.5
     assert loaded.about == {"weight_from": "asked for"}
-    np.testing.assert_array_equal(loaded.segment(scan).label_map, told.segment(scan).label_map)
+    np.testing.assert_array_equal(loaded.segment(scan).label_map, fitted.segment(scan).label_map)
     for content in ('{"weight": 2}', '{"weight": "x"}', "{}", "[1]"):
         (tmp_path / WEIGHT).write_text(content)
         with pytest.raises(UnreadableFileError, match=str(tmp_path / WEIGHT)):
@@ -144,17 +144,17 @@ def test_a_saved_run_is_told_from_others_and_read_again(told: Any, scan: Any, tm
         AtlasClassicalSegmenter.load(tmp_path)
 
 
-def test_a_folder_that_is_not_whole_passes_for_nothing(told: Any, tmp_path: Path, monkeypatch: Any) -> None:
+def test_an_incomplete_folder_is_no_run(fitted: Any, tmp_path: Path, monkeypatch: Any) -> None:
     from atlaseg.pipeline.classical.classical_bundle import is_classical_bundle
 
-    told.save(tmp_path)
+    fitted.save(tmp_path)
 
     def killed(directory: Path) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(told.atlases, "save", killed)
+    monkeypatch.setattr(fitted.atlases, "save", killed)
     with pytest.raises(KeyboardInterrupt):
-        told.save(tmp_path)
+        fitted.save(tmp_path)
     assert not is_classical_bundle(tmp_path)
     assert not is_atlas_classical_bundle(tmp_path)
 

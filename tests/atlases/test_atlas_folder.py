@@ -94,7 +94,7 @@ def test_a_folder_with_other_scans_is_not_written_to(build, folder, tmp_path):
         AtlasSet.read(folder).save(tmp_path / "saved")
     assert not (tmp_path / "saved/labels").exists()
     build.folder = tmp_path / "other"
-    with pytest.raises(DatasetError, match="data set of its own"):
+    with pytest.raises(DatasetError, match="already holds a data set"):
         AtlasSet.read(folder).save(build.decathlon())
 
 

@@ -77,22 +77,22 @@ class Judge:
             signal.alarm(0)
             signal.signal(signal.SIGALRM, before_alarm)
         shown = self.capsys.readouterr()
-        told = f"atlaseg {' '.join(map(str, words))}\nexit {found}\n{shown.out}\n{shown.err}"
-        assert found in ((code,) if isinstance(code, int) else code), told
-        assert "Traceback" not in shown.out + shown.err, told
+        report = f"atlaseg {' '.join(map(str, words))}\nexit {found}\n{shown.out}\n{shown.err}"
+        assert found in ((code,) if isinstance(code, int) else code), report
+        assert "Traceback" not in shown.out + shown.err, report
         said = [line for line in shown.err.splitlines() if line.strip()]
         if words[0] != "check":  # which lists every problem in a table, or as JSON
-            assert 1 <= len(said) <= lines, told
-        assert says in shown.err + (shown.out if words[0] == "check" else ""), told
+            assert 1 <= len(said) <= lines, report
+        assert says in shown.err + (shown.out if words[0] == "check" else ""), report
         active = [
             c for c in shown.err + shown.out if unicodedata.category(c) in ("Cc", "Cs") and c not in "\n\t\r"
         ]
-        assert not active, told
-        assert max(map(len, said), default=0) < 1500, told
+        assert not active, report
+        assert max(map(len, said), default=0) < 1500, report
         left = {name for name in content(self.folder) if name not in before}
-        assert not left, f"{told}\nleft behind: {sorted(left)}"
+        assert not left, f"{report}\nleft behind: {sorted(left)}"
         assert {name: content(self.folder)[name] for name in before} == before, (
-            f"{told}\nan input was changed"
+            f"{report}\nan input was changed"
         )
         return shown.err
 

@@ -38,7 +38,7 @@ class Row:
         labels: suffix of the label maps.
         layout: of the data set.
         volumes: in each image file.
-        told: whether names can be told from the images alone, without the data set.
+        names_only: whether the names of images alone decide, without the data set.
         linked: whether all files are links.
     """
 
@@ -47,7 +47,7 @@ class Row:
     labels: str = ".nii.gz"
     layout: Literal["plain", "nnU-Net", "Decathlon"] = "plain"
     volumes: int = 1
-    told: bool = True
+    names_only: bool = True
     linked: bool = False
 
     @property
@@ -83,7 +83,7 @@ ROWS = [
     Row("channel files of numbered patients", channels("BRATS_0001", "BRATS_0002", number=2)),
     Row("one channel, in nnU-Net's names", channels("a", "b", number=1)),
     Row("one channel of numbered patients, in nnU-Net's names", channels("BRATS_0001", "BRATS_0000", number=1)),
-    Row("label maps with the digits", one("a_0000", "b_0000"), told=False),
+    Row("label maps with the digits", one("a_0000", "b_0000"), names_only=False),
     Row("odd names", one("größe 1", "名前", "a@b#c", "100%$x", "it's \"1\"", "a,b", "[x]")),
     Row("one channel of nnU-Net", channels("a", "b", number=1), layout="nnU-Net"),
     Row("two channels of nnU-Net", channels("a", "b", number=2), layout="nnU-Net"),
@@ -161,7 +161,7 @@ def test_check_and_data_set(row: Row, folder: Path) -> None:
 
 def test_segment(row: Row, folder: Path) -> None:
     images = folder / row.folders[0]
-    for digits in (digits_of((folder,)), *([None] if row.told else [])):
+    for digits in (digits_of((folder,)), *([None] if row.names_only else [])):
         found = find_scans((images,), row.channels, digits)
         assert {name: [path.name for path in files] for name, files in found.files.items()} == row.scans
         assert not found.problems

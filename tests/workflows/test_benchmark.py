@@ -269,7 +269,7 @@ def test_surfaces_of_elements(job: Callable[..., Benchmark], capsys: pytest.Capt
     assert "surface elements" in " ".join(capsys.readouterr().out.split())
 
 
-def test_a_data_set_that_has_changed_is_told(
+def test_a_data_set_that_has_changed_is_reported(
     job: Callable[..., Benchmark], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = job(first=2, last=1)

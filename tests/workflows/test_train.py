@@ -1,4 +1,4 @@
-"""Training as a job: what it leaves behind, how it goes on, and what it refuses."""
+"""The command ``train`` for networks: its output, resumption, and errors."""
 
 from __future__ import annotations
 

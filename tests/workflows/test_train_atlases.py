@@ -1,4 +1,4 @@
-"""``atlaseg train`` with a method made of atlases: what it leaves behind, how it goes on, what it refuses."""
+"""The command ``train`` for atlases: its output, resumption, and errors."""
 
 from __future__ import annotations
 
@@ -219,7 +219,7 @@ def test_folders_with_something_else(shapes_folder: Path, tmp_path: Path) -> Non
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
-def test_strangers_among_the_atlases(run: Path, shapes_folder: Path, tmp_path: Path) -> None:
+def test_unknown_files_among_the_atlases(run: Path, shapes_folder: Path, tmp_path: Path) -> None:
     shutil.copytree(run, tmp_path / "run")
     (tmp_path / "run" / "configs" / "atlases.json").unlink()
     (tmp_path / "run" / "atlases" / "images" / "stranger.nii.gz").touch()

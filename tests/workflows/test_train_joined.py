@@ -1,4 +1,4 @@
-"""``atlaseg train --method atlas-unet``: what it leaves behind, how it goes on, what it refuses; labels by it."""
+"""The command ``train --method atlas-unet``: its output, resumption, errors, and segmentation."""
 
 from __future__ import annotations
 

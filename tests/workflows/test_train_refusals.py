@@ -1,4 +1,4 @@
-"""What training refuses or survives: strangers' folders, plans that are none, too little memory."""
+"""Training with manipulated folders, invalid plans and too little memory."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def test_configs_of_the_folder_are_made_anew(foreign: Path, runs: Any, tmp_path:
     trace = tmp_path / "was-run"
     call = f"__import__('pathlib').Path({str(trace)!r}).touch()"
     train = foreign / "configs" / "train.yaml"
-    honest = train.read_text()
-    train.write_text(honest.replace("initialize:\n", f'initialize:\n- "${call}"\n'))
+    clean = train.read_text()
+    train.write_text(clean.replace("initialize:\n", f'initialize:\n- "${call}"\n'))
     (foreign / "configs" / "logging.conf").write_text(f"[handlers]\nkeys=x\n[handler_x]\nargs=({call},)\n")
-    assert train.read_text() != honest
+    assert train.read_text() != clean
     runs.train(foreign)
     assert not trace.exists()
     assert "was-run" not in train.read_text()

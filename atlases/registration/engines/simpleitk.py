@@ -227,7 +227,7 @@ def _empty_field(grid: sitk.Image) -> sitk.Image:
 
 
 def _resampled_field(field: sitk.Image, grid: sitk.Image) -> sitk.Image:
-    """The field on a finer grid of the same extent; beyond the outermost voxels it goes on as it ends."""
+    """The field on a finer grid of the same extent; beyond the outermost voxels their values are repeated."""
     import SimpleITK as sitk
 
     if field.GetSize() == grid.GetSize():

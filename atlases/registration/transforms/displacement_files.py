@@ -37,7 +37,7 @@ _SOMETHING_ELSE = re.compile(
     r"\b(mapping|deformations?|absolute|positions?|velocit(y|ies)|momentum|dartel|svf|warped coordinates)\b",
     re.IGNORECASE,
 )
-#: A map that stretches the whole scan by more than this along each axis is none of anatomy: positions that are added
+#: A map that stretches the whole scan by more than this along each axis is not anatomical: positions that are added
 #: to the places of the voxels stretch by two.
 _MOST_STRETCH = 1.6
 #: How far the indices of voxels may be moved, as a share of the scan, and still be taken for indices.

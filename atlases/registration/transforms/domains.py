@@ -99,7 +99,7 @@ def outside(transform: Transform, points: Points) -> npt.NDArray[np.bool_]:
     for part in reversed(parts_of(transform.itk)):
         domain, one = domain_of_part(part), Transform(part)
         if domain is not None:
-            # voxels are boxes: ITK's fields go on for half a voxel beyond the last centres
+            # voxels are boxes: ITK's fields extend half a voxel beyond the last centres
             margin = 0.5 if part.GetName() != "BSplineTransform" else 0.0
             result |= domain.beyond(points) > margin + 1e-6
         points = one.points(points)

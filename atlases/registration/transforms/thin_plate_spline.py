@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["thin_plate_spline"]
 
-#: Share of the grid's width that the sampled spline goes on beyond it, on each side.
+#: Share of the grid's width by which the sampled spline extends beyond it, on each side.
 MARGIN = 0.1
 #: Points closer to a common plane than this share of their extent do not determine a map of space.
 FLATNESS = 1e-3

@@ -31,7 +31,7 @@ Floats = npt.NDArray[np.float64]
 SMALLEST_VARIANCE = 1e-6
 #: Smallest prior probability of any class at any voxel, so that no voxel is impossible.
 SMALLEST_PRIOR = 1e-6
-#: Numbers of classes that training tries where nobody has said one.
+#: Numbers of classes that training tries where none is set.
 COMPONENTS = (8, 16)
 #: Samples that look for the first means.
 FIRST_MEANS = 20_000
@@ -251,7 +251,7 @@ class GmmOptions:
     seed: int = 0
 
     def choices(self) -> dict[str, tuple[int, ...]]:
-        """What may be tried for each option that nobody has set."""
+        """Candidate values of each unset option."""
         return {"components": COMPONENTS} if self.components is None and not self.use_prior else {}
 
     def classes(self, scan: Scan) -> Classes:

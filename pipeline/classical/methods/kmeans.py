@@ -15,7 +15,7 @@ from atlaseg.pipeline.errors import DatasetError, GeometryError
 
 __all__ = ["CLUSTERS", "KMeansOptions", "kmeans"]
 
-#: Numbers of clusters that training tries where nobody has said one.
+#: Numbers of clusters that training tries where none is set.
 CLUSTERS = (6, 12, 24)
 
 
@@ -96,7 +96,7 @@ class KMeansOptions:
     seed: int = 0
 
     def choices(self) -> dict[str, tuple[int, ...]]:
-        """What may be tried for each option that nobody has set."""
+        """Candidate values of each unset option."""
         return {"clusters": CLUSTERS} if self.clusters is None else {}
 
     def classes(self, scan: Scan) -> Classes:

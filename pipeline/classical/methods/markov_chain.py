@@ -21,7 +21,7 @@ Floats = npt.NDArray[np.float64]
 Estimation = Literal["em", "stochastic-em"]
 Decision = Literal["mpm", "viterbi"]
 
-#: Where the curve leaves the mask, it goes on from where it comes in again if that is no further, in voxels.
+#: Where the curve leaves the mask, it continues at the point of re-entry if that is no further away, in voxels.
 LONGEST_JUMP = 3
 #: Length of the pieces of the curve that the chain is fitted to: many small ones show more of the volume.
 PIECE = 1024

@@ -19,7 +19,7 @@ __all__ = ["STRENGTHS", "MrfOptions", "smooth"]
 
 Solver = Literal["graph-cut", "icm"]
 
-#: Strengths that training tries where nobody has said one.
+#: Strengths that training tries where none is set.
 STRENGTHS = (0.0, 0.1, 0.3, 0.7, 1.5)
 
 
@@ -126,11 +126,11 @@ class MrfOptions:
         )
 
     def choices(self) -> dict[str, tuple[int, ...]]:
-        """What may be tried for each option of the mixture that nobody has set."""
+        """Candidate values of each unset option of the mixture."""
         return self.mixture.choices()
 
     def smoothing_choices(self) -> dict[str, tuple[float, ...]]:
-        """What may be tried for the strength, if nobody has set it."""
+        """Candidate values of the strength, if it is unset."""
         return {"strength": STRENGTHS} if self.strength is None else {}
 
     def classes(self, scan: Scan) -> Classes:

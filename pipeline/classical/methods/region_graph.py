@@ -143,7 +143,7 @@ class RegionGraphOptions:
 
     Args:
         region_size: mean size in voxels of the regions to end with.
-        regions: how many to end with, whatever their size.
+        regions: number of regions to end with, of any size.
         criterion: which neighbours are alike.
         size: edge of a supervoxel, in multiples of the mean voxel size.
         compactness: intensity difference (1st to 99th percentile are 0 to 1) that counts as much as one edge.

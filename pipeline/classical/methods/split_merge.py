@@ -163,7 +163,7 @@ class SplitMergeOptions:
 
     Args:
         region_size: mean size in voxels of the regions to end with.
-        regions: how many to end with, whatever their size.
+        regions: number of regions to end with, of any size.
         criterion: which neighbours are alike.
         noise: its standard deviation (the 1st to 99th percentile of intensities are 0 to 1); ``None`` estimates it.
         chance: of splitting a block that is noise only.

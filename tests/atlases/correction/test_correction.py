@@ -1,4 +1,4 @@
-"""Corrective learning where the error is known: votes that are always too small, and an image that tells."""
+"""Corrective learning where the error is known: votes that are always too small, and an informative image."""
 
 from __future__ import annotations
 

@@ -294,7 +294,7 @@ def test_a_call_that_broke_off_goes_on_to_the_same_files(registered, three, tmp_
     assert contents(tmp_path / "broken") == contents(tmp_path / "whole")
 
 
-def test_failures_are_not_used_but_told(registered, four, tmp_path, caplog):
+def test_failures_are_not_used_and_logged(registered, four, tmp_path, caplog):
     registered.left_out, registered.failed = {("a", "c")}, {("b", "d"), ("c", "d")}
     with caplog.at_level(logging.WARNING):
         cases = write_warped_cases(four, tmp_path / "out", OPTIONS)

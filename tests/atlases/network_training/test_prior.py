@@ -133,7 +133,7 @@ def test_priors_go_on_after_an_interruption(balls, tmp_path: Path) -> None:
     prior = fused(folder)
     first = write_priors(atlases.dataset.cases[:2], prior, out, labels=atlases.labels, settings={"rule": "m"})
     times = [path.stat().st_mtime_ns for path in first.values()]
-    told: list[tuple[int, int]] = []
+    seen: list[tuple[int, int]] = []
     every = write_priors(
         atlases.dataset.cases,
         prior,
@@ -143,7 +143,7 @@ def test_priors_go_on_after_an_interruption(balls, tmp_path: Path) -> None:
         progress=lambda done, total, what: told.append((done, total)),
     )
     assert [every[name].stat().st_mtime_ns for name in first] == times
-    assert told == [(1, 3), (2, 3), (3, 3)]
+    assert seen == [(1, 3), (2, 3), (3, 3)]
     assert json.loads((out / "priors.json").read_text())["settings"] == {"rule": "m"}
     with pytest.raises(OptionError, match="other settings"):
         write_priors(atlases.dataset.cases, prior, out, labels=atlases.labels, settings={"rule": "n"})

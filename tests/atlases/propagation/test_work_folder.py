@@ -54,7 +54,7 @@ def test_another_key_or_name_finds_nothing(tmp_path, caplog):
 
 @pytest.mark.parametrize("suffix", [".h5", ".json"])
 @pytest.mark.parametrize("damage", ["cut", "empty", "turned", "gone"])
-def test_damage_is_found_and_told(tmp_path, caplog, suffix, damage):
+def test_damage_is_found_and_logged(tmp_path, caplog, suffix, damage):
     folder, key = WorkFolder(tmp_path), key_of({})
     folder.write("x", Finished(transform(), 1.0, {}, key))
     file = next(tmp_path.glob(f"*{suffix}"))

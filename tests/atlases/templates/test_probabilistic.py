@@ -78,7 +78,7 @@ def test_what_is_left_out_leaves_no_trace(balls) -> None:
     )
 
 
-def test_leaving_out_strangers_is_refused(balls) -> None:
+def test_leaving_out_unknown_atlases_is_refused(balls) -> None:
     members = members_of(balls(5, 6))
     with pytest.raises(DatasetError, match="without z"):
         members.without("z")

@@ -64,7 +64,7 @@ def test_finished_registrations_are_not_repeated(balls, begun: Path, monkeypatch
         build_template(atlases, begun, TemplateOptions(stages="rigid", iterations=1, seed=1))
 
 
-def test_an_executor_changes_nothing_and_progress_is_told(balls, begun: Path, tmp_path: Path) -> None:
+def test_an_executor_changes_nothing_and_progress_is_reported(balls, begun: Path, tmp_path: Path) -> None:
     atlases = AtlasSet.read(balls(5, 6))
     options = TemplateOptions(stages="rigid", iterations=1)
     told: list[tuple[int, int]] = []
@@ -74,7 +74,7 @@ def test_an_executor_changes_nothing_and_progress_is_told(balls, begun: Path, tm
     with ThreadPoolExecutor(2) as executor:
         together = build_template(atlases, tmp_path / "other", options, executor=executor)
     assert np.array_equal(from_itk(alone.image)[0], from_itk(together.image)[0])
-    assert told == [(1, 3), (2, 3), (3, 3)]
+    assert seen == [(1, 3), (2, 3), (3, 3)]
 
 
 def test_an_atlas_that_does_not_fit_is_left_out_with_a_reason(balls, begun: Path) -> None:

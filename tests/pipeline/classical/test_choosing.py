@@ -1,4 +1,4 @@
-"""Options that nobody has set: what is held out decides, and the time stays bounded."""
+"""Unset options: held-out scans decide, and the time stays bounded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hounsfield units told from other intensities, and what follows for channels."""
+"""Hounsfield units distinguished from other intensities, and the modality assumed for channels."""
 
 from collections.abc import Callable
 from pathlib import Path

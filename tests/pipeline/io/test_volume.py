@@ -397,7 +397,8 @@ def test_a_file_that_goes_on_after_its_voxels(tmp_path: Path) -> None:
     assert read_voxels(tmp_path / "padded.nii.gz").sum() == 120
     (tmp_path / "bomb.nii.gz").write_bytes(gzip.compress(whole + bytes(1 << 25), 1))
     with pytest.raises(
-        Unreadable, match=r"bomb\.nii\.gz: the voxels cannot be read.*goes on long after its last voxel"
+        Unreadable,
+        match=r"bomb\.nii\.gz: the voxels cannot be read.*its content continues long after the last voxel",
     ):
         read_voxels(tmp_path / "bomb.nii.gz")
 

@@ -125,7 +125,7 @@ def test_channels_that_nobody_named_are_what_intensities_say(tmp_path: Path) -> 
     found = compute_fingerprint(Dataset("toy", (case,), LABELS, ("MRI",), None))
     assert (found.channels, found.modality) == (("CT",), "CT")
     assert [c.name for c in found.intensities] == ["CT"]
-    assert "nobody named the channel" in found.modality_reason
+    assert "no name is given for the channel" in found.modality_reason
     named = compute_fingerprint(Dataset("toy", (case,), LABELS, ("T1",), "channels.json"))
     assert (named.channels, named.modality) == (("T1",), "MRI")
     assert "like Hounsfield units in 1 of 1 scan" in named.modality_doubts[0]

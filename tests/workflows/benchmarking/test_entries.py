@@ -75,13 +75,13 @@ def test_yaml(tmp_path: Path) -> None:
         (",", "names none"),
     ],
 )
-def test_mistakes_are_told(word: str, says: str) -> None:
+def test_mistakes_are_reported(word: str, says: str) -> None:
     with pytest.raises(OptionError, match=says):
         read_entries([word])
 
 
 @pytest.mark.parametrize("content", ["unet: 3", "- 3", "- {method: 3, x: 1}", "- [", "- unet: 3"])
-def test_wrong_yaml_is_told(tmp_path: Path, content: str) -> None:
+def test_wrong_yaml_is_reported(tmp_path: Path, content: str) -> None:
     file = tmp_path / "many.yaml"
     file.write_text(content)
     with pytest.raises(AtlasegError, match=r"many\.yaml"):

@@ -1,4 +1,4 @@
-"""A command that says nothing for long is told of by the process above it, even while the interpreter is held."""
+"""The parent process reports on a command that is silent for long, even while it holds the interpreter lock."""
 
 from __future__ import annotations
 

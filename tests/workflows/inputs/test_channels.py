@@ -1,4 +1,4 @@
-"""Channels as asked for, as named and as intensities tell, in every job that takes them."""
+"""Channels from options, from names and from intensities, in every job that takes them."""
 
 from __future__ import annotations
 
@@ -75,7 +75,9 @@ def test_plan_normalises_ct_that_nobody_named_and_says_so(ct: Path, tmp_path: Pa
     plan = plan_of(ct, tmp_path)
     assert (plan.channels, plan.normalisation.kind) == (("CT",), "clip-scale")
     said = capsys.readouterr().err
-    assert said.startswith("Channels: CT, treated as CT: nobody named the channel, and intensities are like")
+    assert said.startswith(
+        "Channels: CT, treated as CT: no name is given for the channel, and intensities are like"
+    )
     assert plan.reasons["channels"] in said
 
 
@@ -105,7 +107,7 @@ def test_training_says_and_keeps_what_is_assumed(ct: Path, tmp_path: Path, tiny:
     out = tmp_path / "run"
     job = Train(ct, out, folds=3, epochs=1, override=tiny, tracking="none", device="cpu")
     job._prepare(job._request())
-    assert capsys.readouterr().err.startswith("Channels: CT, treated as CT: nobody named the channel")
+    assert capsys.readouterr().err.startswith("Channels: CT, treated as CT: no name is given for the channel")
     plan = load_plan(out / "configs" / "plan.yaml")
     assert (plan.channels, plan.normalisation.kind) == (("CT",), "clip-scale")
 

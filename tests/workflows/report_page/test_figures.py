@@ -1,4 +1,4 @@
-"""Charts and tables: numbers are where they belong, styles are told apart."""
+"""Charts and tables: numbers are where they belong, styles are distinct."""
 
 from __future__ import annotations
 

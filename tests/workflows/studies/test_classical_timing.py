@@ -47,7 +47,7 @@ def test_what_takes_too_long_is_given_up() -> None:
     assert line.startswith("kmeans:clusters=2 64^3: ended early, by more than 1 s")
 
 
-def test_what_training_chose_is_told() -> None:
+def test_what_training_chose_is_printed() -> None:
     assert time_method("kmeans:restarts=1:max_samples=1000", 16).chosen.startswith("clusters=")
 
 

@@ -125,7 +125,7 @@ def _carried(problem: Problem) -> tuple[sitk.Image, sitk.Image]:
     inside = problem.moving_mask
     if inside is None:
         inside = sitk.Cast(problem.moving * 0 + 1, sitk.sitkUInt8)
-    # beyond the moving image its edge voxels go on: a black rim, smoothed, would be taken for anatomy
+    # repeat the edge voxels beyond the moving image: a smoothed black rim would be taken for anatomy
     image = sitk.Resample(
         problem.moving,
         problem.fixed,
@@ -216,7 +216,7 @@ class _Library:
 
 
 def _leave_out_torch() -> None:
-    """Keep ITK from importing PyTorch where nobody has. A flag of its own: without it, loading only takes longer."""
+    """Keep ITK from importing PyTorch unless it is imported already; without this, loading only takes longer."""
     try:
         from itk.support import helpers
     except ImportError:  # versions that know nothing of PyTorch

@@ -96,7 +96,7 @@ _WITHOUT_MEANING = re.compile(
 
 
 def parameter_map(stage: Stage, fixed: sitk.Image, moving: sitk.Image, *, seed: int = 0) -> ParameterMap:
-    """What elastix is told to run one stage.
+    """Parameters of elastix for one stage.
 
     Args:
         stage: complete, of a kind and with a metric that elastix has.

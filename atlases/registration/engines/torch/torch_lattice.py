@@ -76,7 +76,7 @@ def _column(values: Sequence[float], device: torch.device) -> torch.Tensor:
 
 
 def sample(volume: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
-    """Values of a volume at places, linearly; beyond its outermost voxels it goes on as it ends.
+    """Linear interpolation of a volume at points; beyond its outermost voxels their values are repeated.
 
     Args:
         volume: ``(C, x, y, z)``, at least two voxels along each axis.
@@ -100,7 +100,7 @@ def gaussian(
     Args:
         shape: of the volume.
         sigma: standard deviation along each axis, voxels; 0 for none.
-        device: where the matrices shall be.
+        device: of the matrices.
         dtype: of the matrices.
     """
     made = []

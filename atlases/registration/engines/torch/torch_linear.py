@@ -96,7 +96,7 @@ def _objective(
 ) -> Callable[[npt.NDArray[np.float64]], tuple[float, npt.NDArray[np.float64]]]:
     """What L-BFGS makes small, with its gradient.
 
-    Places beyond the moving image do not count: what goes on there is its edge, drawn out, which would be likest to
+    Points beyond the moving image do not count: the repeated edge there would be most similar to
     a mapping that is off. The gradient is that of the linear interpolation itself, since line searches of L-BFGS give
     up where value and gradient do not agree; only that weights change with the mapping is left out of it.
     """

@@ -27,7 +27,7 @@ class Likeness(Protocol):
 
         Returns:
             The likeness, a scalar, and its derivative by each voxel of ``moved``, ``(x, y, z)``, times the
-            number of voxels (all of them, whatever their weight).
+            number of voxels (all of them, including those of weight 0).
         """
         ...
 

@@ -101,7 +101,7 @@ def levels(problem: Problem, stage: Stage, device: torch.device) -> Iterator[Lev
     Args:
         problem: the pair.
         stage: complete.
-        device: where the tensors shall be.
+        device: of the tensors.
     """
     fixed = Volume.of(problem.fixed, problem.fixed_mask, device)
     moving = Volume.of(problem.moving, problem.moving_mask, device)

@@ -97,7 +97,7 @@ def test_nothing_is_asked_of_other_places():
     assert np.abs(back.points - points).max() < 0.01
 
 
-def test_points_in_a_fold_are_told():
+def test_points_in_a_fold_are_reported():
     grid = empty_grid((40, 12, 12), np.eye(4))
     x = np.arange(40.0)
     shifts = np.zeros((3, 40, 12, 12))

@@ -90,8 +90,8 @@ def assume_channels(
     if named_by is None and rows and all(2 * n > len(rows) for n in like):
         names = ("CT",) if len(channels) == 1 else tuple(f"CT {i}" for i in range(len(channels)))
         reason = (
-            f"no name is given for {_them(channels)}, and intensities are like Hounsfield units in {min(like)} of {scans} "
-            "(air near -1000, fat near -100, soft tissue near 40)"
+            f"no name is given for {_them(channels)}, and intensities are like Hounsfield units in {min(like)} of "
+            f"{scans} (air near -1000, fat near -100, soft tissue near 40)"
         )
         unsure = "taken for CT by intensities alone; to be sure, name the channels in channels.json or by --channels"
         return Assumption(names, "CT", reason, (unsure,))

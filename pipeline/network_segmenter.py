@@ -82,7 +82,7 @@ def run_training(
     from monai.bundle import ConfigWorkflow
 
     from atlaseg.pipeline.bundle import path_expression
-    from atlaseg.pipeline.io.full_disk import told_of_full_disk
+    from atlaseg.pipeline.io.full_disk import full_disk_as_error
 
     workflow = ConfigWorkflow(
         config_file=[str(folder / "configs" / "train.yaml")],  # of a single text, commas part files

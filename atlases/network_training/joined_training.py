@@ -243,7 +243,7 @@ class _Job:
                 labels=self.dataset.labels,
                 settings=segmenter.settings.as_dict(),
                 progress=self.progress,
-                strangers=[*(c for c in self.training if c.name not in members), *self.strangers],
+                others=[*(c for c in self.training if c.name not in members), *self.held_out],
             )
         pseudo: list[PseudoCase] = []
         if unlabelled:
@@ -318,8 +318,8 @@ class _Job:
     def _examples(
         self, network: Any, segmenter: MultiAtlasSegmenter
     ) -> Iterator[tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]]:
-        for done, case in enumerate(self.strangers):
-            self.progress(done, len(self.strangers), "learning the weight of the atlases")
+        for done, case in enumerate(self.held_out):
+            self.progress(done, len(self.held_out), "learning the weight of the atlases")
             image = read_image(case.images)
             found = segmenter.propagate(image)
             prior = prior_of(segmenter, found, image) if self.options.prior else None

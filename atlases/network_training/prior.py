@@ -255,7 +255,7 @@ def write_priors(
     labels: LabelTable,
     settings: dict[str, Any] | None = None,
     progress: Progress | None = None,
-    strangers: Sequence[Case] = (),
+    others: Sequence[Case] = (),
 ) -> dict[str, Path]:
     """Priors of training cases, each made without the case itself, and of cases that the prior does not know.
 
@@ -269,7 +269,7 @@ def write_priors(
         labels: of the ``K`` maps.
         settings: what the priors are made with, plain values; kept in ``priors.json``.
         progress: told the number of finished and of all priors.
-        strangers: cases that have no part in the prior, whose priors are made as those of new scans will be.
+        others: cases that are not atlases, whose priors are made as those of new scans.
 
     Returns:
         Case name -> file.

@@ -14,8 +14,9 @@ from atlaseg.pipeline.errors import GeometryError, OptionError
 from atlaseg.pipeline.inference.grid_map import GridMap
 from atlaseg.pipeline.inference.rolling_slab import RollingSlab
 from atlaseg.pipeline.inference.row_painter import RowPainter
-from atlaseg.pipeline.inference.window_predictor import Precision, WindowPredictor
-from atlaseg.pipeline.inference.windows import WindowGrid, gaussian_weights, pad_to_patch
+from atlaseg.pipeline.inference.window_predictor import WindowPredictor
+from atlaseg.pipeline.inference.windows import SlidingWindow, WindowGrid, gaussian_weights, pad_to_patch
+from atlaseg.pipeline.io.grid import Grid
 from atlaseg.pipeline.progress import Progress
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ def label_scan(
                     slab.release(row)
                 done += len(starts)
                 if progress is not None:
-                    progress(done / len(grid), 1.0, "labelling")
+                    progress(done / len(windows), 1.0, "labelling")
     return labels, chances
 
 

@@ -17,7 +17,7 @@ from atlaseg.pipeline.errors import (
     UnreadableFileError,
     UnsafeModelError,
 )
-from atlaseg.pipeline.io.full_disk import told_of_full_disk
+from atlaseg.pipeline.io.full_disk import full_disk_as_error
 
 if TYPE_CHECKING:
     import numpy.typing as npt

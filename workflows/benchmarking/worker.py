@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from atlaseg.pipeline.errors import FullDiskError
-from atlaseg.pipeline.io.full_disk import told_of_full_disk
+from atlaseg.pipeline.io.full_disk import full_disk_as_error
 from atlaseg.pipeline.system.parent_watch import end_with_parent
 
 if TYPE_CHECKING:

@@ -140,7 +140,7 @@ def test_priors_go_on_after_an_interruption(balls, tmp_path: Path) -> None:
         out,
         labels=atlases.labels,
         settings={"rule": "m"},
-        progress=lambda done, total, what: told.append((done, total)),
+        progress=lambda done, total, what: seen.append((done, total)),
     )
     assert [every[name].stat().st_mtime_ns for name in first] == times
     assert seen == [(1, 3), (2, 3), (3, 3)]

@@ -67,9 +67,9 @@ def test_finished_registrations_are_not_repeated(balls, begun: Path, monkeypatch
 def test_an_executor_changes_nothing_and_progress_is_reported(balls, begun: Path, tmp_path: Path) -> None:
     atlases = AtlasSet.read(balls(5, 6))
     options = TemplateOptions(stages="rigid", iterations=1)
-    told: list[tuple[int, int]] = []
+    seen: list[tuple[int, int]] = []
     alone = build_template(
-        atlases, begun, options, progress=lambda done, total, what: told.append((done, total))
+        atlases, begun, options, progress=lambda done, total, what: seen.append((done, total))
     )
     with ThreadPoolExecutor(2) as executor:
         together = build_template(atlases, tmp_path / "other", options, executor=executor)

@@ -70,7 +70,7 @@ def test_executors_change_nothing(build):
         assert inspect_dataset(folder, executor=processes) == alone
 
 
-def test_progress_is_told(build):
+def test_progress_is_reported(build):
     told: list[tuple[float, float]] = []
     inspect_dataset(build.folders(), progress=lambda done, total, what: told.append((done, total)))
     assert told == [(1, 2), (2, 2)]

@@ -14,7 +14,7 @@ import pytest
 
 from atlaseg.pipeline.errors import FullDiskError, GeometryError
 from atlaseg.pipeline.io.files import replacing, write_text
-from atlaseg.pipeline.io.full_disk import is_full, told_of_full_disk
+from atlaseg.pipeline.io.full_disk import full_disk_as_error, is_full
 
 
 @pytest.fixture

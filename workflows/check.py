@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from atlaseg.pipeline.errors import OptionError
 from atlaseg.pipeline.schema import Whole
-from atlaseg.workflows.console.exit_codes import ExitCode
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -62,7 +61,7 @@ class Check:
             print(_as_json(found))
         else:
             _print(found, every_case=self.cases)
-        return ExitCode.ERROR if found.errors else ExitCode.DONE
+        return 2 if found.errors else 0
 
     def _inspect(self) -> Inspection:
         from concurrent.futures import ThreadPoolExecutor

@@ -1,8 +1,8 @@
-"""Run a command in a child process, under a parent that makes sure that it ends when it is signalled.
+"""A command's job in a process of its own, beneath one that sees to it that the command ends when it is told to.
 
-Registration libraries hold Python's interpreter for minutes, during which signals are not handled, and when they crash,
-Python crashes too. The parent process only waits: it forwards signals, kills a child that does not react, and reports
-a crash in one line.
+Registration libraries hold Python's interpreter for minutes: a signal is not heard before they are done, and when they
+crash they take Python along. The process above does nothing but wait: it hands signals on, ends a job that does not
+follow, and says in one line what has become of one that crashed.
 """
 
 from __future__ import annotations
@@ -16,32 +16,31 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from atlaseg.workflows.console.exit_codes import ExitCode
 from atlaseg.workflows.console.heartbeat import Heartbeat
 from atlaseg.workflows.console.screen import on_output
 
 __all__ = ["INTERRUPTED", "TERMINATED", "TerminatedError", "heard_signals", "supervise"]
 
-INTERRUPTED, TERMINATED = ExitCode.INTERRUPTED, ExitCode.TERMINATED
+INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
 
-#: Seconds that a job has to end by itself after a signal.
+#: Seconds that a job has to end in order, once it was told to.
 GRACE = 5.0
-_SAID: dict[int, str] = {INTERRUPTED: "interrupted", TERMINATED: "terminated"}
+_SAID = {INTERRUPTED: "interrupted", TERMINATED: "terminated"}
 
 
 class TerminatedError(BaseException):
-    """SIGTERM was received, from a user or at the time limit of a cluster."""
+    """SIGTERM came: from a person, or from a cluster whose time limit is over."""
 
 
 @contextmanager
 def heard_signals() -> Iterator[None]:
-    """Handle SIGTERM like an interruption from the keyboard: end the workers and write the results so far."""
+    """Let SIGTERM end a job as an interruption from the keyboard does: workers end, what is there is written."""
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread hears signals
         return
 
     def end(number: int, _: object) -> None:
-        # repeated signals, from the terminal and from the parent, must not interrupt the cleanup
+        # the same again, from the terminal and from the process above, must not interrupt the tidying up
         for other in (signal.SIGINT, signal.SIGTERM):
             signal.signal(other, signal.SIG_IGN)
         if "multiprocessing" in sys.modules:
@@ -64,7 +63,7 @@ def supervise(name: str, job: Callable[[], int], after_a_crash: Callable[[], Non
     Args:
         name: of the command, for messages.
         job: returns the exit code; called in the child.
-        after_a_crash: cleans up after a job that crashed; called in this process.
+        after_a_crash: tidies up what a job leaves behind that could not do it itself; called here.
     """
     if not hasattr(os, "fork") or threading.active_count() > 1:
         return job()
@@ -86,7 +85,7 @@ def supervise(name: str, job: Callable[[], int], after_a_crash: Callable[[], Non
         with heard_signals():
             signal.pthread_sigmask(signal.SIG_UNBLOCK, handed_on)
             code = job()
-        if code in _SAID or code == ExitCode.ERROR:
+        if code in _SAID or code == 2:
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(code)  # waits for no thread; HDF5 that could not write crashes at an orderly end
@@ -95,7 +94,7 @@ def supervise(name: str, job: Callable[[], int], after_a_crash: Callable[[], Non
     watch = _Watch(child)
     for number in handed_on:
         signal.signal(number, watch.hand_on)
-    signal.signal(signal.SIGALRM, watch.kill_child)
+    signal.signal(signal.SIGALRM, watch.lose_patience)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, handed_on)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     signal.setitimer(signal.ITIMER_REAL, 0)
@@ -103,26 +102,26 @@ def supervise(name: str, job: Callable[[], int], after_a_crash: Callable[[], Non
         shutil.rmtree(scratch, ignore_errors=True)
     if code < 0 or code in _SAID:
         after_a_crash()
-    return code if code >= 0 else _say_crash(name, signal.Signals(-code), watch.signalled)
+    return code if code >= 0 else _say_crash(name, signal.Signals(-code), watch.told)
 
 
 class _Watch:
-    """Signal handling of the parent process."""
+    """What the process above does about signals."""
 
     def __init__(self, child: int) -> None:
         self.child = child
-        self.signalled: int | None = None
+        self.told: int | None = None
 
     def hand_on(self, number: int, _: Any) -> None:
-        """Forward a signal to the child; kill it at the second signal, or when it does not react."""
-        if self.signalled is not None:
-            self.kill_child()
+        """Tell the child; at the second time, or when it does not follow, kill it."""
+        if self.told is not None:
+            self.lose_patience()
             return
-        self.signalled = number
+        self.told = number
         self._send(number)
         signal.setitimer(signal.ITIMER_REAL, GRACE)
 
-    def kill_child(self, *_: Any) -> None:
+    def lose_patience(self, *_: Any) -> None:
         self._send(signal.SIGKILL)
 
     def _send(self, number: int) -> None:
@@ -130,11 +129,11 @@ class _Watch:
             os.kill(self.child, number)
 
 
-def _say_crash(name: str, ended_by: signal.Signals, signalled: int | None) -> int:
-    """Print one line about a job that was killed or crashed; returns the exit code."""
-    if signalled is not None:
-        print(f"atlaseg {name}: {_SAID[128 + signalled]}", file=sys.stderr)
-        return 128 + signalled
+def _say_crash(name: str, ended_by: signal.Signals, told: int | None) -> int:
+    """One line on a job that did not end by itself; returns the exit code."""
+    if told is not None:
+        print(f"atlaseg {name}: {_SAID[128 + told]}", file=sys.stderr)
+        return 128 + told
     if ended_by == signal.SIGKILL:
         print(f"atlaseg {name}: killed by the system (out of memory?)", file=sys.stderr)
         return 128 + ended_by
@@ -146,4 +145,4 @@ def _say_crash(name: str, ended_by: signal.Signals, signalled: int | None) -> in
         "another method or engine",
         file=sys.stderr,
     )
-    return ExitCode.ERROR
+    return 2

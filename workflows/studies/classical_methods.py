@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from atlaseg.pipeline.errors import AtlasegError, DatasetError, OptionError
 from atlaseg.pipeline.schema import Count, Seed
-from atlaseg.workflows.console.exit_codes import ExitCode
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -107,7 +106,7 @@ class ClassicalBenchmark:
         self._time(failed)
         for line in failed:
             print(f"FAILED {line}")
-        return ExitCode.SOME_FAILED if failed else ExitCode.DONE
+        return 1 if failed else 0
 
     def _label(
         self, text: str, dataset: Dataset, failed: list[str]

@@ -45,7 +45,7 @@ _FOLDERS = ("images", "labels", "masks", "landmarks")
 
 @dataclass(frozen=True)
 class SavedAtlases:
-    """What a folder of atlases holds: the fields of an :class:`atlaseg.atlases.atlas_set.AtlasSet`, not yet checked.
+    """Content of a folder of atlases: the fields of an :class:`atlaseg.atlases.atlas_set.AtlasSet`, not yet checked.
 
     Args:
         name: what the collection is called.
@@ -114,7 +114,7 @@ def _write_names(atlases: SavedAtlases, folder: Path) -> None:
 
 
 def _copy_of(atlas: Atlas, folder: Path) -> Atlas:
-    """Where the files of an atlas are copied to: one image for each channel, in the plain layout's names."""
+    """Target paths of the files of an atlas: one image for each channel, named as in the plain layout."""
     number = sum(read_header(path).channels for path in atlas.images)
     names = [atlas.name] if number == 1 else [f"{atlas.name}_{channel:04d}" for channel in range(number)]
     points = atlas.landmarks

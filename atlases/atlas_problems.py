@@ -1,4 +1,4 @@
-"""What is wrong with the files of an atlas, found by reading all of them."""
+"""Check the files of an atlas by reading all of them."""
 
 from __future__ import annotations
 

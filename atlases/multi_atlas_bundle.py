@@ -46,7 +46,7 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class MultiAtlasSettings:
-    """How atlases are carried to a scan and fused there.
+    """Settings of a multi-atlas segmenter: registration and fusion.
 
     Args:
         fusion: name of the rule in :data:`atlaseg.atlases.fusion.registry.FUSION_RULES`.

@@ -1,4 +1,4 @@
-"""The segmenter made of atlases: carries them to a scan and fuses what they say."""
+"""Multi-atlas segmentation: register atlases to a scan, propagate their labels and fuse them."""
 
 from __future__ import annotations
 

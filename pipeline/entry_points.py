@@ -1,4 +1,4 @@
-"""What installed packages add to atlaseg: their entry points, found without importing any package.
+"""Entry points by which installed packages extend atlaseg, found without importing any package.
 
 An entry point is a line in a package's metadata, ``name = module:attribute`` below ``[atlaseg.losses]``:
 https://packaging.python.org/en/latest/specifications/entry-points/.
@@ -83,7 +83,7 @@ def import_target(target: str, package: str, what: str) -> Any:
 
 
 def _search_path() -> list[str]:
-    """Where Python looks for modules, but for the current folder that it puts first by itself."""
+    """Python's search path without the current folder, which it puts first."""
     path = list(sys.path)
     if path and not sys.flags.safe_path and path[0] == os.getcwd():  # noqa: PTH109 (text, as Python writes it)
         del path[0]

@@ -106,7 +106,7 @@ def run_training(
 
 
 def _reason(error: BaseException) -> BaseException:
-    """What really made an expression of the config fail, where that is no fault of the program."""
+    """The underlying error of a failed expression of the config, if the user can fix it."""
     cause = root_cause(error)
     if isinstance(cause, MemoryShortageError):
         return PlanError(

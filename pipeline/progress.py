@@ -1,4 +1,4 @@
-"""How far work is: what it tells (:class:`Progress`), and what a person sees of that (:class:`ProgressDisplay`)."""
+"""Progress of long tasks: the callback :class:`Progress`, and its display on a terminal, :class:`ProgressDisplay`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _listener: Callable[[str], None] | None = None
 
 
 class Progress(Protocol):
-    """What long work calls to tell how far it is; any function with these three parameters will do.
+    """Callback by which long tasks report progress; any function with these three parameters.
 
     >>> def tell(done: float, total: float, what: str) -> None:
     ...     print(f"{what}: {done:g} of {total:g}")

@@ -28,7 +28,7 @@ _NAME = re.compile(r"[a-z0-9]+([-_][a-z0-9]+)*")
 
 @dataclass(frozen=True)
 class Row:
-    """What every table says of a thing.
+    """Columns of every table.
 
     Args:
         name: as people write it: small letters and digits, parted by hyphens.
@@ -47,7 +47,7 @@ class Row:
     package: str = field(default="", kw_only=True)
 
     def load(self) -> Any:
-        """What ``target`` names.
+        """Import the attribute that ``target`` names.
 
         Raises:
             PackageError: the package that added the row has no such code, or it cannot be imported.

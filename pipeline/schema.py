@@ -31,7 +31,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Range:
-    """What a number must keep to, as metadata of its type: ``Annotated[int, Range(at_least=1)]``."""
+    """Range of a number, as metadata of its type: ``Annotated[int, Range(at_least=1)]``."""
 
     at_least: float | None = None
     above: float | None = None
@@ -185,7 +185,7 @@ def without_none(hint: Any) -> list[Any]:
 
 
 def describe(hint: Any) -> str:
-    """What a hint allows, in words.
+    """Describe the values that a type hint allows, in words.
 
     >>> describe(int | tuple[int, int, int] | None)
     'a whole number, or a list of 3 x a whole number, or none'

@@ -1,4 +1,4 @@
-"""What every method of segmentation is: the protocols :class:`Segmenter` and :class:`Prior`."""
+"""Protocols of segmentation methods: :class:`Segmenter` and :class:`Prior`."""
 
 from __future__ import annotations
 

@@ -293,7 +293,7 @@ def _flag(field: str) -> str:
 
 
 def _with_air(image: Any) -> Any:
-    """What a CT scanner filled in around its field of view would lead all figures."""
+    """CT scans with air where the scanner filled in a value around its field of view, which would bias all measures."""
     from atlaseg.atlases.registration.transforms.frames import from_itk, to_itk
     from atlaseg.pipeline.datasets.modality import air_for_filling
 

@@ -1,4 +1,4 @@
-"""What fusion works on and what it returns: candidate segmentations of one scan, and the labels they make."""
+"""Input and output of label fusion: candidate segmentations of one scan, and the fused labels."""
 
 from __future__ import annotations
 
@@ -125,5 +125,5 @@ class FusionRule(Protocol):
     """
 
     def fuse(self, candidates: Candidates, *, probabilities: bool = True) -> Fused:
-        """Labels, and probabilities if asked for; candidates are not changed."""
+        """Fuse the candidates to labels, and optionally probabilities; candidates are not changed."""
         ...

@@ -197,7 +197,7 @@ class _Slab:
 
 @dataclass(frozen=True, eq=False)
 class _Field:
-    """Voxels in dispute in a slab, and what the atlases say there.
+    """Voxels of a slab where the atlases disagree, with their labels.
 
     Args:
         voxels: ``(V,)`` flat indices of the grid, ascending.

@@ -23,7 +23,7 @@ PERFECT = 1e-6
 
 @dataclass(frozen=True)
 class GlobalWeighted:
-    """Each atlas votes with a weight that says how similar its image is to the scan where labels are in dispute.
+    """Weighted voting: the weight of an atlas is the similarity of its image to the scan where the atlases disagree.
 
     The weight is ``similarity ** power``: Artaechevarria, Munoz-Barrutia and Ortiz-de-Solorzano, "Combination
     strategies in multi-atlas image segmentation: application to brain MR data", IEEE Transactions on Medical

@@ -13,7 +13,7 @@ Floats = npt.NDArray[np.float32]
 
 
 def pairwise_errors(differences: Iterable[Floats], beta: float) -> npt.NDArray[np.float64]:
-    """How likely two atlases are wrong together: Wang's matrix ``M``.
+    """Expected joint errors of each two atlases: Wang's matrix ``M``.
 
     Args:
         differences: for each channel ``(n, N, P)``, absolute difference of each atlas' patch of ``P`` voxels from the

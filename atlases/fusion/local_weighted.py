@@ -31,7 +31,7 @@ NOISE = np.float32(0.1)
 
 @dataclass(frozen=True)
 class LocalWeighted:
-    """Each atlas votes with a weight that says how similar its image is to the scan around the voxel.
+    """Weighted voting: the weight of an atlas at a voxel is the similarity of its image to the scan around it.
 
     Isgum et al., "Multi-atlas-based segmentation with local decision fusion: application to cardiac and aortic
     segmentation in CT scans", IEEE Transactions on Medical Imaging 28(7):1000-1010 (2009),

@@ -132,7 +132,7 @@ def best_offsets(
     *,
     correlation: bool,
 ) -> npt.NDArray[np.int16]:
-    """Which offset leads from each centre to the atlas' patch most like the target's.
+    """Offset from each centre to the patch of the atlas that is most similar to the patch of the target.
 
     The likeness of all patches at one offset is a sum over boxes of one image, so that the time does not depend on
     the size of the patch; every offset is tried.

@@ -145,7 +145,7 @@ class Staple:
         return posterior, (largest + np.log(total))[:, 0]
 
     def _m_step(self, votes: Floats, truth: Floats, before: _Estimate, log_likelihood: float) -> _Estimate:
-        """What explains the expected counts best.
+        """Parameters of maximum likelihood given the expected counts.
 
         Args:
             votes: ``(N * K votes, K true)`` expected voxels.

@@ -1,4 +1,4 @@
-"""What all fusion rules share: which voxels are in dispute, slabs of bounded memory, weighted votes, the result.
+"""Code shared by fusion rules: voxels where atlases disagree, slabs of bounded memory, weighted votes, the result.
 
 Where every atlas that has seen a place says the same, that is the label and no rule has work to do; the rest, a
 few per cent of a scan, is taken in slabs of flat voxel indices::
@@ -208,7 +208,7 @@ def vote(
     floats_per_voxel: int = 0,
     details: dict[str, Any] | None = None,
 ) -> Fused:
-    """Fuse by weights, slab by slab: all that a rule of weighted votes has to say is the weights.
+    """Weighted voting, slab by slab; a fusion rule only provides the weights.
 
     Args:
         candidates: what is fused.

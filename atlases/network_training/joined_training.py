@@ -81,7 +81,7 @@ class JoinedOptions:
         return spread(cases, self.MOST_ATLASES if self.atlases is None else self.atlases)
 
     def corrects(self, atlases: int) -> bool:
-        """Whether a correction is learnt from so many atlases."""
+        """Whether a correction is learnt from this number of atlases."""
         if self.correct is None:
             return self.combine != "none" and learns_by_itself(self.fusion, atlases)
         return self.correct
@@ -298,7 +298,7 @@ class _Job:
             )
 
     def combination(self, segmenter: MultiAtlasSegmenter, device: str) -> tuple[Combination, dict[str, Any]]:
-        """How network and atlases are joined, and how that was found."""
+        """The combination of network and atlases, and how its weight was learnt."""
         from atlaseg.pipeline.network_segmenter import NetworkSegmenter
 
         kind, weight = self.options.combine, self.options.weight

@@ -1,4 +1,4 @@
-"""One training case made of another: what a worker process does. Nothing here imports torch or MONAI."""
+"""Make one warped training case, in a worker process. Nothing here imports torch or MONAI."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One atlas carried to one scan: what a worker process does. Nothing here imports torch or MONAI."""
+"""Propagate one atlas to one scan, in a worker process. Nothing here imports torch or MONAI."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Scan:
 
 @dataclass(frozen=True)
 class Steps:
-    """How a scan and an atlas are registered: first the linear step, then what bends.
+    """Registration of an atlas to a scan: the linear step, then the deformable one.
 
     Args:
         linear: ``auto``, ``rigid`` or ``affine`` (:func:`linear_start`), or stages that are run as they are.
@@ -177,7 +177,7 @@ def _channels(task: Task) -> list[sitk.Image]:
 
 
 def _registered(task: Task, moving: sitk.Image, labels: sitk.Image) -> tuple[str, Finished]:
-    """What the linear step came to, and the whole mapping."""
+    """Result of the linear step, and the complete transform."""
     pair, steps = _Pair(task, moving, labels), task.steps
     if not steps.linear:
         return "none", pair.bent(None)
@@ -203,7 +203,7 @@ class _Pair:
         self.origin = {} if task.work is None else _origin(task)
 
     def linear(self) -> Finished:
-        """The linear step, by the rule or as its stages say."""
+        """The linear step, by the rule or by its stages."""
         rule, engine = self.steps.linear, self.steps.linear_engine
         stages = self._coarse(engine, "rigid", "affine") if isinstance(rule, str) else rule
         described = {
@@ -218,7 +218,7 @@ class _Pair:
         )
 
     def bent(self, linear: Finished | None) -> Finished:
-        """What bends, beginning at the linear step."""
+        """The deformable step, starting from the linear one."""
         engine, stages = self.steps.engine, self.steps.bending
         begin = None if linear is None else linear.transform
         # a focus belongs to the rule; stages that a user wrote are run as they are
@@ -311,7 +311,7 @@ def _digest(path: Path) -> str:
 
 
 def _origin(task: Task) -> dict[str, Any]:
-    """What a registration follows from besides its stages."""
+    """Everything besides the stages that a registration depends on."""
     atlas = task.atlas
     return {
         "scan": task.scan.digest,

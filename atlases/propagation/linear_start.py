@@ -1,4 +1,4 @@
-"""Where the bending of an atlas begins: the linear mapping that places its structures best.
+"""Linear initialisation of an atlas registration: the mapping that aligns its structures best.
 
 A rigid registration of a crop is led by what lies around the structures; an affine one may squeeze the crop into a
 plane; and of whole heads that differ in size, a rigid one leaves too much to the stages that bend. None of them is

@@ -1,4 +1,4 @@
-"""How well an atlas was carried to a scan: figures that need no labels of the scan.
+"""Quality of an atlas registration, by measures that need no labels of the scan.
 
 Which atlases they make fail is decided in :mod:`atlaseg.atlases.propagation.failed_registrations`.
 Arrays of one registration lie on the grid of the scan (the fixed image).

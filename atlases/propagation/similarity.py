@@ -1,4 +1,4 @@
-"""How alike a scan and an image warped onto its grid are: correlation in windows, as a whole, mutual information."""
+"""Similarity of a scan and a warped image: local correlation, global correlation and mutual information."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which transform and which engine are taken where the user names none, and why."""
+"""Default transform and default engines, with the reasons."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a registration engine is given, what it does, and the error where it gives up."""
+"""Protocol of registration engines: input, result and error."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class RegistrationError(AtlasegError, RuntimeError):
 
 
 def reason_of(error: BaseException) -> str:
-    """What a library said when it gave up, in one line, without the places in its source."""
+    """Error message of a library in one line, without references to its source."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     said = lines[-1].removeprefix("ITK ERROR: ").strip() if lines else ""
     return " ".join(said.split()).rstrip(".;") or type(error).__name__

@@ -1,4 +1,4 @@
-"""What an engine says of itself: its best values for each kind of stage, and what it cannot do without."""
+"""Facts of an engine: its presets for each type of stage, and its requirements."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["DENSE_VOXELS", "EngineFacts", "Preset", "facts_of"]
 
 @dataclass(frozen=True)
 class Preset:
-    """What one engine does best with one kind of stage, where the user names nothing.
+    """Default settings of one engine for one type of stage.
 
     Args:
         same: metric for images of one modality.
@@ -51,7 +51,7 @@ _OTHER = Preset("ncc", "mi", (200, 100, 50))
 
 @dataclass(frozen=True)
 class EngineFacts:
-    """What the rest of the package needs to know of an engine; the defaults suit one of which nothing is known.
+    """Properties of an engine; the defaults suit an engine without stated properties.
 
     Args:
         presets: by kind of stage; ``linear`` stands for rigid, similarity and affine.

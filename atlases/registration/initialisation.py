@@ -1,4 +1,4 @@
-"""Where a registration begins: the coarse alignment that every engine then refines."""
+"""Initialise a registration: the coarse alignment that every engine then refines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What to register with where the user names nothing: chosen from voxel size, extent and modality alone.
+"""Choose registration settings from voxel size, extent and modality where the user gives none.
 
 The values that depend on the engine stand in its class, as ``facts``. Every value comes from a measurement on atlases
 against atlases (``docs/reference/benchmarks.md``) or from the manual of the library that it goes to: elastix 5.2
@@ -110,7 +110,7 @@ def axis_shrink(
 
 @dataclass(frozen=True)
 class _Grid:
-    """What of a pair of images matters here: mm and voxels."""
+    """Voxel size and extent of a pair of images."""
 
     spacing: tuple[float, ...]
     size: tuple[int, ...]

@@ -39,7 +39,7 @@ FEWEST_VOXELS, DIGITS_OF_PLACES = 4, 1e-10
 
 @dataclass(frozen=True, eq=False)
 class Registration:
-    """What came of a registration.
+    """Result of a registration.
 
     Args:
         transform: fixed -> moving points.
@@ -259,7 +259,7 @@ def _landmarks(
     fixed: npt.NDArray[np.float64] | None,
     moving: npt.NDArray[np.float64] | None,
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Both sets, if a thin-plate spline is all that is asked for."""
+    """Both sets of landmarks, if the thin-plate spline is the only stage."""
     if len(stages) > 1:
         raise OptionError(
             "tps interpolates its landmarks, independent of earlier stages: give it as the only stage"

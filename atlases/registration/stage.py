@@ -1,4 +1,4 @@
-"""What to register with: the kind of transform, and everything about it that can be chosen."""
+"""Stage of a registration: the type of transform, and its settings."""
 
 from __future__ import annotations
 

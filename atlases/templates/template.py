@@ -58,7 +58,7 @@ _VERSION = 1
 
 @dataclass(frozen=True)
 class TemplateOptions:
-    """How a template is built.
+    """Options of building a template.
 
     Args:
         stages: name of a transform, or stages that are run as they are

@@ -1,4 +1,4 @@
-"""Which atlases fit a template after a round, and where their structures lie on it."""
+"""Judge which atlases fit a template after an iteration, and where their structures lie on it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _JUDGED = 60_000_000
 
 @dataclass(frozen=True, eq=False)
 class Judgement:
-    """What the warped atlases say of a round.
+    """Judgement of the warped atlases of one iteration.
 
     Args:
         left_out: name -> why an atlas takes no part.

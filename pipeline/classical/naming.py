@@ -190,7 +190,7 @@ def _scale(features: npt.NDArray[np.float64], sizes: npt.NDArray[np.float64]) ->
 def named_probabilities(
     scan: Scan, classes: Classes, naming: Naming, prior: npt.NDArray[np.float32]
 ) -> npt.NDArray[np.float32]:
-    """Label probabilities of every voxel, from what its class looks like and where it lies.
+    """Label probabilities of every voxel, from the appearance and the location of its class.
 
     ``P(l|x) ~ prior(x, l) * sum_c P(c|x) P(l|c) / P(l)``, where ``P(c|x)`` is 1 for the region of the voxel and 0 for
     others, or the posterior of a soft class. The prior is taken at the voxel for regions too: its mean over the region

@@ -44,7 +44,7 @@ CLASSICAL_METHODS: dict[str, _Entry] = {
 
 
 def kind_of(name: str) -> Kind:
-    """What kind of method a name stands for.
+    """Kind of the method with this name.
 
     Raises:
         OptionError: there is no such method.

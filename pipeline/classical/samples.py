@@ -1,4 +1,4 @@
-"""Voxels of a volume as rows of a table, all or some of them, for methods that look at each voxel by itself."""
+"""Voxels of a volume as rows of a table, all or some of them, for methods that classify each voxel independently."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every classical method is given, :class:`Scan`, and what those without training return, :class:`Classes`."""
+"""Input of every classical method, :class:`Scan`, and output of those without training, :class:`Classes`."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class Scan:
 
 @dataclass(frozen=True, eq=False)
 class Classes:
-    """What a method that learns nothing finds in a scan: parts that have no names yet. One of the two is given.
+    """Result of an unsupervised method: parts of a scan without names. One of the two is given.
 
     Args:
         regions: ``(x, y, z)`` int32, 0 outside the mask, ``1..n`` inside (many, hard).

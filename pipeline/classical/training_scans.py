@@ -25,7 +25,7 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class Lazily(Sequence[Item]):
-    """A sequence whose items are made whenever they are asked for."""
+    """A sequence whose items are made on access."""
 
     make: Callable[[int], Item]
     length: int

@@ -66,7 +66,7 @@ def feature_names(
     gradient: bool = True,
     position: bool = True,
 ) -> list[str]:
-    """What the columns of :func:`voxel_features` are.
+    """Names of the columns of :func:`voxel_features`.
 
     >>> feature_names(1, sigmas_mm=(0, 2), position=False)
     ['channel 0 at 0 mm', 'gradient of channel 0 at 0 mm', 'channel 0 at 2 mm', 'gradient of channel 0 at 2 mm']

@@ -63,7 +63,7 @@ Kind = Literal[
 
 @dataclass(frozen=True)
 class Problem:
-    """One thing that is wrong with one file.
+    """One problem of one file.
 
     Args:
         kind: what it is, for machines.
@@ -82,7 +82,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class CaseReport:
-    """What was found in the files of one case.
+    """Content and problems of the files of one case.
 
     Args:
         name: of the case.
@@ -113,7 +113,7 @@ class CaseReport:
 
 @dataclass(frozen=True)
 class Inspection:
-    """All that was found in a data set.
+    """Content and problems of a data set.
 
     Args:
         folder: of the data set.

@@ -156,7 +156,7 @@ def volumes_in(folder: Path, report: Report) -> list[Path]:
 
 
 def left_out(files: Iterable[Path], *, listed: bool) -> dict[Path, str]:
-    """What lies beside the files of the cases and is no part of the data set, by folder.
+    """Files beside those of the cases that are not part of the data set, by folder.
 
     Args:
         files: images and label maps of all cases.
@@ -181,7 +181,7 @@ def left_out(files: Iterable[Path], *, listed: bool) -> dict[Path, str]:
 
 
 def check_number(content: dict[str, Any], found: int, source: Path, report: Report) -> None:
-    """Report ``numTraining`` that is not the number of cases to train on; a file without it says nothing."""
+    """Report ``numTraining`` if it differs from the number of training cases; the entry is optional."""
     stated = content.get("numTraining", found)
     if isinstance(stated, bool) or str(stated) != str(found):
         problem = (

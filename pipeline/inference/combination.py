@@ -1,4 +1,4 @@
-"""Two opinions on one scan joined: what a network says, and what atlases say."""
+"""Combine the label probabilities of a network and of fused atlases."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _SLAB = 1 << 20
 
 @dataclass(frozen=True)
 class Combination:
-    """How the probabilities of a network and of atlases become one.
+    """Rule that combines the probabilities of a network and of atlases.
 
     With ``w`` the weight, ``p`` the network's and ``q`` the atlases' probability of a label at a voxel:
 
@@ -73,7 +73,7 @@ class Combination:
 
     @property
     def needs_atlases(self) -> bool:
-        """Whether the atlases have any say."""
+        """Whether the atlases have any weight."""
         return self.kind != "none" and self.weight > 0
 
     def apply(self, network: Floats, atlases: Floats) -> Floats:

@@ -21,7 +21,7 @@ _SNAP_VOXELS = 1e-6
 
 @dataclass(frozen=True, eq=False)
 class AxisSamples:
-    """Where the scan's voxels along one axis lie between the network's voxels.
+    """Interpolation of the scan's voxels along one axis between those of the network's grid.
 
     Args:
         start: first scan voxel on the network's grid; those before it and after the last are background.

@@ -1,4 +1,4 @@
-"""Test-time augmentation by shifts: the same network, asked about windows that begin a few voxels elsewhere."""
+"""Test-time augmentation by shifts: predict windows that start a few voxels elsewhere."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ __all__ = ["SlidingWindow", "WindowGrid", "gaussian_weights", "pad_to_patch"]
 
 @dataclass(frozen=True)
 class SlidingWindow:
-    """How a window slides over a scan, and how the networks predict it.
+    """Settings of sliding-window prediction.
 
     Args:
         patch_size: of the window, in voxels of the network's grid.
@@ -46,7 +46,7 @@ class SlidingWindow:
 
 @dataclass(frozen=True)
 class WindowGrid:
-    """Where the windows lie, grouped along the axis in which finished rows leave.
+    """Positions of the windows, grouped along the axis in which rows are finished.
 
     Args:
         shape: of the (padded) array.

@@ -189,6 +189,6 @@ def taking_apart(path: Path, expected: str) -> Iterator[None]:
 
 
 def _line(error: Exception) -> str:
-    """What an exception says, on one line; it may quote the file."""
+    """Message of an exception in one line; it may quote the file."""
     text = " ".join(str(error).split())
     return text if len(text) <= 200 else f"{text[:200]}..."

@@ -39,7 +39,7 @@ def full_disk_as_error(place: Path) -> Iterator[None]:
 
 
 def is_full(error: BaseException, place: Path) -> bool:
-    """Whether an exception, or one that it came from, is for want of space on the disk of a place."""
+    """Whether an exception, or its cause, is due to a full disk."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, OSError) and cause.errno in _NUMBERS:

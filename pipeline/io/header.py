@@ -1,4 +1,4 @@
-"""Headers of NIfTI files: where voxels lie, in millimetres, and what a header must not say.
+"""Headers of NIfTI files: geometry in millimetres, and checks for invalid or ambiguous headers.
 
 Every part of the software asks this file, so that all of them see the same grid or refuse a file in the same words.
 A run carries a copy of it in its folder ``scripts``, for MONAI alone (see :mod:`atlaseg.pipeline.bundle_scripts`), so
@@ -58,7 +58,7 @@ HeaderKind = Literal["sform-qform", "shear", "pixdim", "no-orientation", "unit",
 
 @dataclass(frozen=True)
 class HeaderProblem:
-    """What is wrong with a header.
+    """One problem of a header.
 
     Args:
         kind: which of the rules it breaks.
@@ -127,7 +127,7 @@ class Header:
 
     @property
     def problems(self) -> tuple[HeaderProblem, ...]:
-        """Everything that this header should not say, in the order in which it is looked at."""
+        """Problems of this header, in the order in which they are checked."""
         found = (
             _unit(self),
             _slope(self),
@@ -240,7 +240,7 @@ def header_problems(path: Path) -> tuple[Header, tuple[HeaderProblem, ...]]:
 
 
 def volumes_of(path: Path) -> int | None:
-    """Number of volumes in a file, 1 for a 3-D one; ``None`` where it cannot be read, which reading it says."""
+    """Number of volumes in a file, 1 for a 3-D one; ``None`` where it cannot be read."""
     try:
         return header_problems(path)[0].channels
     except AtlasegError:

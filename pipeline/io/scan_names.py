@@ -105,7 +105,7 @@ def name_problem(name: str) -> str | None:
 
 @dataclass(frozen=True)
 class VolumeList:
-    """What lies in a folder of scans or label maps; hidden files are not looked at.
+    """Content of a folder of scans or label maps; hidden files are ignored.
 
     Args:
         volumes: NIfTI files, sorted, no two of the same name.

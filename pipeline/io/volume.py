@@ -103,7 +103,7 @@ def read_voxels(path: Path, header: Header | None = None) -> npt.NDArray[Any]:
 
 
 def not_finite(voxels: npt.NDArray[Any]) -> str | None:
-    """What is wrong with voxels that are NaN or infinite, in words, or ``None`` where all are numbers."""
+    """Problem of voxels that are NaN or infinite, in words, or ``None`` where all are finite."""
     if voxels.dtype.kind != "f" or (finite := np.isfinite(voxels)).all():
         return None
     bad = int(voxels.size - np.count_nonzero(finite))
@@ -187,7 +187,7 @@ def read_label_map(path: Path, header: Header | None = None) -> npt.NDArray[np.i
 
 
 def _rounding(header: Header) -> float:
-    """How far labels may lie from whole numbers: files that store them in steps of a slope are off by half a step."""
+    """Tolerance of labels to whole numbers: files that store them in steps of a slope are off by half a step."""
     slope = abs(header.scaling[0])
     stepped = header.dtype.kind in "iu" and slope not in (0, 1)
     return max(_LABEL_ROUNDING, min(0.51 * slope, 0.1)) if stepped else _LABEL_ROUNDING

@@ -73,7 +73,7 @@ class StructureSize:
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """What the labelled scans of a data set are like.
+    """Properties of the labelled scans of a data set.
 
     Args:
         dataset: name of the data set.

@@ -47,7 +47,7 @@ _BYTES = {"fp32": 4, "fp16": 2, "bf16": 2}
 
 @dataclass(frozen=True)
 class MemoryEstimate:
-    """Where the memory of training goes, in bytes.
+    """Parts of the memory that training needs, in bytes.
 
     Args:
         baseline: Python, torch and MONAI, or the context of the GPU.

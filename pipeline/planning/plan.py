@@ -32,7 +32,7 @@ Spacing = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class Normalisation:
-    """How intensities become network input.
+    """Normalisation of intensities for the network.
 
     Args:
         kind: ``zscore`` (MRI: each channel to mean 0 and standard deviation 1) or ``clip-scale`` (CT: clip to
@@ -50,7 +50,7 @@ class Normalisation:
 
 @dataclass(frozen=True)
 class NetworkPlan:
-    """Which network, and its size.
+    """Architecture and size of the network.
 
     Args:
         name: a name of the table in ``atlaseg.pipeline.networks``.
@@ -109,7 +109,7 @@ class Augmentation:
 
 @dataclass(frozen=True)
 class PriorPlan:
-    """Which prior of the labels the network gets as further input channels.
+    """Prior probabilities of the labels as further input channels of the network.
 
     Args:
         source: ``none``, or ``atlases``: the label probabilities of fused atlases are further input channels, one for
@@ -123,7 +123,7 @@ class PriorPlan:
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """How the network is trained.
+    """Settings of training.
 
     Args:
         epochs: number of epochs; ``None`` where ``minutes`` is the budget. Exactly one of the two is given.
@@ -172,7 +172,7 @@ class TrainingPlan:
 
 @dataclass(frozen=True)
 class InferencePlan:
-    """How a scan is labelled.
+    """Settings of inference.
 
     Args:
         overlap: share by which neighbouring windows overlap, per axis.

@@ -59,7 +59,7 @@ LICENCE = (
 
 @dataclass(frozen=True)
 class Variation:
-    """How much subjects differ from each other; 0 everywhere gives the template itself.
+    """Variation between subjects; 0 everywhere gives the template itself.
 
     Args:
         rotation_degrees: largest rotation of the head about each axis.

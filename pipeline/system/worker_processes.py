@@ -77,7 +77,7 @@ def end_workers() -> None:
 
 
 def safe_path_environment() -> dict[str, str]:
-    """What the environment of a Python process needs for it to import nothing from the current folder."""
+    """Environment variables with which Python imports nothing from the current folder."""
     return {_SAFE_PATH: "1"}
 
 
@@ -98,7 +98,7 @@ def _safe_path() -> Iterator[None]:
 
 
 def _safe_paths() -> list[str]:
-    """Where modules are looked for, without the current folder."""
+    """Python's search path without the current folder."""
     return [entry for entry in sys.path if entry not in ("", ".")]
 
 

@@ -1,1 +1,1 @@
-"""What MONAI's engines lack for training: one loss, schedule, handler or data source per file."""
+"""Training: handlers, losses, schedules and data sources that MONAI lacks, one per file."""

@@ -83,7 +83,7 @@ class Budget:
             engine.terminate()
 
     def state_dict(self) -> dict[str, Any]:
-        """What is used so far."""
+        """The used part of the budget."""
         return {"elapsed": self.elapsed, "iteration": self.iteration}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

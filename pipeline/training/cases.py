@@ -92,7 +92,7 @@ def _file_of(case: Mapping[str, Any]) -> str:
 
 
 def refuse_empty(image: Any) -> None:
-    """What the configs do with a scan that has no voxel to crop to.
+    """Refuse a scan without any voxel to crop to; called by the configs.
 
     Raises:
         DatasetError: always.

@@ -50,7 +50,7 @@ def foreground_voxels(label: npt.NDArray[Any], generator: np.random.Generator) -
 
 @dataclass(frozen=True)
 class PatchSampling:
-    """How patches are sampled from the training cases.
+    """Settings of patch sampling.
 
     Args:
         patch_size: in voxels.

@@ -1,4 +1,4 @@
-"""A command's job in a process of its own, beneath one that sees to it that the command ends when it is told to.
+"""Run a command in a child process, under a parent that makes sure that it ends when it is signalled.
 
 Registration libraries hold Python's interpreter for minutes: a signal is not heard before they are done, and when they
 crash they take Python along. The process above does nothing but wait: it hands signals on, ends a job that does not
@@ -106,7 +106,7 @@ def supervise(name: str, job: Callable[[], int], after_a_crash: Callable[[], Non
 
 
 class _Watch:
-    """What the process above does about signals."""
+    """Signal handling of the parent process."""
 
     def __init__(self, child: int) -> None:
         self.child = child
@@ -130,7 +130,7 @@ class _Watch:
 
 
 def _say_crash(name: str, ended_by: signal.Signals, told: int | None) -> int:
-    """One line on a job that did not end by itself; returns the exit code."""
+    """Print one line about a job that was killed or crashed; returns the exit code."""
     if told is not None:
         print(f"atlaseg {name}: {_SAID[128 + told]}", file=sys.stderr)
         return 128 + told

@@ -22,7 +22,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Pairing:
-    """Which label maps are compared, and what was found besides.
+    """Pairs of label maps to compare, and further files found.
 
     Args:
         pairs: sorted by name.

@@ -173,7 +173,7 @@ def _of_folder(
 
 
 def _problem_of(path: Path, grouping: Grouping) -> str:
-    """What keeps a file from being a scan: its own problem, or that of the channels beside it."""
+    """Why a file cannot be used as a scan: its own problem, or that of other channels."""
     from atlaseg.pipeline.io.scan_names import split_channel
 
     own = split_channel(path) or ("", 0)

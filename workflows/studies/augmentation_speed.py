@@ -1,4 +1,4 @@
-"""``atlaseg benchmark-augmentation``: what augmentation costs beside MONAI's, and what it looks like."""
+"""Measure the time of augmentation compared with MONAI's, and draw examples."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ def time_methods(
 
 
 def _limit_time(seconds: int) -> None:
-    """Let the system end this process after so many processor seconds."""
+    """Limit the processor time of this process."""
     import sys
 
     if sys.platform != "win32":
@@ -79,7 +79,7 @@ def _limit_time(seconds: int) -> None:
 
 
 def time_method(text: str, size: int) -> Timing:
-    """Teach a method by two small made scans, and let it label one of the size asked for."""
+    """Train a method on two small synthetic scans, and segment one of the given size."""
     from dataclasses import fields, replace
 
     from atlaseg.pipeline.classical.choosing import choose_options

@@ -1,4 +1,4 @@
-"""What an engine cannot do is refused before it runs, with the names of those that can."""
+"""Refuse what an engine does not support before it runs, naming those that do."""
 
 from __future__ import annotations
 

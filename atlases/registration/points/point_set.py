@@ -1,4 +1,4 @@
-"""Points of a scan, with what their file says of them."""
+"""Points of a scan, with the labels and descriptions of their file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)
 
 @dataclass(frozen=True, eq=False)
 class Landmarks:
-    """Points of one file, with what it says of them.
+    """Points of one file, with their labels and descriptions.
 
     Args:
         points: ``(n, 3)``, RAS+ mm.

@@ -23,7 +23,7 @@ _WANTED = "x, y, z (RAS+ mm) on each line, separated by commas"
 
 @dataclass(frozen=True)
 class _Layout:
-    """Which column is what, and of how many."""
+    """Columns of a table of points."""
 
     width: int
     axes: tuple[int, int, int] = (0, 1, 2)
@@ -63,7 +63,7 @@ def read_table(path: Path, text: str) -> Landmarks:
 
 
 def _layout(path: Path, number: int, row: list[str]) -> _Layout:
-    """What the first line says of the columns."""
+    """Columns as the first line names them."""
     names = [cell.strip().lower() for cell in row]
     if all(number_in(cell) is not None for cell in row):
         if len(row) != 3:

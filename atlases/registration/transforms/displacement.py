@@ -37,7 +37,7 @@ def field_image(transform: Transform, grid: sitk.Image) -> sitk.Image:
 
 
 def sample_displacements(transform: Transform, grid: sitk.Image) -> npt.NDArray[np.float64]:
-    """How far a transform moves each voxel of a grid.
+    """Displacement of each voxel of a grid by a transform.
 
     Args:
         transform: fixed -> moving points.

@@ -1,4 +1,4 @@
-"""Where in space a deformable transform is defined: outside, ITK's displacement fields and B-splines move nothing."""
+"""Domain of deformable transforms: outside, ITK's displacement fields and B-splines move nothing."""
 
 from __future__ import annotations
 

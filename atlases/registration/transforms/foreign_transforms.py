@@ -38,7 +38,7 @@ _IMAGES = (".mha", ".mhd", ".nrrd", ".nhdr")
 
 
 def foreign_transform(path: Path) -> str | None:
-    """What a file is that is no transform of ITK, and what to do about it; ``None`` where nothing else is seen in it.
+    """Identify a transform file of another program, with advice; ``None`` where it is not recognised.
 
     Args:
         path: a file or a folder that is there.
@@ -67,7 +67,7 @@ def foreign_transform(path: Path) -> str | None:
 
 
 def _text(name: str, start: bytes) -> str | None:
-    """What text is, by its first lines."""
+    """Identify text by its first lines."""
     try:
         text = start.decode("ascii")
     except UnicodeDecodeError:
@@ -81,7 +81,7 @@ def _text(name: str, start: bytes) -> str | None:
 
 
 def _table(name: str, lines: list[str]) -> str | None:
-    """What lines of nothing but numbers are."""
+    """Identify lines that contain only numbers."""
     if not lines:
         return "a text file without any transform in it; was it written to the end?"
     rows = [line.replace(",", " ").split() for line in lines]

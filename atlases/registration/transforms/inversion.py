@@ -152,7 +152,7 @@ def _inverse_affine(matrix: npt.NDArray[np.float64]) -> Transform:
 
 
 def _some_points(grid: sitk.Image | None) -> npt.NDArray[np.float64]:
-    """Where errors are measured: each voxel of the grid, every n-th along each axis of large ones."""
+    """Points where errors are measured: each voxel of the grid, every n-th along each axis of large ones."""
     if grid is None:
         grid = empty_grid((5, 5, 5), np.diag([50.0, 50, 50, 1]))
     step = max(1, int(np.ceil((np.prod(grid.GetSize()) / 2e6) ** (1 / 3))))
@@ -183,7 +183,7 @@ def _numeric(transform: Transform, grid: sitk.Image) -> Transform:
 def _reach(
     rest: Transform, points: npt.NDArray[np.float64], affine: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.intp]:
-    """How many voxels beyond the grid its points are moved, along each axis."""
+    """Number of voxels that points are moved beyond the grid, along each axis."""
     shifts = (rest.points(points) - points) @ np.linalg.inv(affine[:3, :3]).T
     return np.ceil(np.abs(shifts).max(axis=0)).astype(np.intp)
 

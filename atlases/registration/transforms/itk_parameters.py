@@ -1,4 +1,4 @@
-"""What the parameters of an ITK transform must be: their number, finite, a grid that exists, a map with an inverse.
+"""Validate the parameters of ITK transforms: their number, finite values, a valid grid, an invertible matrix.
 
 ITK checks little of it: grids of 1e9 control points or of -5 voxels end the process, a singular matrix flattens the
 scan, and a spline without enough control points moves nothing, all without a word.
@@ -88,7 +88,7 @@ class Record:
 
 
 def problem_of(record: Record) -> str | None:
-    """What is wrong with the parameters of a 3-D transform, in words, or ``None``; types unknown here pass."""
+    """Problem of the parameters of a 3-D transform, in words, or ``None``; unknown types are accepted."""
     kind, parameters, fixed = record.kind, record.parameters, record.fixed
     if not (np.isfinite(parameters).all() and np.isfinite(fixed).all()):
         return f"the {kind.name} holds NaN or infinite parameters"

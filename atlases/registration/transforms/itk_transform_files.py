@@ -280,7 +280,7 @@ def _unreadable(path: Path, report: str) -> UnreadableFileError:
 
 
 def _reason(text: str, path: Path) -> str:
-    """The telling part of ITK's report, which runs over many lines."""
+    """The informative part of ITK's error message, which has many lines."""
     if "Could not create" in text or "factory" in text.lower() or "is not of type" in text:
         return "a type of transform that is not known here"
     lines = [line.strip() for line in text.splitlines() if line.strip()]

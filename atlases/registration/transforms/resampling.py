@@ -148,7 +148,7 @@ def resample_labels(
 
 
 def seen(moving: sitk.Image, fixed_grid: sitk.Image, transform: Transform) -> sitk.Image:
-    """Where the moving image covers a grid.
+    """Mask of the voxels of a grid that the moving image covers.
 
     A voxel is a box, so points up to half a voxel beyond the outermost voxel centres count as covered; this is
     also where ITK's interpolators give values.

@@ -29,7 +29,7 @@ SEGMENT_SHARE = 0.3
 
 @dataclass(frozen=True, eq=False)
 class Smoothed:
-    """What is known of the states of a chain from all its observations.
+    """Posterior of the states of a chain given all observations.
 
     Args:
         posteriors: ``(N, K)`` probability of each state at each step.

@@ -34,7 +34,7 @@ _State = Mapping[str, npt.NDArray[Any]]
 def learn_intensities(
     scans: Iterable[Scan], labels: Iterable[npt.NDArray[np.integer[Any]]], classes: int
 ) -> dict[str, npt.NDArray[np.float32]]:
-    """What is typical of each structure: its intensities, and how flat it is.
+    """Intensities and gradient magnitudes that are typical of each structure.
 
     Args:
         scans: training scans; voxels outside their masks do not count.

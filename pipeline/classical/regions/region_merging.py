@@ -61,7 +61,7 @@ class Hierarchy:
 
 
 def number_of_regions(mask: npt.NDArray[np.bool_], region_size: float) -> int:
-    """How many regions of a mean size in voxels fill a mask; one at least.
+    """Number of regions of a mean size in voxels that fill a mask; at least one.
 
     Raises:
         OptionError: the size is below 1.

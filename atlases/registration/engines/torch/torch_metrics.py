@@ -1,4 +1,4 @@
-"""How alike two volumes are, and how that changes with each voxel of one of them."""
+"""Similarity of two volumes, and its derivative with respect to each voxel of one of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``atlaseg register``: two scans in; the transform, the warped scan, figures and a picture out."""
+"""``atlaseg register``: register two scans; writes the transform, the warped scan, quality measures and a picture."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ _WITHOUT_POINTS = (
 
 @dataclass(frozen=True)
 class Register:
-    """Find the transform that carries MOVING onto FIXED: atlaseg register FIXED MOVING --out DIR.
+    """Register MOVING to FIXED: atlaseg register FIXED MOVING --out DIR.
 
     DIR gets the transform (fixed -> moving points, as ITK, ANTs and elastix have it; read by 3D Slicer too),
-    warped.nii.gz on the grid of FIXED, quality.json and registration.png. Everything that is not named is chosen
+    warped.nii.gz on the grid of FIXED, quality.json and registration.png. Options that are not given are chosen
     from the data.
     """
 
     positional: ClassVar[tuple[str, ...]] = ("fixed", "moving")
 
     fixed: Path
-    """Scan that stays (.nii, .nii.gz)."""
+    """Fixed scan (.nii, .nii.gz)."""
     moving: Path
-    """Scan that is carried to it."""
+    """Moving scan, which is registered to the fixed one."""
     out: Path
     """Folder for the results."""
     transform: Literal["rigid", "similarity", "affine", "bspline", "syn", "deformable", "tps"] = (
@@ -58,31 +58,31 @@ class Register:
     engine: str = "auto"
     """What registers, as `atlaseg methods --kind engine` lists; auto: the one that suits the transform."""
     initial: str = "auto"
-    """Beginning: auto, identity, centres, centres-of-mass, moments, or a transform file."""
+    """Initialisation: auto, identity, centres, centres-of-mass, moments, or a transform file."""
     metric: Literal["ssd", "mi", "ncc", "lncc"] | None = None
-    """Similarity of the last stage: squared differences, mutual information, global or local correlation."""
+    """Similarity metric of the last stage: squared differences, mutual information, global or local correlation."""
     grid_spacing: Positive | None = None
-    """Distance of the control points of a B-spline, mm."""
+    """Spacing of the control points of a B-spline, mm."""
     iterations: tuple[Whole, ...] | None = None
-    """Of the last stage, a number for each level, coarse to fine."""
+    """Iterations of the last stage, one number per resolution level, coarse to fine."""
     different_modality: bool = False
-    """The scans come from different kinds of scanner or sequence (CT and MRI, T1 and T2)."""
+    """The scans are of different modalities or sequences (CT and MRI, T1 and T2)."""
     fixed_mask: Path | None = None
-    """Where the similarity counts, on the grid of FIXED."""
+    """Mask in which the similarity is computed, on the grid of FIXED."""
     moving_mask: Path | None = None
-    """The same on the grid of MOVING."""
+    """Mask on the grid of MOVING."""
     fixed_landmarks: Path | None = None
     """Points for tps: 3D Slicer's .mrk.json or .fcsv, or .csv with x, y, z in RAS mm."""
     moving_landmarks: Path | None = None
     """The corresponding points of MOVING: of the same names where both files have names, or in the same order."""
     format: Literal["h5", "tfm", "nii.gz", "mat"] | None = None
-    """Of the transform file; by default tfm for rigid to affine, h5 for the others."""
+    """Format of the transform file; by default tfm for rigid to affine, h5 for the others."""
     channel: Whole = 0
-    """Of scans with several."""
+    """Channel to register, for multi-channel scans."""
     seed: Seed = 0
-    """Of everything random."""
+    """Random seed."""
     threads: Count = 1
-    """At most so many."""
+    """Maximum number of threads."""
 
     def run(self) -> int:
         """Register and write; returns 0.
@@ -136,7 +136,7 @@ class Register:
 
     @contextmanager
     def _folder(self) -> Iterator[None]:
-        """The folder for the results, there before the work begins; gone again where nothing came of it."""
+        """Create the folder for the results before the registration; remove it again if that fails."""
         new = [folder for folder in (self.out, *self.out.parents) if not folder.exists()]
         self.out.mkdir(parents=True, exist_ok=True)
         try:
@@ -172,7 +172,7 @@ class Register:
         return read_transform(Path(self.initial))
 
     def _check_options(self) -> None:
-        """Refuse options that the transform has no use for: what is named must count."""
+        """Refuse options that the transform does not use."""
         from atlaseg.pipeline.errors import OptionError
 
         if self.grid_spacing is not None and self.transform != "bspline":
@@ -202,7 +202,7 @@ class Register:
             raise OptionError(f"--format mat holds linear transforms only, {what} bends; choose h5 or nii.gz")
 
     def _check_out(self) -> None:
-        """Refuse a place for the results where they cannot be, or would replace or be taken for data."""
+        """Refuse an output folder that cannot be written, or whose results would replace or be mistaken for data."""
         from atlaseg.pipeline.errors import OptionError
 
         for folder in (self.out, *self.out.parents):
@@ -263,7 +263,7 @@ class Register:
         print(f"Wrote {transform_file}, warped.nii.gz, quality.json; look at {self.out / 'registration.png'}")
 
     def _figures(self, found: Registration) -> dict[str, Any]:
-        """What tells whether it worked, before and after, and what was done."""
+        """Quality measures before and after registration, and the settings used."""
         from atlaseg.atlases.propagation import similarity
         from atlaseg.atlases.propagation.quality import coverage
         from atlaseg.atlases.registration.transforms.frames import read_itk

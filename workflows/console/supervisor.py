@@ -29,12 +29,12 @@ _SAID = {INTERRUPTED: "interrupted", TERMINATED: "terminated"}
 
 
 class TerminatedError(BaseException):
-    """SIGTERM came: from a person, or from a cluster whose time limit is over."""
+    """SIGTERM was received, from a user or at the time limit of a cluster."""
 
 
 @contextmanager
 def heard_signals() -> Iterator[None]:
-    """Let SIGTERM end a job as an interruption from the keyboard does: workers end, what is there is written."""
+    """Handle SIGTERM like an interruption from the keyboard: end the workers and write the results so far."""
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread hears signals
         return

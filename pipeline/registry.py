@@ -91,6 +91,12 @@ class Registry(Generic[R]):
         by_methods = [row.name for row in self._readable(METHODS)]
         return tuple(dict.fromkeys((*self._own, *by_group, *by_methods)))
 
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names())
+
+    def __len__(self) -> int:
+        return len(self.names())
+
     def __contains__(self, name: object) -> bool:
         return name in self.names() or name in self._aliases
 

@@ -14,9 +14,11 @@ from atlaseg.pipeline.case import LabelTable
 from atlaseg.pipeline.datasets.listing import (
     UNNAMED,
     CaseList,
+    Layout,
     Listing,
     Report,
     check_number,
+    description,
     inside,
     left_out,
     read_json,
@@ -31,9 +33,14 @@ from atlaseg.pipeline.io.scan_names import (
 )
 from atlaseg.pipeline.schema import shortened
 
-__all__ = ["list_decathlon"]
+__all__ = ["LAYOUT", "list_decathlon"]
 
-LAYOUT = "Medical Segmentation Decathlon"
+TITLE = "Medical Segmentation Decathlon"
+
+
+def _recognises(folder: Path) -> bool:
+    """Whether its ``dataset.json`` lists training cases."""
+    return "training" in description(folder)
 
 
 def list_decathlon(folder: Path, report: Report) -> Listing:
@@ -64,7 +71,7 @@ def list_decathlon(folder: Path, report: Report) -> Listing:
     check_number(content, number, source, report)
     return Listing(
         folder=folder,
-        layout=LAYOUT,
+        layout=TITLE,
         name=str(content.get("name") or UNNAMED),
         cases=cases.sorted(),
         labels=_labels(content.get("labels"), source),
@@ -141,3 +148,6 @@ def _channels(modality: Any, source: Path) -> tuple[str, ...]:
             f"{source}: the modality of channel {unnamed[0]} must be text, found {modality[unnamed[0]]!r}"
         )
     return tuple(modality[str(i)] for i in range(len(modality)))
+
+
+LAYOUT = Layout(_recognises, list_decathlon)

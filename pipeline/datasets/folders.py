@@ -13,6 +13,7 @@ from atlaseg.pipeline.case import LabelTable
 from atlaseg.pipeline.datasets.listing import (
     UNNAMED,
     CaseList,
+    Layout,
     Listing,
     Report,
     left_out,
@@ -24,10 +25,15 @@ from atlaseg.pipeline.io.scan_names import group_scans, volume_name
 from atlaseg.pipeline.io.volume import header_problems, volumes_of
 from atlaseg.pipeline.schema import shortened
 
-__all__ = ["list_folders"]
+__all__ = ["LAYOUT", "list_folders"]
 
-LAYOUT = "images/ and labels/"
+TITLE = "images/ and labels/"
 CHANNELS = "channels.json"
+
+
+def _recognises(folder: Path) -> bool:
+    """Whether it holds ``images/`` and ``labels/``."""
+    return (folder / "images").is_dir() and (folder / "labels").is_dir()
 
 
 def list_folders(folder: Path, report: Report) -> Listing:
@@ -53,7 +59,7 @@ def list_folders(folder: Path, report: Report) -> Listing:
     found = cases.sorted()
     return Listing(
         folder=folder,
-        layout=LAYOUT,
+        layout=TITLE,
         name=UNNAMED,
         cases=found,
         labels=_named_labels(folder / "labels.json"),
@@ -101,3 +107,6 @@ def _found_channels(images: list[tuple[Path, ...]], report: Report) -> tuple[str
         else:
             return ("MRI",) if number == 1 else tuple(f"channel {i}" for i in range(number))
     return ("MRI",)
+
+
+LAYOUT = Layout(_recognises, list_folders)

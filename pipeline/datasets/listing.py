@@ -7,7 +7,7 @@ function. Reading for use raises at the first; ``atlaseg check`` collects them a
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,11 +18,14 @@ from atlaseg.pipeline.io.files import read_json as read_json_file
 from atlaseg.pipeline.io.scan_names import enumerated, list_volumes
 
 __all__ = [
+    "DESCRIPTION",
     "UNNAMED",
     "CaseList",
+    "Layout",
     "Listing",
     "Report",
     "check_number",
+    "description",
     "inside",
     "left_out",
     "raise_at_once",
@@ -31,6 +34,8 @@ __all__ = [
 ]
 
 
+#: The file in which several layouts describe a data set.
+DESCRIPTION = "dataset.json"
 #: Name of a data set that has none in its own files; that of its folder may be a person's, and outputs hold the name.
 UNNAMED = "data set"
 
@@ -75,6 +80,20 @@ class Listing:
     left_out: dict[Path, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Layout:
+    """One way in which a data set may lie in a folder.
+
+    Args:
+        recognises: whether a folder has this layout, by the names of its files and by what its ``dataset.json`` says;
+            a file that cannot be read is refused.
+        list_cases: what the layout says of such a folder; each problem of a single file or case goes to the report.
+    """
+
+    recognises: Callable[[Path], bool]
+    list_cases: Callable[[Path, Report], Listing]
+
+
 class CaseList:
     """Collects cases whose files exist and whose names are unique; everything else goes to the report."""
 
@@ -116,6 +135,17 @@ def read_json(path: Path, kind: type[Any] = dict) -> Any:
         return read_json_file(path, kind)
     except UnreadableFileError as error:
         raise DatasetError(str(error)) from error
+
+
+def description(folder: Path) -> dict[str, Any]:
+    """Content of a folder's ``dataset.json``; nothing where there is none.
+
+    Raises:
+        DatasetError: the file is not JSON, or holds something else than an object.
+    """
+    path = folder / DESCRIPTION
+    content: dict[str, Any] = read_json(path) if path.is_file() else {}
+    return content
 
 
 def inside(folder: Path, text: str, source: Path) -> Path:

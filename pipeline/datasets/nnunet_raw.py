@@ -12,9 +12,11 @@ from atlaseg.pipeline.case import LabelTable
 from atlaseg.pipeline.datasets.listing import (
     UNNAMED,
     CaseList,
+    Layout,
     Listing,
     Report,
     check_number,
+    description,
     inside,
     left_out,
     read_json,
@@ -24,9 +26,14 @@ from atlaseg.pipeline.errors import DatasetError, LabelError, MissingFileError
 from atlaseg.pipeline.io.scan_names import SUFFIXES, split_channel, suffix_of, volume_name
 from atlaseg.pipeline.schema import shortened
 
-__all__ = ["list_nnunet_raw"]
+__all__ = ["LAYOUT", "list_nnunet_raw"]
 
-LAYOUT = "nnU-Net raw"
+TITLE = "nnU-Net raw"
+
+
+def _recognises(folder: Path) -> bool:
+    """Whether its ``dataset.json`` names channels or a file ending, as nnU-Net's."""
+    return not {"channel_names", "file_ending"}.isdisjoint(description(folder))
 
 
 def list_nnunet_raw(folder: Path, report: Report) -> Listing:
@@ -54,7 +61,7 @@ def list_nnunet_raw(folder: Path, report: Report) -> Listing:
         cases.add(name, images, None)
     return Listing(
         folder=folder,
-        layout=LAYOUT,
+        layout=TITLE,
         name=str(content.get("name") or UNNAMED),
         cases=cases.sorted(),
         labels=_labels(content.get("labels"), source),
@@ -148,3 +155,6 @@ def _channels(names: Any, source: Path) -> tuple[str, ...]:
             f"{source}: the name of channel {unnamed[0]} must be text, found {names[unnamed[0]]!r}"
         )
     return tuple(names[str(i)] for i in range(len(names)))
+
+
+LAYOUT = Layout(_recognises, list_nnunet_raw)

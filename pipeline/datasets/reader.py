@@ -7,15 +7,13 @@ from concurrent.futures import Executor
 from pathlib import Path
 
 from atlaseg.pipeline.case import Dataset, LabelTable, value_counts
-from atlaseg.pipeline.datasets.decathlon import list_decathlon
-from atlaseg.pipeline.datasets.folders import list_folders
-from atlaseg.pipeline.datasets.listing import Listing, Report, raise_at_once, read_json
-from atlaseg.pipeline.datasets.nnunet_raw import list_nnunet_raw
+from atlaseg.pipeline.datasets.listing import DESCRIPTION, Layout, Listing, Report, raise_at_once
+from atlaseg.pipeline.datasets.registry import LAYOUTS
 from atlaseg.pipeline.errors import DatasetError, LabelError, MissingFileError
 from atlaseg.pipeline.expressions import is_expression, is_key_of_code
 from atlaseg.pipeline.io.volume import read_label_map
 
-__all__ = ["check_values", "label_values", "list_dataset", "read_dataset"]
+__all__ = ["check_values", "is_dataset", "label_values", "list_dataset", "read_dataset"]
 
 #: A label map with more values than this is taken for an image in the wrong folder.
 MOST_VALUES = 1000
@@ -27,7 +25,7 @@ def read_dataset(folder: Path, *, executor: Executor | None = None) -> Dataset:
     Label maps are opened only where no file names the label values (plain folders without ``labels.json``).
 
     Args:
-        folder: with a Decathlon or nnU-Net ``dataset.json``, or with ``images/`` and ``labels/``.
+        folder: in one of :data:`atlaseg.pipeline.datasets.registry.LAYOUTS`.
         executor: reads label maps in parallel, where they must be read.
 
     Raises:
@@ -70,17 +68,20 @@ def list_dataset(folder: Path, report: Report) -> Listing:
 
 
 def _in_its_layout(folder: Path, report: Report) -> Listing:
-    if (folder / "dataset.json").is_file():
-        content = read_json(folder / "dataset.json")
-        if "channel_names" in content or "file_ending" in content:
-            return list_nnunet_raw(folder, report)
-        if "training" in content:
-            return list_decathlon(folder, report)
-    if (folder / "images").is_dir() and (folder / "labels").is_dir():
-        return list_folders(folder, report)
+    for row in LAYOUTS.rows():
+        layout: Layout = row.load()
+        if layout.recognises(folder):
+            return layout.list_cases(folder, report)
     raise DatasetError(
-        f"{folder}: not a data set; expected a dataset.json with training (Decathlon) or channel_names "
-        f"(nnU-Net), or folders images/ and labels/; found {_contents(folder)}"
+        f"{folder}: not a data set; expected {', or '.join(row.summary for row in LAYOUTS.rows())}; "
+        f"found {_contents(folder)}"
+    )
+
+
+def is_dataset(folder: Path) -> bool:
+    """Whether a folder is meant to be a data set: one of the layouts, or a ``dataset.json`` with whatever mistakes."""
+    return (folder / DESCRIPTION).is_file() or (
+        folder.is_dir() and any(row.load().recognises(folder) for row in LAYOUTS.rows())
     )
 
 

@@ -19,7 +19,10 @@ def test_unknown_layout_says_what_was_expected_and_found(tmp_path: Path, names: 
     for name in names:
         (tmp_path / name).touch()
     found = ", ".join(names) or "an empty folder"
-    with pytest.raises(DatasetError, match=rf"expected a dataset.json .* images/ and labels/; found {found}"):
+    with pytest.raises(
+        DatasetError,
+        match=rf"expected a dataset.json .* images/ and labels/ with equal file names; found {found}",
+    ):
         read_dataset(tmp_path)
 
 

@@ -19,6 +19,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from atlaseg.pipeline.bundle_packages import package_entries, refuse_missing_packages
 from atlaseg.pipeline.bundle_scripts import script_files
 from atlaseg.pipeline.case import Case
 from atlaseg.pipeline.errors import DatasetError, MissingFileError
@@ -328,10 +329,7 @@ def _metadata(plan: Plan) -> dict[str, Any]:
     content["monai_version"] = version("monai")
     content["pytorch_version"] = version("torch").split("+")[0]
     content["numpy_version"] = version("numpy")
-    content["required_packages_version"] = {
-        "nibabel": version("nibabel"),
-        "pytorch-ignite": version("pytorch-ignite"),
-    }
+    content.update(package_entries(plan))
     content["description"] = f"{plan.network.name} trained by atlaseg {version('atlaseg')} on {plan.dataset}"
     data = content["network_data_format"]
     image, prediction = data["inputs"]["image"], data["outputs"]["pred"]
@@ -350,10 +348,13 @@ def load_bundle_plan(folder: Path) -> Plan:
     Raises:
         MissingFileError: the folder is not a run of atlaseg's.
         PlanError, UnsafeModelError: see :func:`atlaseg.pipeline.planning.plan_file.load_plan`.
+        PackageError: its network comes from a package that is not installed.
     """
     if not folder.is_dir():
         raise MissingFileError(f"{folder}: no such folder; give the folder that `atlaseg train` wrote")
     path = folder / "configs" / "plan.yaml"
     if not path.is_file():
         raise MissingFileError(f"{folder}: not a run of atlaseg train (it has no configs/plan.yaml)")
-    return load_plan(path)
+    plan = load_plan(path)
+    refuse_missing_packages(folder, plan)
+    return plan

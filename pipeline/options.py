@@ -19,13 +19,22 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal, get_args, get_origin
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from atlaseg.pipeline.errors import OptionError, PlanError
 from atlaseg.pipeline.schema import convert, describe, without_none
 
-__all__ = ["at_commas", "read_options", "read_value", "split_option", "split_options"]
+__all__ = [
+    "at_commas",
+    "option_hints",
+    "read_options",
+    "read_value",
+    "refuse_unknown",
+    "split_option",
+    "split_options",
+]
 
 _WHOLE = re.compile(r"[+-]?[0-9]{1,400}")
 _NUMBER = re.compile(r"[+-]?([0-9]{1,400}(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,4})?")
@@ -78,10 +87,36 @@ def read_options(words: Sequence[str], hints: Mapping[str, Any], subject: str) -
         OptionError: a word has another form, a name is not offered or comes twice, or a value has another type.
     """
     given = split_options(words, subject)
-    if unknown := [name for name in given if name not in hints]:
-        having = f"its options are {', '.join(hints)}" if hints else "it has none"
-        raise OptionError(f"{subject} has no option {unknown[0]!r}; {having}")
+    refuse_unknown(given, hints, subject)
     return {name: read_value(text, hints[name], f"{subject}: option {name}") for name, text in given.items()}
+
+
+def option_hints(kind: type[Any]) -> dict[str, Any]:
+    """Type of each option of a method, whose options are the fields of a dataclass that may be given.
+
+    >>> from atlaseg.pipeline.schema import Range
+    >>> list(option_hints(Range))
+    ['at_least', 'above', 'at_most', 'below']
+    """
+    hints = get_type_hints(kind, include_extras=True)
+    return {field.name: hints[field.name] for field in fields(kind) if field.init}
+
+
+def refuse_unknown(given: Iterable[str], offered: Iterable[str], subject: str) -> None:
+    """Refuse a name that is not among the options.
+
+    Args:
+        given: names that were given.
+        offered: names of the options.
+        subject: what they are options of, for messages.
+
+    Raises:
+        OptionError: the first unknown one, and the options that there are.
+    """
+    known = list(offered)
+    if unknown := [name for name in given if name not in known]:
+        having = f"its options are {', '.join(known)}" if known else "it has none"
+        raise OptionError(f"{subject} has no option {unknown[0]!r}; {having}")
 
 
 def read_value(text: str, hint: Any, where: str) -> Any:

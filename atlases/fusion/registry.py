@@ -9,12 +9,12 @@ then, and ``tests/contracts/test_fusion.py`` tests it. An installed package adds
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
-from typing import Any, get_type_hints
+from dataclasses import dataclass, field
+from typing import Any
 
 from atlaseg.atlases.fusion.candidates import Candidates, Fused, FusionRule
 from atlaseg.pipeline import options
-from atlaseg.pipeline.errors import OptionError
+from atlaseg.pipeline.options import option_hints, refuse_unknown
 from atlaseg.pipeline.registry import MethodRow, Registry
 
 __all__ = [
@@ -112,10 +112,7 @@ def make_rule(name: str, **given: Any) -> FusionRule:
         PackageError: the package that adds the rule is broken.
     """
     kind = FUSION_RULES.load(name)
-    offered = option_names(name)
-    if unknown := [option for option in given if option not in offered]:
-        having = f"its options are {', '.join(offered)}" if offered else "it has none"
-        raise OptionError(f"{name} fusion has no option {unknown[0]!r}; {having}")
+    refuse_unknown(given, option_hints(kind), f"{name} fusion")
     made: FusionRule = kind(**given)
     return made
 
@@ -129,7 +126,7 @@ def option_names(name: str) -> tuple[str, ...]:
     Raises:
         OptionError, PackageError: as :func:`make_rule`.
     """
-    return tuple(option.name for option in fields(FUSION_RULES.load(name)) if option.init)
+    return tuple(option_hints(FUSION_RULES.load(name)))
 
 
 def read_options(name: str, words: Sequence[str]) -> dict[str, Any]:
@@ -145,9 +142,7 @@ def read_options(name: str, words: Sequence[str]) -> dict[str, Any]:
             the value is of another type.
         PackageError: as :func:`make_rule`.
     """
-    hints = get_type_hints(FUSION_RULES.load(name), include_extras=True)
-    offered = {option: hints[option] for option in option_names(name)}
-    return options.read_options(words, offered, f"{name} fusion")
+    return options.read_options(words, option_hints(FUSION_RULES.load(name)), f"{name} fusion")
 
 
 def fuse(

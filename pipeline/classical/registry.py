@@ -3,44 +3,117 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
-from importlib import import_module
-from typing import Any, Literal, get_type_hints
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from atlaseg.pipeline import options
 from atlaseg.pipeline.errors import OptionError, PlanError
+from atlaseg.pipeline.options import option_hints, refuse_unknown
+from atlaseg.pipeline.registry import MethodRow, Registry
 from atlaseg.pipeline.schema import build_checked
 
-__all__ = ["CLASSICAL_METHODS", "Kind", "kind_of", "make_method", "option_names", "read_options"]
+__all__ = [
+    "CLASSICAL_METHODS",
+    "ClassicalRow",
+    "Kind",
+    "kind_of",
+    "make_method",
+    "option_names",
+    "read_options",
+]
 
 #: Finds unnamed classes; learns from labels by itself; smooths named probabilities; grows from seeds.
 Kind = Literal["unsupervised", "supervised", "smoothing", "seeded"]
 
 
 @dataclass(frozen=True)
-class _Entry:
+class ClassicalRow(MethodRow):
+    """A classical method; ``target`` is the dataclass of its options, which knows how to run it.
+
+    What the class must have follows from ``kind``; :mod:`atlaseg.pipeline.classical.learning` calls it.
+
+    Args:
+        kind: what the method does with a scan.
+        takes_prior: it is told where structures lie; otherwise the place is among its own features.
+    """
+
     kind: Kind
-    options: str
+    takes_prior: bool = field(default=True, kw_only=True)
 
 
-#: Method by name; its options as module:class, imported when asked for.
-CLASSICAL_METHODS: dict[str, _Entry] = {
-    "region-growing": _Entry(
-        "seeded", "atlaseg.pipeline.classical.methods.region_growing:RegionGrowingOptions"
+_METHODS = "atlaseg.pipeline.classical.methods"
+
+CLASSICAL_METHODS: Registry[ClassicalRow] = Registry(
+    "classical method",
+    ClassicalRow,
+    (
+        ClassicalRow(
+            "region-growing",
+            "regions grown from seeds, yours or learnt ones",
+            f"{_METHODS}.region_growing:RegionGrowingOptions",
+            "seeded",
+            source="Adams and Bischof, IEEE TPAMI 16(6), 1994, https://doi.org/10.1109/34.295913",
+        ),
+        ClassicalRow(
+            "watershed",
+            "basins of the gradient, flooded from its minima",
+            f"{_METHODS}.watershed:WatershedOptions",
+            "unsupervised",
+            source="Vincent and Soille, IEEE TPAMI 13(6), 1991, https://doi.org/10.1109/34.87344",
+        ),
+        ClassicalRow(
+            "split-merge",
+            "an octree of even blocks, joined where they are alike",
+            f"{_METHODS}.split_merge:SplitMergeOptions",
+            "unsupervised",
+            source="Horowitz and Pavlidis, Journal of the ACM 23(2), 1976, https://doi.org/10.1145/321941.321956",
+        ),
+        ClassicalRow(
+            "region-graph",
+            "supervoxels, joined where they are alike",
+            f"{_METHODS}.region_graph:RegionGraphOptions",
+            "unsupervised",
+            source="Achanta et al., IEEE TPAMI 34(11), 2012, https://doi.org/10.1109/TPAMI.2012.120",
+        ),
+        ClassicalRow(
+            "kmeans",
+            "clusters of voxels with similar features",
+            f"{_METHODS}.kmeans:KMeansOptions",
+            "unsupervised",
+            source="Lloyd, IEEE Transactions on Information Theory 28(2), 1982, https://doi.org/10.1109/TIT.1982.1056489",
+        ),
+        ClassicalRow(
+            "knn",
+            "each voxel as the most similar labelled voxels are",
+            f"{_METHODS}.knn:KnnOptions",
+            "supervised",
+            takes_prior=False,
+            source="Cover and Hart, IEEE Transactions on Information Theory 13(1), 1967, https://doi.org/10.1109/TIT.1967.1053964",
+        ),
+        ClassicalRow(
+            "gmm",
+            "a Gaussian for each tissue, by expectation-maximisation",
+            f"{_METHODS}.gmm:GmmOptions",
+            "unsupervised",
+            source="Van Leemput et al., IEEE TMI 18(10), 1999, https://doi.org/10.1109/42.811268",
+        ),
+        ClassicalRow(
+            "mrf",
+            "gmm, smoothed by a Markov random field",
+            f"{_METHODS}.mrf:MrfOptions",
+            "smoothing",
+            source="Geman and Geman, IEEE TPAMI 6(6), 1984, https://doi.org/10.1109/TPAMI.1984.4767596",
+        ),
+        ClassicalRow(
+            "markov-chain",
+            "a hidden Markov chain along a space-filling curve",
+            f"{_METHODS}.markov_chain:MarkovChainOptions",
+            "unsupervised",
+            source="Baum et al., Annals of Mathematical Statistics 41(1), 1970, https://doi.org/10.1214/aoms/1177697196",
+        ),
     ),
-    "watershed": _Entry("unsupervised", "atlaseg.pipeline.classical.methods.watershed:WatershedOptions"),
-    "split-merge": _Entry("unsupervised", "atlaseg.pipeline.classical.methods.split_merge:SplitMergeOptions"),
-    "region-graph": _Entry(
-        "unsupervised", "atlaseg.pipeline.classical.methods.region_graph:RegionGraphOptions"
-    ),
-    "kmeans": _Entry("unsupervised", "atlaseg.pipeline.classical.methods.kmeans:KMeansOptions"),
-    "knn": _Entry("supervised", "atlaseg.pipeline.classical.methods.knn:KnnOptions"),
-    "gmm": _Entry("unsupervised", "atlaseg.pipeline.classical.methods.gmm:GmmOptions"),
-    "mrf": _Entry("smoothing", "atlaseg.pipeline.classical.methods.mrf:MrfOptions"),
-    "markov-chain": _Entry(
-        "unsupervised", "atlaseg.pipeline.classical.methods.markov_chain:MarkovChainOptions"
-    ),
-}
+    group="atlaseg.classical_methods",
+)
 
 
 def kind_of(name: str) -> Kind:
@@ -49,20 +122,12 @@ def kind_of(name: str) -> Kind:
     Raises:
         OptionError: there is no such method.
     """
-    if name not in CLASSICAL_METHODS:
-        raise OptionError(f"no classical method {name!r}; choose one of {', '.join(CLASSICAL_METHODS)}")
-    return CLASSICAL_METHODS[name].kind
-
-
-def _options_class(name: str) -> Any:
-    kind_of(name)
-    module, kind = CLASSICAL_METHODS[name].options.split(":")
-    return getattr(import_module(module), kind)
+    return CLASSICAL_METHODS.find(name).kind
 
 
 def option_names(name: str) -> tuple[str, ...]:
     """Names of the options that a method has."""
-    return tuple(field.name for field in fields(_options_class(name)) if field.init)
+    return tuple(option_hints(CLASSICAL_METHODS.load(name)))
 
 
 def make_method(name: str, given: Mapping[str, Any] | None = None) -> Any:
@@ -71,8 +136,8 @@ def make_method(name: str, given: Mapping[str, Any] | None = None) -> Any:
     Raises:
         OptionError: there is no such method or option, or a value is not possible.
     """
-    kind = _options_class(name)
-    _refuse_unknown(name, given or {})
+    kind = CLASSICAL_METHODS.load(name)
+    refuse_unknown(given or {}, option_hints(kind), name)
     try:
         return build_checked(kind, dict(given or {}), "")
     except PlanError as error:
@@ -89,13 +154,4 @@ def read_options(name: str, words: Sequence[str]) -> dict[str, Any]:
         OptionError: there is no such method or option, a word is not of this form or given twice, or a value is of
             another type.
     """
-    hints = get_type_hints(_options_class(name), include_extras=True)
-    return options.read_options(words, {option: hints[option] for option in option_names(name)}, name)
-
-
-def _refuse_unknown(name: str, given: Mapping[str, Any]) -> None:
-    offered = option_names(name)
-    if unknown := [option for option in given if option not in offered]:
-        raise OptionError(
-            f"{name} has no option {unknown[0]!r}; its options are {', '.join(offered) or 'none'}"
-        )
+    return options.read_options(words, option_hints(CLASSICAL_METHODS.load(name)), name)

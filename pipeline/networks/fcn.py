@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from monai.networks.blocks import Convolution
 from torch import nn
 from torch.nn import functional
 
-__all__ = ["FCN"]
+from atlaseg.pipeline.networks.registry import NetworkSize
+
+__all__ = ["FCN", "component"]
 
 
 class FCN(nn.Module):
@@ -91,6 +94,18 @@ class FCN(nn.Module):
 
     def _enlarge(self, scores: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
         return functional.interpolate(scores, size=tuple(size), mode=self.interpolation, align_corners=False)
+
+
+def component(size: NetworkSize) -> dict[str, Any]:
+    """The network as a component of a MONAI bundle, with the paper's three heads where there are so many levels."""
+    return {
+        "_target_": "atlaseg.pipeline.networks.fcn.FCN",
+        **size.ports(),
+        "channels": size.channels,
+        "strides": size.strides,
+        "heads": min(3, len(size.strides)),
+        "dropout": size.dropout,
+    }
 
 
 def _block(spatial_dims: int, inputs: int, features: int, dropout: float) -> nn.Sequential:

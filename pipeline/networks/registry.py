@@ -8,12 +8,13 @@ that the two cannot disagree.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from atlaseg.pipeline.errors import OptionError, PlanError
 from atlaseg.pipeline.planning.plan import NetworkPlan
+from atlaseg.pipeline.registry import MethodRow, Registry
 
 if TYPE_CHECKING:
     from torch import nn
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 __all__ = [
     "DEPTHS",
     "NETWORKS",
+    "NetworkRow",
+    "NetworkSize",
     "adapted",
     "build_network",
     "depth_levels",
@@ -33,8 +36,18 @@ DEPTHS: dict[str, int] = {"context": 4, "standard": 3, "precision": 2}
 
 
 @dataclass(frozen=True)
-class _Size:
-    """Arguments of every network, as plain lists (as YAML has them)."""
+class NetworkSize:
+    """Arguments of every network, as plain lists (as YAML has them).
+
+    Args:
+        spatial_dims: 2 or 3.
+        in_channels: of the image.
+        out_channels: classes, background included.
+        channels: features at each resolution, finest first.
+        strides: of each level down, one number per axis; one fewer than ``channels``.
+        residual_units: convolutions of each residual unit, where the network has them.
+        dropout: its probability.
+    """
 
     spatial_dims: int
     in_channels: int
@@ -45,6 +58,7 @@ class _Size:
     dropout: float
 
     def ports(self) -> dict[str, Any]:
+        """Arguments that MONAI's networks have in common."""
         return {
             "spatial_dims": self.spatial_dims,
             "in_channels": self.in_channels,
@@ -52,91 +66,61 @@ class _Size:
         }
 
 
-def _unet(size: _Size) -> dict[str, Any]:
-    return {
-        "_target_": "monai.networks.nets.UNet",
-        **size.ports(),
-        "channels": size.channels,
-        "strides": size.strides,
-        "num_res_units": size.residual_units,
-        # MONAI's default, PReLU, makes a training step on a CPU a tenth slower and no more accurate
-        "act": ["leakyrelu", {"negative_slope": 0.01, "inplace": True}],
-        "dropout": size.dropout,
-    }
+@dataclass(frozen=True)
+class NetworkRow(MethodRow):
+    """A network; ``target`` is a function that makes a MONAI bundle component of a :class:`NetworkSize`.
 
-
-def _attention_unet(size: _Size) -> dict[str, Any]:
-    return {
-        "_target_": "monai.networks.nets.AttentionUnet",
-        **size.ports(),
-        "channels": size.channels,
-        "strides": size.strides,
-        "dropout": size.dropout,
-    }
-
-
-def _fcn(size: _Size) -> dict[str, Any]:
-    return {
-        "_target_": "atlaseg.pipeline.networks.fcn.FCN",
-        **size.ports(),
-        "channels": size.channels,
-        "strides": size.strides,
-        "heads": min(3, len(size.strides)),
-        "dropout": size.dropout,
-    }
-
-
-def _dynunet(size: _Size) -> dict[str, Any]:
-    if len(size.strides) < 2:
-        raise PlanError(f"network dynunet needs at least 2 levels down, found {len(size.strides)}")
-    return {
-        "_target_": "monai.networks.nets.DynUNet",
-        **size.ports(),
-        "kernel_size": _kernels(size.strides),
-        "strides": [[1] * size.spatial_dims, *size.strides],
-        "upsample_kernel_size": size.strides,
-        "filters": size.channels,
-        "dropout": size.dropout or None,
-        "deep_supervision": False,
-    }
-
-
-def _kernels(strides: list[list[int]]) -> list[list[int]]:
-    """Kernel sizes at each resolution: 1 along an axis as long as others are pooled before it, else 3.
-
-    An axis that is not pooled at first is one along which voxels are long: neighbours there are far away and
-    are not mixed until the other axes have become as coarse (Isensee et al., Nature Methods 18, 2021).
+    Args:
+        halves: it halves every axis and doubles its channels at each level down, and has no other sizes.
+        first_channels: of the finest level on a CPU, where channels at full resolution cost the most time.
     """
-    kernels = []
-    waiting = [True] * len(strides[0])
-    for stride in strides:
-        waiting = [w and s == 1 and max(stride) > 1 for w, s in zip(waiting, stride, strict=True)]
-        kernels.append([1 if w else 3 for w in waiting])
-    return [*kernels, [3] * len(strides[0])]
+
+    halves: bool = field(default=False, kw_only=True)
+    first_channels: int = field(default=16, kw_only=True)
 
 
-def _segresnet(size: _Size) -> dict[str, Any]:
-    levels = len(size.strides)
-    first = size.channels[0]
-    return {
-        "_target_": "monai.networks.nets.SegResNet",
-        **size.ports(),
-        "init_filters": first,
-        "dropout_prob": size.dropout or None,
-        "norm": ["GROUP", {"num_groups": math.gcd(8, first)}],
-        "blocks_down": [1, *[2] * (levels - 1), 4],
-        "blocks_up": [1] * levels,
-    }
+_MONAI = "atlaseg.pipeline.networks.monai_networks"
 
-
-NETWORKS: dict[str, Callable[[_Size], dict[str, Any]]] = {
-    "unet": _unet,
-    "attention-unet": _attention_unet,
-    "fcn": _fcn,
-    "dynunet": _dynunet,
-    "segresnet": _segresnet,
-}
-"""Names that ``NetworkPlan.name`` may have."""
+#: Names that ``NetworkPlan.name`` may have.
+NETWORKS: Registry[NetworkRow] = Registry(
+    "network",
+    NetworkRow,
+    (
+        NetworkRow(
+            "unet",
+            "U-Net with residual units; the default",
+            f"{_MONAI}:unet",
+            source="Kerfoot et al., STACOM 2018, https://doi.org/10.1007/978-3-030-12029-0_40",
+            first_channels=32,  # its first convolution halves the resolution
+        ),
+        NetworkRow(
+            "attention-unet",
+            "U-Net whose skip connections are gated by attention",
+            f"{_MONAI}:attention_unet",
+            source="Oktay et al., MIDL 2018, https://arxiv.org/abs/1804.03999",
+        ),
+        NetworkRow(
+            "fcn",
+            "fully convolutional network with several heads; light",
+            "atlaseg.pipeline.networks.fcn:component",
+            source="Long et al., CVPR 2015, https://arxiv.org/abs/1411.4038",
+        ),
+        NetworkRow(
+            "dynunet",
+            "U-Net with kernels that follow the voxel size, as nnU-Net builds it",
+            f"{_MONAI}:dynunet",
+            source="Isensee et al., Nature Methods 18, 2021, https://doi.org/10.1038/s41592-020-01008-z",
+        ),
+        NetworkRow(
+            "segresnet",
+            "residual encoder and a light decoder",
+            f"{_MONAI}:segresnet",
+            source="Myronenko, BrainLes 2018, https://arxiv.org/abs/1810.11654",
+            halves=True,
+        ),
+    ),
+    group="atlaseg.networks",
+)
 
 
 def depth_levels(name: str) -> int:
@@ -170,8 +154,8 @@ def divisor(network: NetworkPlan) -> tuple[int, int, int]:
 def adapted(network: NetworkPlan) -> NetworkPlan:
     """The nearest size that the named network can have.
 
-    Most take any channels and strides. SegResNet halves every axis and doubles its channels at each level
-    down, which leaves it the choice of the first number of channels and of the number of levels.
+    Most take any channels and strides. Some, such as SegResNet, halve every axis and double their channels at each
+    level down, which leaves them the choice of the first number of channels and of the number of levels.
 
     Raises:
         OptionError: there is no such network.
@@ -179,8 +163,7 @@ def adapted(network: NetworkPlan) -> NetworkPlan:
     >>> adapted(NetworkPlan("segresnet", channels=(16, 32, 40), strides=((1, 2, 2), (2, 2, 2)))).channels
     (16, 32, 64)
     """
-    _check_name(network.name)
-    if network.name != "segresnet":
+    if not NETWORKS.find(network.name).halves:
         return network
     levels = len(network.strides)
     channels = tuple(network.channels[0] * 2**level for level in range(levels + 1))
@@ -210,8 +193,8 @@ def network_config(
     ('monai.networks.nets.UNet', [2, 2, 2])
     """
     _check_size(network, spatial_dims, patch_size)
-    return NETWORKS[network.name](
-        _Size(
+    made: dict[str, Any] = NETWORKS.load(network.name)(
+        NetworkSize(
             spatial_dims=spatial_dims,
             in_channels=in_channels,
             out_channels=out_channels,
@@ -221,6 +204,7 @@ def network_config(
             dropout=network.dropout,
         )
     )
+    return made
 
 
 def build_network(
@@ -242,11 +226,6 @@ def build_network(
     )
     built: nn.Module = ConfigParser({"network": config}).get_parsed_content("network")
     return built
-
-
-def _check_name(name: str) -> None:
-    if name not in NETWORKS:
-        raise OptionError(f"network {name!r} is not known; choose one of {', '.join(NETWORKS)}")
 
 
 def _check_size(network: NetworkPlan, spatial_dims: int, patch_size: Sequence[int]) -> None:

@@ -17,6 +17,7 @@ from atlaseg.pipeline.networks.registry import build_network
 from atlaseg.pipeline.planning.plan import Plan
 from atlaseg.pipeline.system.peak_memory import peak_resident_bytes
 from atlaseg.pipeline.system.worker_processes import worker_pool
+from atlaseg.pipeline.training.optimizers import OPTIMIZERS
 
 __all__ = ["MemoryEstimate", "estimate_training_memory", "measure_training_memory", "training_memory"]
 
@@ -87,7 +88,7 @@ def training_memory(plan: Plan, device: str = "cpu") -> MemoryEstimate:
     logits = logits.detach().requires_grad_()
     _, kept_by_loss = _kept_for_backward(lambda: _loss(plan)(logits, truth), network)
     weights = sum(p.numel() for p in network.parameters())
-    states = {"adamw": 2, "sgd": 1}[plan.training.optimizer]
+    states = OPTIMIZERS.find(plan.training.optimizer).states
     # weight and gradient in float32, the optimizer's states, their copies in 16 bit, and an average if any
     per_weight = 4 * (2 + states + (plan.training.ema is not None)) + (
         0 if plan.training.precision == "fp32" else 2
@@ -112,7 +113,7 @@ def _network(plan: Plan) -> torch.nn.Module:
 
 
 def _loss(plan: Plan) -> torch.nn.Module:
-    from atlaseg.pipeline.training.objective import build_loss
+    from atlaseg.pipeline.training.losses.registry import build_loss
 
     return build_loss(plan.training.loss)
 
@@ -154,7 +155,7 @@ def measure_training_memory(plan: Plan, *, device: str = "cpu", steps: int = 3, 
 def _peak_of_training(plan: Plan, device: str, steps: int, threads: int) -> int:
     """Run in the new process: train on noise, return the peak."""
     from atlaseg.pipeline.training.autocast import AutocastInferer
-    from atlaseg.pipeline.training.objective import build_optimizer
+    from atlaseg.pipeline.training.optimizers import build_optimizer
     from atlaseg.pipeline.training.resources import tune_allocator
 
     tune_allocator()  # as training does; freed memory then stays with the process

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Literal, cast
 
 from atlaseg.pipeline.errors import PlanError
-from atlaseg.pipeline.networks.registry import DEPTHS, adapted, depth_levels, divisor
+from atlaseg.pipeline.networks.registry import DEPTHS, NETWORKS, adapted, depth_levels, divisor
 from atlaseg.pipeline.planning.memory import estimate_training_memory
 from atlaseg.pipeline.planning.plan import NetworkPlan, Plan, Spacing, Triple
 
@@ -64,7 +64,8 @@ def choose_network(
         PlanError: the scans are too small for the depth that was asked for, or for any.
         OptionError: unknown method or depth.
     """
-    adapted(NetworkPlan(method))  # says at once when there is no such network
+    row = NETWORKS.find(method)  # says at once when there is no such network
+    first = 32 if device != "cpu" else row.first_channels
     scan = " x ".join(f"{n:.0f}" for n in shape)
     if depth is not None:
         depth_levels(depth)
@@ -75,22 +76,13 @@ def choose_network(
     else:
         names, why = ["standard", "precision"], f"3 levels down suit scans of {scan} voxels"
     for name in names:
-        network = _sized(method, name, shape, spacing, first_channels(method, device))
+        network = _sized(method, name, shape, spacing, first)
         if network is not None:
             shallow = name == "precision" and depth is None
             return network, f"scans of {scan} voxels are too small for 3 halvings" if shallow else why
     asked = f"depth {names[0]} halves {DEPTHS[names[0]]} times and" if depth else f"network {method}"
     advice = "choose a lower depth" if depth in {"context", "standard"} else "use scans of 16 voxels or more"
     raise PlanError(f"{asked} needs at least 4 voxels at the bottom; scans of {scan} are too small: {advice}")
-
-
-def first_channels(method: str, device: str) -> int:
-    """Channels of the finest level: half as many on a CPU for networks that hold them at full resolution.
-
-    MONAI's U-Net halves the resolution in its first convolution; the others take about eight times as long for
-    each of these channels.
-    """
-    return 32 if method == "unet" or device != "cpu" else 16
 
 
 def _sized(

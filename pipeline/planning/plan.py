@@ -53,7 +53,7 @@ class NetworkPlan:
     """Architecture and size of the network.
 
     Args:
-        name: a name of the table in ``atlaseg.pipeline.networks``.
+        name: a name of the table in ``atlaseg.pipeline.networks.registry``.
         depth: ``context``, ``standard`` or ``precision``: 4, 3 or 2 levels down.
         channels: feature channels at each resolution, finest first; one more than there are levels down.
         strides: downsampling factor per axis of each level down.
@@ -132,11 +132,11 @@ class TrainingPlan:
         batch_size: patches per step.
         foreground_fraction: share of patches that are centred on a labelled voxel.
         unlabelled_share: share of patches from scans whose labels are by atlases, where there are any.
-        loss: ``dice``, ``dice-ce`` or ``dice-focal``.
-        optimizer: ``adamw`` or ``sgd`` (Nesterov momentum 0.99).
+        loss: a name of the table in ``atlaseg.pipeline.training.losses``.
+        optimizer: a name of the table in ``atlaseg.pipeline.training.optimizers``.
         learning_rate: the highest of the schedule.
         weight_decay: decoupled weight decay.
-        schedule: ``poly`` (power 0.9), ``cosine``, ``plateau`` or ``constant``, each after the warm-up.
+        schedule: a name of the table in ``atlaseg.pipeline.training.learning_rate``; it begins after the warm-up.
         warmup: share of the budget in which the learning rate rises linearly from near zero.
         gradient_clip: largest norm of the gradient, ``None`` for no clipping.
         ema: decay of the exponential moving average of the weights, ``None`` for none.
@@ -154,11 +154,11 @@ class TrainingPlan:
     batch_size: int = 2
     foreground_fraction: float = 0.5
     unlabelled_share: float = 0.5
-    loss: Literal["dice", "dice-ce", "dice-focal"] = "dice-ce"
-    optimizer: Literal["adamw", "sgd"] = "adamw"
+    loss: str = "dice-ce"
+    optimizer: str = "adamw"
     learning_rate: float = LEARNING_RATE
     weight_decay: float = 1e-2
-    schedule: Literal["poly", "cosine", "plateau", "constant"] = "poly"
+    schedule: str = "poly"
     warmup: float = WARMUP
     gradient_clip: float | None = 12.0
     ema: float | None = 0.999

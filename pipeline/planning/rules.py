@@ -29,6 +29,7 @@ from atlaseg.pipeline.planning.patch_size import (
 from atlaseg.pipeline.planning.plan import (
     Augmentation,
     InferencePlan,
+    NetworkPlan,
     Normalisation,
     Plan,
     PriorPlan,
@@ -37,6 +38,7 @@ from atlaseg.pipeline.planning.plan import (
 )
 from atlaseg.pipeline.planning.plan_file import override_plan, plan_from_dict, plan_to_dict
 from atlaseg.pipeline.system.hardware import bf16_is_fast
+from atlaseg.pipeline.training.learning_rate import SCHEDULES
 
 __all__ = ["check_plan", "make_plan", "plan_for"]
 
@@ -55,7 +57,7 @@ _Reasons = dict[str, str]
 def plan_for(
     dataset: Dataset,
     *,
-    method: str = "unet",
+    method: str = NetworkPlan.name,
     memory_gb: float = 8.0,
     device: str = "cpu",
     minutes: float | None = None,
@@ -113,7 +115,7 @@ def plan_for(
 def make_plan(
     fingerprint: Fingerprint,
     *,
-    method: str = "unet",
+    method: str = NetworkPlan.name,
     memory_gb: float = 8.0,
     device: str = "cpu",
     minutes: float | None = None,
@@ -186,8 +188,9 @@ def check_plan(plan: Plan, device: str = "cpu") -> None:
 
     Raises:
         PlanError: see above, with what to change.
-        OptionError: unknown network.
+        OptionError: unknown network, loss, optimizer or schedule.
     """
+    SCHEDULES.find(plan.training.schedule)  # the estimate asks for the other names
     needed = estimate_training_memory(plan, device)
     if needed > plan.memory_gb * 1e9:
         raise PlanError(
@@ -366,7 +369,7 @@ def _explain_the_rest(plan: Plan, fingerprint: Fingerprint, device: str, reasons
     stored = ", ".join(f"{n} scans {name}" for name, n in fingerprint.orientations.items())
     reasons["orientation"] = f"every scan is turned to right, anterior, superior first (stored: {stored})"
     factors = "; ".join("x".join(str(f) for f in stride) for stride in plan.network.strides)
-    reasons["network.name"] = "asked for" if plan.network.name != "unet" else "the default"
+    reasons["network.name"] = "asked for" if plan.network.name != NetworkPlan.name else "the default"
     first = plan.network.channels[0]
     reasons["network.channels"] = (
         f"{first} features at the finest level, doubled at each level down, at most {MOST_CHANNELS}"

@@ -14,7 +14,7 @@ from torch import nn
 from atlaseg.pipeline.training.averaging import WeightAverage
 from atlaseg.pipeline.training.checkpoint import save_torch_file
 from atlaseg.pipeline.training.history import History
-from atlaseg.pipeline.training.learning_rate import LearningRateSchedule
+from atlaseg.pipeline.training.learning_rate import SCHEDULES, LearningRateSchedule
 
 __all__ = ["ModelKeeper"]
 
@@ -72,7 +72,7 @@ class ModelKeeper:
     @property
     def keeps_best(self) -> bool:
         """Whether ``model.pt`` holds the best validated weights rather than the latest."""
-        return self.early_stopping is not None or self.schedule.schedule in ("plateau", "constant")
+        return self.early_stopping is not None or not SCHEDULES.find(self.schedule.schedule).ends_low
 
     def attach(self, engine: Engine) -> None:
         """Follow MONAI's ``ValidationHandler``, which must come first; validate once more at the end."""

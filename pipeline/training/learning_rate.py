@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from atlaseg.pipeline.errors import OptionError
+from atlaseg.pipeline.registry import Registry, Row
 
 if TYPE_CHECKING:
     from ignite.engine import Engine
@@ -13,25 +14,106 @@ if TYPE_CHECKING:
 
     from atlaseg.pipeline.training.budget import Budget
 
-__all__ = ["LEARNING_RATE", "SCHEDULES", "WARMUP", "LearningRateSchedule", "learning_rate_factor"]
+__all__ = [
+    "LEARNING_RATE",
+    "SCHEDULES",
+    "WARMUP",
+    "LearningRateSchedule",
+    "ScheduleRow",
+    "learning_rate_factor",
+]
 
 #: Highest learning rate, unless a plan sets another: the usual one of AdamW for a U-Net with instance normalisation.
 LEARNING_RATE = 1e-3
 #: Share of the budget in which the rate rises linearly at first, unless a plan sets another.
 WARMUP = 0.03
 
-SCHEDULES = ("poly", "cosine", "plateau", "constant")
-#: Of the ``poly`` schedule (Chen et al., DeepLab, IEEE TPAMI 40(4), 2018; the one nnU-Net uses).
-POLY_POWER = 0.9
 #: Validations without a better score before ``plateau`` halves the learning rate.
 PLATEAU_PATIENCE = 5
+
+
+#: Of the ``poly`` schedule.
+POLY_POWER = 0.9
+
+
+@dataclass(frozen=True)
+class ScheduleRow(Row):
+    """A schedule; ``target`` takes the share of the budget after the warm-up, 0 to 1, and gives the factor.
+
+    Args:
+        ends_low: the rate falls to zero, so that the last weights are the best; otherwise the best validated are kept.
+        halves_on_plateau: validations without a better score halve the rate as well.
+    """
+
+    ends_low: bool = field(default=True, kw_only=True)
+    halves_on_plateau: bool = field(default=False, kw_only=True)
+
+
+_HERE = "atlaseg.pipeline.training.learning_rate"
+
+#: Names that ``TrainingPlan.schedule`` may have.
+SCHEDULES: Registry[ScheduleRow] = Registry(
+    "schedule",
+    ScheduleRow,
+    (
+        ScheduleRow(
+            "poly",
+            "falls almost linearly, as nnU-Net's; the default",
+            f"{_HERE}:poly",
+            source="Chen et al., DeepLab, IEEE TPAMI 40(4), 2018, https://doi.org/10.1109/TPAMI.2017.2699184",
+        ),
+        ScheduleRow(
+            "cosine",
+            "falls as half a cosine",
+            f"{_HERE}:cosine",
+            source="Loshchilov and Hutter, ICLR 2017, https://arxiv.org/abs/1608.03983",
+        ),
+        ScheduleRow(
+            "plateau",
+            "stays, and is halved where validations stop getting better",
+            f"{_HERE}:constant",
+            ends_low=False,
+            halves_on_plateau=True,
+        ),
+        ScheduleRow("constant", "stays", f"{_HERE}:constant", ends_low=False),
+    ),
+    group="atlaseg.schedules",
+)
+
+
+def poly(progress: float) -> float:
+    """(1 - progress) to the power of 0.9.
+
+    >>> poly(0.0), poly(1.0)
+    (1.0, 0.0)
+    """
+    return float((1.0 - progress) ** POLY_POWER)
+
+
+def cosine(progress: float) -> float:
+    """Half a cosine.
+
+    >>> round(cosine(0.5), 3)
+    0.5
+    """
+    return 0.5 * (1.0 + math.cos(math.pi * progress))
+
+
+def constant(_progress: float) -> float:
+    """One.
+
+    >>> constant(0.3)
+    1.0
+    """
+    return 1.0
 
 
 def learning_rate_factor(schedule: str, fraction: float, warmup: float) -> float:
     """Factor of the highest learning rate after a share of the budget.
 
     Args:
-        schedule: one of :data:`SCHEDULES`; ``plateau`` is constant here, its reductions come on top.
+        schedule: one of :data:`SCHEDULES`; ``plateau`` is constant here, its
+            reductions come on top.
         fraction: used share of the budget, 0 to 1.
         warmup: share of the budget in which the rate rises linearly (Goyal et al., arXiv:1706.02677, 2017).
 
@@ -43,17 +125,12 @@ def learning_rate_factor(schedule: str, fraction: float, warmup: float) -> float
     >>> learning_rate_factor("poly", 0.05, 0.1)
     0.5
     """
-    if schedule not in SCHEDULES:
-        raise OptionError(f"no schedule {schedule!r}; choose one of {', '.join(SCHEDULES)}")
+    row = SCHEDULES.find(schedule)
     if fraction < warmup:
         # never exactly zero, so that the very first step already moves the weights
         return max(fraction / warmup, 1e-3)
     progress = (fraction - warmup) / (1.0 - warmup) if warmup < 1.0 else 1.0
-    if schedule == "poly":
-        return (1.0 - progress) ** POLY_POWER
-    if schedule == "cosine":
-        return 0.5 * (1.0 + math.cos(math.pi * progress))
-    return 1.0
+    return float(row.load()(progress))
 
 
 class LearningRateSchedule:
@@ -93,7 +170,7 @@ class LearningRateSchedule:
 
     def validated(self, score: float) -> None:
         """Halve the rate when ``plateau`` has waited long enough for a better validation score."""
-        if self.schedule != "plateau":
+        if not SCHEDULES.find(self.schedule).halves_on_plateau:
             return
         if score > self._best:
             self._best, self._waited = score, 0

@@ -57,14 +57,6 @@ class Method:
     classical: str | None = None
 
 
-_NETWORK_SUMMARIES: dict[str, str] = {
-    "unet": "U-Net with residual units; the default",
-    "attention-unet": "U-Net whose skip connections are gated by attention",
-    "fcn": "fully convolutional network with several heads; light",
-    "dynunet": "U-Net with kernels that follow the voxel size, as nnU-Net builds it",
-    "segresnet": "residual encoder and a light decoder",
-}
-
 _ATLAS_METHODS: tuple[Method, ...] = (
     Method("joint-fusion", "atlas", "votes weighted by patch likeness and shared errors; the best", "joint"),
     Method("majority", "atlas", "each atlas has one vote", "majority"),
@@ -82,22 +74,6 @@ def _joined(network: str) -> Method:
     )
 
 
-_CLASSICAL_METHODS: tuple[Method, ...] = (
-    Method("region-growing", "classical", "regions grown from seeds, yours or learnt ones"),
-    Method("watershed", "classical", "basins of the gradient, flooded from its minima"),
-    Method("split-merge", "classical", "an octree of even blocks, joined where they are alike"),
-    Method("region-graph", "classical", "supervoxels, joined where they are alike"),
-    Method("kmeans", "classical", "clusters of voxels with similar features"),
-    Method("knn", "classical", "each voxel as the most similar labelled voxels are"),
-    Method("gmm", "classical", "a Gaussian for each tissue, by expectation-maximisation"),
-    Method("mrf", "classical", "gmm, smoothed by a Markov random field"),
-    Method("markov-chain", "classical", "a hidden Markov chain along a space-filling curve"),
-)
-
-#: Classical methods that have a prior of where structures lie; ``knn`` has the place among its features instead.
-_WITH_PRIOR = tuple(method.name for method in _CLASSICAL_METHODS if method.name != "knn")
-
-
 def _told(classical: str) -> Method:
     """A classical method that atlases tell where structures lie."""
     summary = f"{classical}, told by registered atlases where structures lie"
@@ -110,12 +86,14 @@ FUSION_METHODS: dict[str, Method] = {str(method.fusion): method for method in _A
 
 def methods() -> dict[str, Method]:
     """All methods by name: networks, atlases, both together, classical ones, and those with atlases."""
+    from atlaseg.pipeline.classical.registry import CLASSICAL_METHODS
     from atlaseg.pipeline.networks.registry import NETWORKS
 
-    networks = [Method(name, "network", _NETWORK_SUMMARIES[name]) for name in NETWORKS]
+    networks = [Method(row.name, "network", row.summary) for row in NETWORKS.rows()]
     joined = [_joined(name) for name in NETWORKS]
-    told = [_told(name) for name in _WITH_PRIOR]
-    every = (*networks, *_ATLAS_METHODS, *joined, *_CLASSICAL_METHODS, *told)
+    classical = [Method(row.name, "classical", row.summary) for row in CLASSICAL_METHODS.rows()]
+    told = [_told(row.name) for row in CLASSICAL_METHODS.rows() if row.takes_prior]
+    every = (*networks, *_ATLAS_METHODS, *joined, *classical, *told)
     return {method.name: method for method in every}
 
 

@@ -37,7 +37,7 @@ def test_scores_have_the_shape_of_a_patch_that_is_no_cube(name, dims):
     assert network(image).shape == (2, 3, *image.shape[2:])
 
 
-@pytest.mark.parametrize("name", [n for n in NETWORKS if n != "segresnet"])
+@pytest.mark.parametrize("name", [row.name for row in NETWORKS.rows() if not row.halves])
 @pytest.mark.parametrize("dims", [2, 3])
 def test_anisotropic_strides(name, dims):
     network, image = make(name, dims, strides=ANISOTROPIC)
@@ -192,3 +192,28 @@ def test_dimensions_other_than_two_and_three():
 def test_dynunet_needs_two_levels():
     with pytest.raises(PlanError, match="at least 2 levels"):
         make("dynunet", channels=(8, 16), strides=((2, 2, 2),))
+
+
+MODULE = """
+from atlaseg.pipeline.networks.registry import NetworkRow, NetworkSize
+
+ROW = NetworkRow("one-layer", "a single convolution", "my_network:component")
+
+def component(size: NetworkSize) -> dict:
+    return {
+        "_target_": "monai.networks.blocks.Convolution",
+        "spatial_dims": size.spatial_dims,
+        "in_channels": size.in_channels,
+        "out_channels": size.out_channels,
+        "conv_only": True,
+    }
+"""
+
+
+@pytest.mark.parametrize("group", ["atlaseg.networks", "atlaseg.methods"])
+def test_a_network_of_an_installed_package(installed, group):
+    installed.add("my-networks", {group: {"one-layer": "my_network:ROW"}}, my_network=MODULE)
+    assert NETWORKS.names()[-1] == "one-layer"
+    network, image = make("one-layer")
+    assert network(image).shape == (2, 3, *image.shape[2:])
+    assert sum(p.numel() for p in network.parameters()) == 3 * (2 * 27 + 1)

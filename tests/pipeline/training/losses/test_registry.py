@@ -1,14 +1,13 @@
-"""Losses by hand in NumPy, and what each optimizer does with the parameters."""
+"""Losses by hand in NumPy."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from atlaseg.pipeline.errors import OptionError
-from atlaseg.pipeline.training.objective import LOSSES, build_loss, build_optimizer
+from atlaseg.pipeline.training.losses.registry import LOSSES, build_loss
 
 LOGITS = np.random.default_rng(0).normal(size=(2, 3, 2, 3, 2))
 LABELS = np.random.default_rng(1).integers(0, 3, (2, 1, 2, 3, 2))
@@ -61,42 +60,27 @@ def test_gradient_is_finite_without_any_structure(name: str) -> None:
     assert torch.isfinite(logits.grad).all()
 
 
-def network() -> nn.Module:
-    return nn.Sequential(nn.Conv3d(1, 2, 3), nn.InstanceNorm3d(2, affine=True), nn.PReLU())
-
-
-@pytest.mark.parametrize("name", ["adamw", "sgd"])
-def test_no_decay_on_biases_and_normalisation(name: str) -> None:
-    made = network()
-    decayed, spared = build_optimizer(made, name, 0.01, 0.1).param_groups
-    assert [p.shape for p in decayed["params"]] == [made[0].weight.shape]
-    assert decayed["weight_decay"] == 0.1
-    assert spared["weight_decay"] == 0.0
-    assert all(p.ndim == 1 for p in spared["params"])
-    assert len(spared["params"]) == 4  # bias, scale, shift, slope
-
-
-def test_decay_moves_the_weights_alone() -> None:
-    made = network()
-    before = {k: v.clone() for k, v in made.state_dict().items()}
-    optimizer = build_optimizer(made, "adamw", 0.01, 0.1)
-    for parameter in made.parameters():
-        parameter.grad = torch.zeros_like(parameter)
-    optimizer.step()
-    after = made.state_dict()
-    assert torch.allclose(after["0.weight"], before["0.weight"] * (1 - 0.01 * 0.1))
-    assert all(torch.equal(after[k], before[k]) for k in before if k != "0.weight")
-
-
-def test_frozen_parameters_stay_out() -> None:
-    made = network()
-    made[0].weight.requires_grad_(False)
-    groups = build_optimizer(made, "adamw", 0.01, 0.1).param_groups
-    assert groups[0]["params"] == []
-
-
-def test_unknown_names() -> None:
-    with pytest.raises(OptionError, match="dice, dice-ce, dice-focal"):
+def test_unknown_name() -> None:
+    with pytest.raises(OptionError, match="no loss 'jaccard'; choose one of dice, dice-ce, dice-focal"):
         build_loss("jaccard")
-    with pytest.raises(OptionError, match="adamw, sgd"):
-        build_optimizer(network(), "lion", 0.1, 0.0)
+
+
+MODULE = """
+import torch
+from torch import nn
+from atlaseg.pipeline.training.losses.registry import LossRow
+
+ROW = LossRow("brier", "squared error of the probabilities", "my_loss:Brier")
+
+class Brier(nn.Module):
+    def forward(self, logits, labels):
+        truth = nn.functional.one_hot(labels[:, 0], logits.shape[1]).movedim(-1, 1)
+        return (logits.softmax(1) - truth).square().sum(1).mean()
+"""
+
+
+def test_a_loss_of_an_installed_package(installed) -> None:
+    installed.add("my-losses", {"atlaseg.losses": {"brier": "my_loss:ROW"}}, my_loss=MODULE)
+    assert LOSSES.names()[-1] == "brier"
+    loss = build_loss("brier")(torch.tensor(LOGITS), torch.tensor(LABELS))
+    assert float(loss) == pytest.approx(((chances() - onehot()) ** 2).sum(1).mean())

@@ -1,0 +1,1 @@
+"""Losses by name: the table, and one file for each that MONAI lacks."""

@@ -37,7 +37,7 @@ lint: install  ## formatting, style, types and the direction of imports
 
 # The site, into site/; a warning is an error. -P: mkdocs must not take the folder atlaseg/ here for the package.
 docs: install  ## the documentation site, into site/
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -P -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -P -m mkdocs build --strict
 
 quick: install  ## an answer in three minutes: tests without trainings, several registrations or other processes
 	$(PYTEST) -m 'not thorough and not slow and not gpu'

@@ -13,7 +13,11 @@ import pytest
 from atlaseg.workflows.cli import main
 
 ROOT = Path(__file__).parents[1]
-PAGES = (ROOT / "README.md", ROOT / "docs/getting-started.md", *sorted((ROOT / "docs/tutorials").glob("*.md")))
+PAGES = (
+    ROOT / "README.md",
+    ROOT / "docs/getting-started.md",
+    *sorted((ROOT / "docs/tutorials").glob("*.md")),
+)
 BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 #: What pages show beside commands of atlaseg: it installs, and CI does it by other means.
 INSTALLATION = ("python3 -m venv .venv", ".venv/bin/pip install .")

@@ -13,7 +13,12 @@ import pytest
 from atlaseg.workflows.cli import COMMANDS, _parse
 
 ROOT = Path(__file__).parents[1]
-PAGES = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").rglob("*.md")))
+PAGES = (
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "SECURITY.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
+)
 #: Links of the site to pages that are made when it is built.
 MADE = ("commands.md", "changelog.md", "index.md")
 BLOCK = re.compile(r"```(\w+)\n(.*?)```", re.DOTALL)

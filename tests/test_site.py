@@ -1,4 +1,4 @@
-"""What the documentation site is made of, beside its pages: tables from help texts, pictures, nothing from elsewhere."""
+"""What the documentation site is made of, beside its pages: help texts in tables, docstrings, pictures."""
 
 from __future__ import annotations
 

@@ -19,8 +19,8 @@ PAGES = (
     ROOT / "SECURITY.md",
     *sorted((ROOT / "docs").rglob("*.md")),
 )
-#: Links of the site to pages that are made when it is built.
-MADE = ("commands.md", "changelog.md", "index.md")
+#: Pages that are made when the site is built; `make docs` checks links to them.
+MADE = ("reference/commands.md", "reference/methods.md", "reference/changelog.md", "decisions/index.md")
 BLOCK = re.compile(r"```(\w+)\n(.*?)```", re.DOTALL)
 
 
@@ -68,6 +68,8 @@ def test_links_lead_somewhere(page):
             continue
         path, _, anchor = target.partition("#")
         linked = (page.parent / path) if path else page
+        if page.name != "README.md" and linked.resolve().as_posix().endswith(MADE):
+            continue
         assert linked.exists(), f"{page.name} -> {target}"
         if anchor:
             titles = re.findall(r"^#+ (.+)$", linked.read_text(), re.MULTILINE)

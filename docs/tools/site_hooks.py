@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from command_page import command_page
+from methods_page import methods_page
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
@@ -24,6 +25,7 @@ def on_files(files: Files, config: MkDocsConfig) -> None:
     """Add the pages that no file in ``docs/`` holds."""
     for name, content in {
         "reference/commands.md": command_page(),
+        "reference/methods.md": methods_page(),
         "reference/changelog.md": _changelog(),
         "decisions/index.md": _decision_index(),
     }.items():

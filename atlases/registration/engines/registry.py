@@ -76,7 +76,7 @@ ENGINES = Registry(
             "torch",
             "linear and dense transforms by atlaseg's own algorithm, on a CPU or a GPU",
             f"{_HERE}.torch.torch_engine:TorchEngine",
-            source="docs/decisions/0015-a-dense-engine-of-our-own.md",
+            source="docs/decisions/0012-a-dense-engine-of-our-own.md",
             module="torch",
             distribution="torch",
         ),

@@ -28,7 +28,7 @@ def root_cause(error: BaseException) -> BaseException:
         if isinstance(cause, AtlasegError | OSError):
             return cause
         if isinstance(cause, MemoryError) or _NO_MEMORY.search(str(cause)):
-            return MemoryShortageError(f"out of memory ({first_line(cause) or 'no more to be had'})")
+            return MemoryShortageError(f"out of memory ({first_line(cause) or 'no more available'})")
         if cause.__cause__ is None:
             return cause
         cause = cause.__cause__

@@ -187,7 +187,7 @@ def _check(atlases: AtlasSet, priors: Mapping[str, Path] | None, count: int | No
             )
         if difference := grid_difference(scan, prior):
             raise GeometryError(
-                f"{prior.path}: not on the grid of {scan.path.name}: {difference}; write priors anew"
+                f"{prior.path}: not on the grid of {scan.path.name}: {difference}; write the priors again"
             )
 
 

@@ -73,7 +73,7 @@ class JoinedOptions:
             raise OptionError(f"warped scans: at least 0, found {self.warped}")
         if self.weight is not None:
             if self.combine == "none":
-                raise OptionError("a weight of the atlases says nothing where they are not combined")
+                raise OptionError("a weight of the atlases has no effect where they are not combined")
             Combination(self.combine, self.weight)
 
     def atlases_among(self, cases: Sequence[Case]) -> list[Case]:

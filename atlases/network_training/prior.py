@@ -304,5 +304,5 @@ def _claim(folder: Path, content: dict[str, Any]) -> None:
             raise OptionError(f"{path}: priors here were made with other settings; choose an empty folder")
         return
     if any(folder.glob("*.nii.gz")):
-        raise OptionError(f"{folder}: holds volumes that are no priors of ours; choose an empty folder")
+        raise OptionError(f"{folder}: holds volumes other than priors of atlaseg; choose an empty folder")
     write_text(path, json.dumps(content, indent=1, ensure_ascii=False) + "\n")

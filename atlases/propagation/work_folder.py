@@ -152,4 +152,4 @@ def _check(seal: Path, content: Any, key: str) -> None:
     expected = {"key": str, "sha256": str, "seconds": float | int, "about": dict}
     whole = isinstance(content, dict) and all(isinstance(content.get(k), t) for k, t in expected.items())
     if not whole or content["key"] != key:
-        raise UnreadableFileError(f"{seal}: does not describe the registration that its name says")
+        raise UnreadableFileError(f"{seal}: does not describe the registration that its name identifies")

@@ -135,7 +135,7 @@ def register(
     # ITK's and torch's own, numpy's of singular matrices: nothing that the images could not bring about
     except (RuntimeError, MemoryError, np.linalg.LinAlgError) as error:
         raise RegistrationError(
-            f"{_both(names)}{runner.name} gave up ({reason_of(error)}); try another initialisation, metric or engine"
+            f"{_both(names)}{runner.name} failed ({reason_of(error)}); try another initialisation, metric or engine"
         ) from error
     return Registration(transform, finished, runner.name, time.perf_counter() - begin)
 

@@ -85,7 +85,7 @@ class ProbabilisticAtlas:
         sums = self.probabilities.sum(axis=0)
         if not (low >= -_ROUNDING and high <= 1 + _ROUNDING and np.abs(sums - 1).max() <= _ROUNDING):
             raise DatasetError(
-                f"{self.name}: the maps are no probabilities: expected 0 to 1 and a sum of 1 at each voxel, found "
+                f"{self.name}: the maps are not probabilities: expected 0 to 1 and a sum of 1 at each voxel, found "
                 f"{low:.4g} to {high:.4g} and sums of {sums.min():.4g} to {sums.max():.4g}"
             )
 

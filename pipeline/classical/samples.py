@@ -38,7 +38,7 @@ def voxels_inside(voxels: npt.NDArray[Any], mask: npt.NDArray[np.bool_] | None) 
     flat = voxels.reshape(len(voxels), -1)
     inside = np.arange(flat.shape[1]) if mask is None else np.flatnonzero(mask)
     if not inside.size:
-        raise DatasetError("there is no voxel to work on: the mask is empty")
+        raise DatasetError("there are no voxels to segment: the mask is empty")
     if not all(np.isfinite(flat[:, block]).all() for block in blocks(inside)):
         raise DatasetError("the volume holds NaN or infinite voxels: replace them, or leave it out")
     return inside

@@ -162,7 +162,7 @@ def inside(folder: Path, text: str, source: Path) -> Path:
         DatasetError: the path is absolute or leads out of the folder by ``..``.
     """
     if "\0" in text:
-        raise DatasetError(f"{source}: path {text!r} is no file name")
+        raise DatasetError(f"{source}: path {text!r} is not a file name")
     # Taken together as text, so that a link before ".." leads nowhere else.
     path = Path(os.path.normpath(text))
     if path.is_absolute() or path.parts[:1] == ("..",):

@@ -116,7 +116,7 @@ def assume_channels(
         elif _named_ct(name) and 2 * no > len(rows):
             doubts.append(
                 f"channel {name}: intensities are unlike Hounsfield units in {no} of {scans} (hardly anything "
-                f"negative, or scaled to a few units); if it is no CT, name it otherwise in {where} or by --channels"
+                f"negative, or scaled to a few units); if it is not CT, rename it in {where} or by --channels"
             )
     return Assumption(channels, modality, reason, tuple(doubts))
 

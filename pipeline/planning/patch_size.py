@@ -69,7 +69,7 @@ def choose_network(
     scan = " x ".join(f"{n:.0f}" for n in shape)
     if depth is not None:
         depth_levels(depth)
-        names, why = [depth], "asked for"
+        names, why = [depth], "set by the user"
     elif device != "cpu" and sum(n >= 96 for n in shape) == 3:
         names = ["context", "standard", "precision"]
         why = f"scans of {scan} voxels leave room for 4 halvings"

@@ -237,7 +237,7 @@ def _choose_normalisation(fingerprint: Fingerprint, reasons: _Reasons) -> tuple[
         if lower >= upper:
             raise PlanError(f"{fingerprint.dataset}: labelled voxels are all {lower:g} in channel {names}")
         reasons["normalisation"] = (
-            f"channel {names} is CT, whose values mean the same in every scan: clipped to the 0.5 and 99.5 "
+            f"channel {names} is CT, whose values are comparable between scans: clipped to the 0.5 and 99.5 "
             f"percentiles of labelled voxels, {lower:g} and {upper:g}, and scaled to 0 to 1"
         )
         reasons["foreground_threshold"] = "CT has no background of zeros to crop"
@@ -262,7 +262,7 @@ def _choose_crop(fingerprint: Fingerprint, reasons: _Reasons) -> float | None:
             f"{share}, but cropping would lose {lost:.1f} percent of a case's labels"
         )
         return None
-    reasons["foreground_threshold"] = f"{share}: the rest is cropped away"
+    reasons["foreground_threshold"] = f"{share}: the rest is cropped"
     return 0.0
 
 
@@ -287,12 +287,12 @@ def _choose_training(
         raise PlanError("training: give either epochs or minutes, not both")
     if minutes is None and epochs is None:
         epochs = 100 if device == "cpu" else 200
-        reasons["training.epochs"] = f"the default on {device}; give minutes to have the time decide"
+        reasons["training.epochs"] = f"the default on {device}; give minutes for a budget of time"
     elif epochs is not None:
-        reasons["training.epochs"] = "asked for"
+        reasons["training.epochs"] = "set by the user"
     else:
-        reasons["training.epochs"] = "the time decides"
-    reasons["training.minutes"] = "the number of epochs decides" if minutes is None else "asked for"
+        reasons["training.epochs"] = "minutes are the budget"
+    reasons["training.minutes"] = "epochs are the budget" if minutes is None else "set by the user"
     fast = bf16_is_fast(device) if bf16 is None else bf16
     reasons["training.precision"] = (
         f"the {device} multiplies bfloat16 numbers in hardware: half the memory and about half the time"
@@ -303,7 +303,7 @@ def _choose_training(
     fraction = 0.5 if share >= 0.01 else 0.67
     reasons["training.foreground_fraction"] = (
         f"{100 * share:.2g} percent of a typical scan's voxels are labelled"
-        + ("" if share >= 0.01 else "; so few would be missed by patches from anywhere")
+        + ("" if share >= 0.01 else "; random patches would miss so few voxels")
     )
     return TrainingPlan(
         epochs=epochs,
@@ -332,7 +332,7 @@ def _with_versions(augmentation: Augmentation, versions: int, reasons: _Reasons)
         reasons["augmentation.anatomical_probability"] = "no training scan was warped onto another"
         return augmentation
     reasons["augmentation.anatomical_probability"] = (
-        f"{versions} warped scans show more shapes, and the scans themselves show no interpolation"
+        f"{versions} warped scans add shapes, the original scans have no interpolation"
     )
     return replace(augmentation, anatomical_probability=0.5)
 
@@ -369,11 +369,11 @@ def _explain_the_rest(plan: Plan, fingerprint: Fingerprint, device: str, reasons
     stored = ", ".join(f"{n} scans {name}" for name, n in fingerprint.orientations.items())
     reasons["orientation"] = f"every scan is turned to right, anterior, superior first (stored: {stored})"
     factors = "; ".join("x".join(str(f) for f in stride) for stride in plan.network.strides)
-    reasons["network.name"] = "asked for" if plan.network.name != NetworkPlan.name else "the default"
+    reasons["network.name"] = "set by the user" if plan.network.name != NetworkPlan.name else "the default"
     first = plan.network.channels[0]
     reasons["network.channels"] = (
         f"{first} features at the finest level, doubled at each level down, at most {MOST_CHANNELS}"
-        + ("" if first == 32 else "; more at full resolution leave a CPU too few steps")
+        + ("" if first == 32 else "; with more features at full resolution a CPU does too few steps")
     )
     reasons["network.strides"] = (
         f"{factors}: an axis is halved once its voxels are comparable (within 2 times) with the finest, and "
@@ -383,9 +383,9 @@ def _explain_the_rest(plan: Plan, fingerprint: Fingerprint, device: str, reasons
     reasons["network.dropout"] = "augmentation regularises enough; try 0.1 for fewer than ten cases"
     reasons["training.iterations_per_epoch"] = f"the usual length of an epoch on {device}"
     reasons["training"] = "defaults that suit most data sets"
-    reasons["training.ema"] = "the average of recent weights is better than the last ones, most of all early"
+    reasons["training.ema"] = "averaged weights are better than the last ones, especially early in training"
     reasons["training.learning_rate"] = "AdamW's usual rate for a U-Net with instance normalisation"
-    reasons["training.loss"] = "Dice for overlap of small structures, cross-entropy for calm gradients"
+    reasons["training.loss"] = "Dice for the overlap of small structures, cross-entropy for stable gradients"
     reasons["memory_gb"] = _why_memory(plan, device)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -209,6 +210,8 @@ def test_another_fit_in_the_same_folder(shapes_folder: Path, tiny_run: Path, tmp
     first = NetworkSegmenter(tmp_path / "run", plan, device="cpu").fit(dataset)
     before = read_torch_file(tmp_path / "run" / "models" / "model.pt")
     NetworkSegmenter(tmp_path / "run", plan, device="cpu").fit(dataset)  # finished: nothing happens
+    reworded = dataclasses.replace(plan, reasons={"patch_size": "in the words of another version"})
+    NetworkSegmenter(tmp_path / "run", reworded, device="cpu").fit(dataset)
     with pytest.raises(OptionError, match="holds another run"):
         NetworkSegmenter(tmp_path / "run", override_plan(plan, ["training.seed=9"]), device="cpu").fit(
             dataset

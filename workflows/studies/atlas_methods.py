@@ -96,9 +96,9 @@ class AtlasBenchmark:
     """Fusion rules, with options or without: joint:patch_radius=2:search_radius=1. joint+correction learns from the
     atlases what the rule gets wrong."""
     first: Count | None = None
-    """Take the first so many cases by name as atlases, with --last."""
+    """Number of first cases by name to use as atlases, with --last."""
     last: Count | None = None
-    """Take the last so many cases by name as scans to label, with --first."""
+    """Number of last cases by name to segment, with --first."""
     quality_control: bool = True
     """Leave out atlases that did not arrive."""
     workers: Count = 1

@@ -72,9 +72,9 @@ class ClassicalBenchmark:
     """Classical methods, with options or without, such as gmm:components=6; prior: location alone; or an atlas method,
     such as majority, as company (its registrations take their time)."""
     first: Count | None = None
-    """Learn from the first so many cases by name, with --last."""
+    """Number of first cases by name to learn from, with --last."""
     last: Count | None = None
-    """Label the last so many cases by name, with --first."""
+    """Number of last cases by name to segment, with --first."""
     sizes: tuple[Count, ...] = ()
     """Edges in voxels of cubes to time, such as 64 128 256; at most ten minutes of processor time each."""
     seed: Seed = 0

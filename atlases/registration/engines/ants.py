@@ -102,7 +102,7 @@ class AntsEngine:
             written = Path(folder, "resultComposite.h5")
             if failed or not written.is_file():
                 raise RegistrationError(
-                    f"ants gave up (code {failed}): the images may have too little overlap or contrast to go by; try "
+                    f"ants failed (code {failed}): the images may have too little overlap or contrast to go by; try "
                     "another initialisation, metric or engine, or masks"
                 )
             forward = read_transform(written).itk

@@ -199,7 +199,7 @@ def _run(
                 greedy.execute(" ".join(command), out=said, err=said, **images, **outputs)
         except RuntimeError as error:
             raise RegistrationError(
-                f"greedy: the {stage.kind} stage gave up ({reason_of(error)}); try another initialisation, metric or "
+                f"greedy: the {stage.kind} stage failed ({reason_of(error)}); try another initialisation, metric or "
                 "engine"
             ) from error
     return {name: greedy[name] for name in wanted}

@@ -94,7 +94,7 @@ class SimpleItkEngine:
                     step = run.get(stage.kind, _linear)(problem, stage, current)
                 except RuntimeError as error:
                     raise RegistrationError(
-                        f"simpleitk: the {stage.kind} stage gave up ({reason_of(error)}); try another "
+                        f"simpleitk: the {stage.kind} stage failed ({reason_of(error)}); try another "
                         "initialisation, metric or engine"
                     ) from error
                 current = Transform.compose([step, current])

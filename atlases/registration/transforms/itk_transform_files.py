@@ -184,7 +184,7 @@ def _kind(path: Path, text: str) -> Kind:
     kind = Kind.parse(text)
     if kind is None:
         raise UnreadableFileError(
-            f"{path}: not readable as an ITK transform ({text.strip()[:60]!r} is no type of transform in 3-D)"
+            f"{path}: not readable as an ITK transform ({text.strip()[:60]!r} is not a type of 3-D transform)"
         )
     return kind
 

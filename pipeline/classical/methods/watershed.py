@@ -104,7 +104,7 @@ def watershed(
         raise OptionError(f"markers hold {sources.min()}: number sources from 1, and 0 for none")
     sources = np.where(inside, sources, 0).astype(np.int32)
     if not sources.any():
-        raise OptionError("no marker lies inside the volume and its mask: set one at least")
+        raise OptionError("no marker lies inside the volume and its mask: set at least one")
     flooded = flood(surface, sources, connectivity=1, mask=inside, watershed_line=lines)
     return np.ascontiguousarray(flooded, dtype=np.int32)
 

@@ -147,7 +147,7 @@ def test_priors_go_on_after_an_interruption(balls, tmp_path: Path) -> None:
     assert json.loads((out / "priors.json").read_text())["settings"] == {"rule": "m"}
     with pytest.raises(OptionError, match="other settings"):
         write_priors(atlases.dataset.cases, prior, out, labels=atlases.labels, settings={"rule": "n"})
-    with pytest.raises(OptionError, match="no priors of ours"):
+    with pytest.raises(OptionError, match="volumes other than priors"):
         write_priors(atlases.dataset.cases, prior, folder / "images", labels=atlases.labels)
 
 

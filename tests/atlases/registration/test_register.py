@@ -111,7 +111,7 @@ def test_what_a_library_says_never_stands_alone(tmp_path: Path) -> None:
         files.append(tmp_path / f"{name}.nii")
         nib.save(nib.Nifti1Image(noise(), np.eye(4)), files[-1])
     message = one_line(RegistrationError, *files, engine=Failing())
-    assert message.startswith(f"{files[0]} and {files[1]}: failing gave up (")
+    assert message.startswith(f"{files[0]} and {files[1]}: failing failed (")
     assert message.endswith("; try another initialisation, metric or engine")
     assert "X.hxx" not in message
 

@@ -157,9 +157,9 @@ def test_maps_must_be_probabilities() -> None:
     image, table = to_itk(np.zeros((4, 4, 4), np.float32), np.eye(4)), LabelTable.from_values([0, 1])
     good = np.full((2, 4, 4, 4), 0.5, np.float32)
     ProbabilisticAtlas("x", image, good, table)
-    with pytest.raises(DatasetError, match="no probabilities"):
+    with pytest.raises(DatasetError, match="not probabilities"):
         ProbabilisticAtlas("x", image, good * 2, table)
-    with pytest.raises(DatasetError, match="no probabilities"):
+    with pytest.raises(DatasetError, match="not probabilities"):
         ProbabilisticAtlas("x", image, good * np.nan, table)
     with pytest.raises(GeometryError, match="one map for each"):
         ProbabilisticAtlas("x", image, good[:, :3], table)

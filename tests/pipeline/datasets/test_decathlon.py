@@ -134,7 +134,7 @@ def test_a_link_to_the_whole_folder_is_fine(build, tmp_path: Path):
         ({"training": [{"image": "imagesTr/a.nii.gz"}]}, 'without a "label"'),
         ({"training": [{"label": "labelsTr/a.nii.gz"}]}, "a case in training must be"),
         ({"training": [{"image": "imagesTr/a.nii.gz", "label": 3}]}, "must be a path"),
-        ({"training": [{"image": "a\0b.nii.gz", "label": "c"}]}, "is no file name"),
+        ({"training": [{"image": "a\0b.nii.gz", "label": "c"}]}, "is not a file name"),
     ],
 )
 def test_broken_dataset_json(build, changes: dict[str, object], message: str):

@@ -171,7 +171,7 @@ def test_depth_on_request(depth: str) -> None:
     plan = make_plan(fingerprint((96, 96, 96)), depth=depth, bf16=True)
     levels = {"context": 4, "standard": 3, "precision": 2}[depth]
     assert (plan.network.depth, len(plan.network.strides)) == (depth, levels)
-    assert plan.reasons["network.depth"] == "asked for"
+    assert plan.reasons["network.depth"] == "set by the user"
 
 
 def test_scans_too_small_for_the_depth_are_refused() -> None:

@@ -168,7 +168,7 @@ def _run(
     except RuntimeError as error:
         # without a log elastix says only that there was an error; with the same seed it fails again in the same way
         raise RegistrationError(
-            f"elastix gave up: {_reason(method) or reason_of(error)}; {_ADVICE}"
+            f"elastix failed: {_reason(method) or reason_of(error)}; {_ADVICE}"
         ) from error
     result = method.GetTransformParameterObject()
     found = [result.GetParameterMap(n) for n in range(result.GetNumberOfParameterMaps())]

@@ -151,7 +151,7 @@ class ProbabilisticPrior:
         Raises:
             GeometryError: the scan is not 3-D or lacks the template's channel.
             DatasetError: the scan is constant or not finite.
-            RegistrationError: the engine gave up.
+            RegistrationError: the engine failed.
         """
         fixed = as_itk(image, self.atlas.channel)
         transform = fit(

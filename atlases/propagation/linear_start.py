@@ -119,7 +119,7 @@ def linear_start(
         focus: registers the surroundings of the structures; without it that one is not tried.
 
     Raises:
-        RegistrationError: the engine gave up; of a later stage only where ``how`` insists on it.
+        RegistrationError: the engine failed; of a later stage only where ``how`` insists on it.
     """
     rigid = run("rigid", None)
     if how == "rigid":

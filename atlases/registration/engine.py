@@ -112,6 +112,6 @@ class RegistrationEngine(Protocol):
             stages: complete, as :func:`atlaseg.atlases.registration.presets.complete` makes them.
 
         Raises:
-            RegistrationError: the library gave up, in one line with its reason.
+            RegistrationError: the library failed, in one line with its reason.
         """
         ...

@@ -95,7 +95,7 @@ def register(
         GeometryError: images are not 3-D, do not overlap, or a mask is not on its image's grid.
         DatasetError: an image is constant or not finite, or a mask is empty.
         OptionError: an engine lacks what a stage asks for, or landmarks are missing.
-        RegistrationError: the engine gave up.
+        RegistrationError: the engine failed.
     """
     from atlaseg.atlases.registration.transforms.thin_plate_spline import thin_plate_spline
 

@@ -174,7 +174,7 @@ def fit(
 
 
 def register_to_template(task: Registering) -> str | None:
-    """Write the transform, unless an earlier run has; returns why the engine gave up, if it did."""
+    """Write the transform, unless an earlier run has; returns why the engine failed, if it did."""
     if task.out.is_file():
         return None
     try:

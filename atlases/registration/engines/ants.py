@@ -70,7 +70,7 @@ class AntsEngine:
 
         Raises:
             OptionError: ``samples`` of a ``syn`` stage.
-            RegistrationError: ANTs gave up, or its result is not finite.
+            RegistrationError: ANTs failed, or its result is not finite.
         """
         for stage in stages:
             if stage.kind == "syn" and stage.samples:

@@ -77,7 +77,7 @@ class GreedyEngine:
 
         Raises:
             OptionError: sampling, a shrink factor that is no power of two, or too little smoothing.
-            RegistrationError: greedy gave up, or its result is not finite.
+            RegistrationError: greedy failed, or its result is not finite.
         """
         passes = [(stage, part) for stage in stages for part in _passes(stage, problem.fixed)]
         require_contrast(self.name, problem)

@@ -76,7 +76,7 @@ class SimpleItkEngine:
 
         Raises:
             OptionError: a ``deformable`` stage with another metric than ``ssd``, or with sampling.
-            RegistrationError: ITK gave up, or its result is not finite.
+            RegistrationError: ITK failed, or its result is not finite.
         """
         for stage in stages:
             if stage.kind == "deformable" and (stage.metric != "ssd" or stage.samples):

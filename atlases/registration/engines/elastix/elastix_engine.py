@@ -75,7 +75,7 @@ class ElastixEngine:
             stages: complete, of kinds and with metrics that elastix has.
 
         Raises:
-            RegistrationError: the images have no contrast or no overlap, or elastix gave up.
+            RegistrationError: the images have no contrast or no overlap, or elastix failed.
             OptionError: a stage is not complete.
         """
         require_contrast(self.name, problem)

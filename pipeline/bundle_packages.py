@@ -1,4 +1,4 @@
-"""What a run needs besides atlaseg: the packages that brought its network, its loss and its optimizer."""
+"""Packages that a run needs besides atlaseg, because they provide its network, loss or optimizer."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def refuse_missing_packages(folder: Path, plan: Plan) -> None:
     way = (
         f"the run names the package {wanted[0]}, which is not installed: install it, if you trust it"
         if wanted
-        else "install the package that brought it, or train again with one that is here"
+        else "install the package that provides it, or train again with an available one"
     )
     raise PackageError(f"{folder}: expected one of the networks {', '.join(NETWORKS)}, found {name!r}; {way}")
 

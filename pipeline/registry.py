@@ -1,4 +1,4 @@
-"""Tables of what there is: networks, losses, fusion rules, engines, classical methods, metrics, layouts, commands.
+"""Tables of extensible parts: networks, losses, fusion rules, engines, classical methods, metrics, layouts, commands.
 
 A table has one row for each thing, with its name, a line for a person who chooses, and the place of its code. Names are
 listed without importing that code. An installed package adds a row by an entry point that names it::

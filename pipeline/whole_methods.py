@@ -1,4 +1,4 @@
-"""Whole methods of segmentation that installed packages bring: a class each, of no family of atlaseg's.
+"""Segmentation methods of installed packages that belong to no family of atlaseg: one class each.
 
 atlaseg has none of its own. A package adds one by an entry point of the group ``atlaseg.methods`` that names its row::
 

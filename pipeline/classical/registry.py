@@ -49,7 +49,7 @@ CLASSICAL_METHODS: Registry[ClassicalRow] = Registry(
     (
         ClassicalRow(
             "region-growing",
-            "regions grown from seeds, yours or learnt ones",
+            "regions grown from seeds, given or learnt",
             f"{_METHODS}.region_growing:RegionGrowingOptions",
             "seeded",
             source="Adams and Bischof, IEEE TPAMI 16(6), 1994, https://doi.org/10.1109/34.295913",
@@ -63,14 +63,14 @@ CLASSICAL_METHODS: Registry[ClassicalRow] = Registry(
         ),
         ClassicalRow(
             "split-merge",
-            "an octree of even blocks, joined where they are alike",
+            "octree of homogeneous blocks, merged where similar",
             f"{_METHODS}.split_merge:SplitMergeOptions",
             "unsupervised",
             source="Horowitz and Pavlidis, Journal of the ACM 23(2), 1976, https://doi.org/10.1145/321941.321956",
         ),
         ClassicalRow(
             "region-graph",
-            "supervoxels, joined where they are alike",
+            "supervoxels, merged where similar",
             f"{_METHODS}.region_graph:RegionGraphOptions",
             "unsupervised",
             source="Achanta et al., IEEE TPAMI 34(11), 2012, https://doi.org/10.1109/TPAMI.2012.120",
@@ -84,7 +84,7 @@ CLASSICAL_METHODS: Registry[ClassicalRow] = Registry(
         ),
         ClassicalRow(
             "knn",
-            "each voxel as the most similar labelled voxels are",
+            "classification of each voxel by the most similar labelled voxels",
             f"{_METHODS}.knn:KnnOptions",
             "supervised",
             takes_prior=False,

@@ -82,7 +82,7 @@ class Listing:
 
 @dataclass(frozen=True)
 class Layout:
-    """One way in which a data set may lie in a folder.
+    """A layout of data sets.
 
     Args:
         recognises: whether a folder has this layout, by the names of its files and by what its ``dataset.json`` says;

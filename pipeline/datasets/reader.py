@@ -1,4 +1,4 @@
-"""Data sets by their folder alone: the layout is recognised by what lies in it."""
+"""Read data sets of any layout, recognised from the files of the folder."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def _in_its_layout(folder: Path, report: Report) -> Listing:
 
 
 def is_dataset(folder: Path) -> bool:
-    """Whether a folder is meant to be a data set: one of the layouts, or a ``dataset.json`` with whatever mistakes."""
+    """Whether a folder is meant to be a data set: one of the layouts, or a ``dataset.json`` even with mistakes."""
     return (folder / DESCRIPTION).is_file() or (
         folder.is_dir() and any(row.load().recognises(folder) for row in LAYOUTS.rows())
     )

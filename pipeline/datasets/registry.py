@@ -1,4 +1,4 @@
-"""The table of layouts: how a data set may lie in a folder."""
+"""Table of the layouts of data sets."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["LAYOUTS", "LayoutRow"]
 class LayoutRow(Row):
     """A layout; ``target`` is a :class:`atlaseg.pipeline.datasets.listing.Layout`.
 
-    The summary says what lies in such a folder, as a message to somebody whose folder is none.
+    The summary names the files of such a folder, for the error message about a folder without a known layout.
     """
 
 

@@ -256,5 +256,5 @@ def _check_size(network: NetworkPlan, spatial_dims: int, patch_size: Sequence[in
     if all(p == f for p, f in zip(patch_size, factors, strict=True)):
         raise PlanError(
             f"patch_size {list(patch_size)} leaves a single voxel at the deepest level of network "
-            f"{network.name}: double one axis at least, or choose fewer levels"
+            f"{network.name}: double at least one axis, or choose fewer levels"
         )

@@ -67,5 +67,5 @@ def test_a_run_names_the_packages_and_says_what_to_install(installed, tmp_path: 
         load_bundle_plan(run)
     assert str(told.value).startswith(f"{run}: expected one of the networks unet, attention-unet")
     (run / "configs" / "metadata.json").write_text('{"required_packages_version": {"$(rm x)": "1"}}')
-    with pytest.raises(PackageError, match="install the package that brought it, or train again"):
+    with pytest.raises(PackageError, match="install the package that provides it, or train again"):
         load_bundle_plan(run)

@@ -1,4 +1,4 @@
-"""The table of losses: what a network is trained to make small."""
+"""Table of loss functions."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ LOSSES: Registry[LossRow] = Registry(
         ),
         LossRow(
             "dice-focal",
-            "Dice plus a cross-entropy that leaves out what is easy",
+            "Dice plus focal loss, which gives easy voxels less weight",
             "atlaseg.pipeline.training.losses.dice_focal:DiceFocal",
             source="Lin et al., ICCV 2017, https://arxiv.org/abs/1708.02002",
         ),

@@ -213,12 +213,16 @@ def describe(hint: Any) -> str:
 def check_ranges(job: Any) -> None:
     """Refuse numbers of a dataclass that are not finite, or lie outside the :class:`Range` of their types.
 
+    Fields that are dataclasses themselves are looked into.
+
     Raises:
         OptionError: the first; the message names the field as an option of the command line.
     """
     hints = typing.get_type_hints(type(job), include_extras=True)
     for field in dataclasses.fields(job):
         value = getattr(job, field.name)
+        if dataclasses.is_dataclass(value):
+            check_ranges(value)
         option = f"--{field.name.replace('_', '-')}"
         for number in value if isinstance(value, tuple) else (value,):
             if isinstance(number, float) and not math.isfinite(number):

@@ -167,7 +167,17 @@ class Runs:
         from atlaseg.workflows.train import Train
 
         settings: dict[str, Any] = {"epochs": 2, "tracking": "none", "device": "cpu"} | options
-        return Train(self.dataset, out, override=(*TINY, *overrides), **settings)
+        return Train.of(self.dataset, out, override=(*TINY, *overrides), **settings)
+
+    @staticmethod
+    def prepare(job: Any) -> None:
+        """Render the run of a job that trains a network, without training it."""
+        from atlaseg.workflows.inputs.run_request import request_of
+        from atlaseg.workflows.methods.families import default_method, find_method
+        from atlaseg.workflows.methods.networks.network_training import prepare_run
+
+        method = default_method() if job.method is None else find_method(job.method)
+        prepare_run(job, method.part.name, request_of(job, method))
 
     def train(self, out: Path, *overrides: str, **options: Any) -> Path:
         """Train; returns the run's folder."""

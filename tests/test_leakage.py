@@ -24,7 +24,7 @@ from atlaseg.pipeline.errors import OptionError
 from atlaseg.workflows.benchmark import Benchmark
 from atlaseg.workflows.benchmarking import cells as benchmark_cells
 from atlaseg.workflows.benchmarking.cells import Cell, Conditions
-from atlaseg.workflows.methods.names import methods
+from atlaseg.workflows.methods.families import all_methods
 
 QUICK = PropagationOptions(
     transform=(Stage("rigid", shrink=(1,), smoothing_mm=(0.0,), iterations=(20,), samples=500),)
@@ -92,9 +92,9 @@ def tasks(job: Benchmark, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Cell, b
 def test_no_method_is_told_where_test_labels_are(
     shapes_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job = Benchmark(shapes_folder, methods=(",".join(methods()),), folds=2, out=tmp_path / "out")
+    job = Benchmark(shapes_folder, methods=(",".join(all_methods()),), folds=2, out=tmp_path / "out")
     handed = tasks(job, monkeypatch)
-    assert {cell.entry.method for cell, _ in handed} == set(methods())
+    assert {cell.entry.method for cell, _ in handed} == set(all_methods())
     for cell, task in handed:
         tested = {case.name for case in cell.test}
         assert tested

@@ -105,7 +105,7 @@ class Benchmark:
         from atlaseg.pipeline.datasets.listing import raise_at_once
         from atlaseg.workflows.benchmarking.entries import read_entries
         from atlaseg.workflows.inputs.channels import settle_channels
-        from atlaseg.workflows.train import refuse_problems
+        from atlaseg.workflows.inputs.checked_dataset import refuse_problems
 
         entries = read_entries(self.methods, self.minutes)
         dataset = read_dataset(self.dataset)
@@ -175,7 +175,12 @@ class Benchmark:
             "channels": list(self.channels) or None,
             "workers": self.workers,
             "methods": [
-                {"name": entry.name, "method": entry.method, "kind": entry.kind, "options": entry.options}
+                {
+                    "name": entry.name,
+                    "method": entry.method,
+                    "kind": entry.family.name,
+                    "options": entry.options,
+                }
                 for entry in entries
             ],
             "structures": {str(value): name for value, name in dataset.labels.structures.items()},
@@ -274,9 +279,9 @@ class Benchmark:
                 choose_training(fold, labels)
         tested = {name for fold in folds for name in fold.test}
         for entry in entries:
-            if (plan := entry.train.get("plan")) is not None:
-                _refuse_another_plan(plan, dataset)
-            if (further := entry.train.get("unlabelled")) is not None:
+            job, family = entry.job(), entry.family
+            family.check_dataset(job, dataset)
+            if (further := family.further_scans(job)) is not None:
                 refuse_test_scans(further, [case for case in dataset.labelled if case.name in tested])
         return [(entry, labels, fold) for labels in numbers for entry in entries for fold in folds]
 
@@ -291,9 +296,12 @@ class Benchmark:
         test = dataset.subset(fold.test).cases
         training = choose_training(fold, labels)
         scans = show_scans(views / "test" / f"fold-{fold.number}", test, masks)
-        slug = entry.slug(seed=self.seed, device=self.device)
+        cells = self.out.resolve() / "cells"
+        slugs = entry.slugs(seed=self.seed, device=self.device)
+        # of an earlier version that called the method otherwise
+        slug = next((slug for slug in slugs if (cells / slug).is_dir()), slugs[0])
         return Cell(
-            folder=self.out.resolve() / "cells" / slug / part,
+            folder=cells / slug / part,
             entry=entry,
             labels=labels,
             fold=fold.number,
@@ -367,15 +375,3 @@ def _said(content: dict[str, Any]) -> str:
         f"Dice {sum(dice) / len(dice):.4f}, fit {seconds['fit']:.0f} s, "
         f"segment {seconds['segment'] / len(content['test']):.1f} s a scan{failed}"
     )
-
-
-def _refuse_another_plan(path: Path, dataset: Dataset) -> None:
-    """Refuse a plan of other labels or channels now instead of in every fold."""
-    from atlaseg.pipeline.datasets.dataset_identity import plan_difference
-    from atlaseg.pipeline.errors import PlanError
-    from atlaseg.pipeline.planning.plan_file import load_plan
-
-    plan = load_plan(path)
-    named = dataset.channels if dataset.channels_named_by is not None else plan.channels
-    if problem := plan_difference(plan, dataset.labels, named):
-        raise PlanError(f"{path}: not a plan of this data set: {problem}; make one by `atlaseg plan`")

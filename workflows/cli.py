@@ -269,15 +269,17 @@ def _parse(name: str, words: list[str]) -> Any:
 
     from atlaseg.pipeline.errors import OptionError
     from atlaseg.pipeline.schema import check_ranges
+    from atlaseg.workflows.methods.option_groups import groups_of
 
     command = COMMANDS[name]
     job = getattr(import_module(command.module), command.job)
-    hints = get_type_hints(job, include_extras=True)
-    for field in getattr(job, "positional", ()):
-        # jobs stay free of tyro, so that Python users and tests need not know it
-        job.__annotations__[field] = Annotated[hints[field], tyro.conf.Positional]
-    for field in getattr(job, "repeated", ()):
-        job.__annotations__[field] = Annotated[hints[field], tyro.conf.UseAppendAction]
+    # jobs stay free of tyro, so that Python users and tests need not know it
+    for owner in (job, *groups_of(job).values()):
+        hints = get_type_hints(owner, include_extras=True)
+        for field in getattr(owner, "positional", ()):
+            owner.__annotations__[field] = Annotated[hints[field], tyro.conf.Positional]
+        for field in getattr(owner, "repeated", ()):
+            owner.__annotations__[field] = Annotated[hints[field], tyro.conf.UseAppendAction]
     said = io.StringIO()
     try:
         with redirect_stderr(said):

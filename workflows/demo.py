@@ -53,7 +53,7 @@ class Demo:
             f"train {data} --out {run} --method {self.method} --folds 4 --minutes {self.minutes:g} "
             f"--seed {self.seed} --override {' '.join(OVERRIDE)}"
         )
-        Train(
+        Train.of(
             data,
             run,
             method=self.method,

@@ -326,7 +326,7 @@ def _ends_in_one_line() -> Iterator[None]:
 def by_segment(variation: Variation, images: tuple[Path, ...], label: Path, folder: Path) -> Seen:
     """What `atlaseg segment` hands to a network, and the grid that it writes the result on."""
     from atlaseg.pipeline.segmenter import Segmentation
-    from atlaseg.workflows.segment import NetworkLabeller
+    from atlaseg.workflows.methods.networks.network_labelling import NetworkLabeller
 
     handed: list[Any] = []
 

@@ -23,7 +23,7 @@ from atlaseg.workflows.benchmarking.folds import show_scans, show_training
 from atlaseg.workflows.fuse import Fuse
 from atlaseg.workflows.inputs.pairing import pair_files
 from atlaseg.workflows.inputs.scan_files import digits_of, find_scans
-from atlaseg.workflows.methods.atlas_labelling import mask_of
+from atlaseg.workflows.inputs.scan_masks import mask_of
 
 SHAPE = (9, 8, 8)
 

@@ -218,7 +218,7 @@ def test_monais_run_trains_the_same(
     runs: Any, tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = runs.job(tmp_path / "run")
-    job._prepare(job._request())
+    runs.prepare(job)
     monkeypatch.chdir(tmp_path)
     monai.bundle.run(config_file="run/configs/train.yaml", tracker="none", device="cpu")
     one, other = (read_torch_file(run / "models" / "model.pt") for run in (tmp_path / "run", tiny_run))

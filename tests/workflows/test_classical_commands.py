@@ -33,7 +33,7 @@ from atlaseg.workflows.train import Train
 @pytest.fixture(scope="module")
 def run(shapes_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("classical") / "run"
-    assert Train(shapes_folder, out, method="kmeans", option=("clusters=3",)).run() == 0
+    assert Train.of(shapes_folder, out, method="kmeans", option=("clusters=3",)).run() == 0
     return out
 
 
@@ -61,7 +61,7 @@ def test_a_run(run: Path, shapes_folder: Path, tmp_path: Path) -> None:
         *("classical.json", "cases.json", "metadata.json", "request.json")
     }
     assert json.loads((run / "configs" / "classical.json").read_text())["options"]["clusters"] == 3
-    assert Segment((run,), tmp_path / "out", validation=True, probabilities=True).run() == 0
+    assert Segment.of((run,), tmp_path / "out", validation=True, probabilities=True).run() == 0
     (name,) = [
         case["name"] for case in json.loads((run / "configs" / "cases.json").read_text())["validation"]
     ]
@@ -73,10 +73,10 @@ def test_a_run(run: Path, shapes_folder: Path, tmp_path: Path) -> None:
 
 
 def test_the_same_command_again(run: Path, shapes_folder: Path, capsys: Any) -> None:
-    assert Train(shapes_folder, run, method="kmeans", option=("clusters=3",)).run() == 0
+    assert Train.of(shapes_folder, run, method="kmeans", option=("clusters=3",)).run() == 0
     assert "already finished" in capsys.readouterr().err
     with pytest.raises(OptionError, match="another option"):
-        Train(shapes_folder, run, method="kmeans", option=("clusters=4",)).run()
+        Train.of(shapes_folder, run, method="kmeans", option=("clusters=4",)).run()
 
 
 def test_masks_are_used_and_then_needed(build: Any, tmp_path: Path) -> None:
@@ -85,11 +85,11 @@ def test_masks_are_used_and_then_needed(build: Any, tmp_path: Path) -> None:
     mask[1:5, 1:6, 1:7] = 1
     for name in "abc":
         build.volume(folder / f"masks/{name}.nii.gz", mask)
-    assert Train(folder, tmp_path / "run", method="kmeans", folds=1).run() == 0
+    assert Train.of(folder, tmp_path / "run", method="kmeans", folds=1).run() == 0
     scan = folder / "images" / "a.nii.gz"
     with pytest.raises(OptionError, match="--masks"):
-        Segment((tmp_path / "run", scan), tmp_path / "out").run()
-    assert Segment((tmp_path / "run", scan), tmp_path / "out", masks=folder / "masks").run() == 0
+        Segment.of((tmp_path / "run", scan), tmp_path / "out").run()
+    assert Segment.of((tmp_path / "run", scan), tmp_path / "out", masks=folder / "masks").run() == 0
     assert not labels(tmp_path / "out" / "a.nii.gz")[mask == 0].any()
 
 
@@ -155,7 +155,7 @@ def test_seeds_of_another_form(text: str) -> None:
 )
 def test_train_refuses(shapes_folder: Path, tmp_path: Path, options: dict[str, Any], message: str) -> None:
     with pytest.raises(OptionError, match=message) as caught:
-        Train(shapes_folder, tmp_path / "run", **options).run()
+        Train.of(shapes_folder, tmp_path / "run", **options).run()
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "run").exists()
 
@@ -175,22 +175,22 @@ def test_train_refuses(shapes_folder: Path, tmp_path: Path, options: dict[str, A
 )
 def test_segment_refuses(balls: Path, tmp_path: Path, options: dict[str, Any], message: str) -> None:
     with pytest.raises(OptionError, match=message):
-        Segment((balls,), tmp_path / "out", **options).run()
+        Segment.of((balls,), tmp_path / "out", **options).run()
 
 
 def test_runs_are_not_mixed(run: Path, tmp_path: Path) -> None:
     shutil.copytree(run, tmp_path / "copy")
     with pytest.raises(OptionError, match="name one"):
-        Segment((run, tmp_path / "copy"), tmp_path / "out").run()
+        Segment.of((run, tmp_path / "copy"), tmp_path / "out").run()
     with pytest.raises(OptionError, match="--workers: for atlases "):
-        Segment((run,), tmp_path / "out", validation=True, workers=2).run()
+        Segment.of((run,), tmp_path / "out", validation=True, workers=2).run()
 
 
 def test_bad_training_data(build: Any, tmp_path: Path) -> None:
     folder = build.folders(3)
     build.volume(folder / "labels/b.nii.gz", 0 * build.labels())
     with pytest.raises(DatasetError, match=r"labels/b\.nii\.gz: no voxel is labelled"):
-        Train(folder, tmp_path / "run", method="kmeans", folds=1).run()
+        Train.of(folder, tmp_path / "run", method="kmeans", folds=1).run()
     assert not (tmp_path / "run").exists()
 
 
@@ -276,7 +276,7 @@ def test_benchmark_beside_atlases(shapes_folder: Path, tmp_path: Path) -> None:
 
 def test_training_tells_what_it_chose(shapes_folder: Path, tmp_path: Path, capsys: Any) -> None:
     words = ("restarts=1", "max_samples=2000")
-    assert Train(shapes_folder, tmp_path / "run", method="kmeans", option=words).run() == 0
+    assert Train.of(shapes_folder, tmp_path / "run", method="kmeans", option=words).run() == 0
     assert "Chosen by scans held out of the training: clusters=" in capsys.readouterr().out
     settings = json.loads((tmp_path / "run" / "configs" / "classical.json").read_text())
     assert settings["options"]["clusters"] in CLUSTERS

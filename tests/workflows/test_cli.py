@@ -18,6 +18,7 @@ import pytest
 from atlaseg.pipeline.errors import AtlasegError, OptionError
 from atlaseg.workflows import cli
 from atlaseg.workflows.cli import COMMANDS, main
+from atlaseg.workflows.methods.option_groups import option_types
 
 
 def test_overview(capsys: pytest.CaptureFixture[str]) -> None:
@@ -61,9 +62,9 @@ def test_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert f"atlaseg {name}" in said
     command = COMMANDS[name]
     job = getattr(importlib.import_module(command.module), command.job)
-    for field in fields(job):
-        if field.name not in getattr(job, "positional", ()):
-            option = field.name.replace("_", "-")
+    for name_ in option_types(job):
+        if name_ not in getattr(job, "positional", ()):
+            option = name_.replace("_", "-")
             assert f"--{option}" in said or f"--no-{option}" in said
 
 
@@ -111,15 +112,15 @@ def parsed(words: list[str]) -> Any:
 
 def test_positionals_and_options() -> None:
     train = parsed(["train", "DATA", "--out", "RUN", "--minutes", "3", "--override", "a=1", "b=[2,3]"])
-    assert (train.dataset, train.out, train.minutes) == (Path("DATA"), Path("RUN"), 3.0)
-    assert train.override == ("a=1", "b=[2,3]")
-    assert train.epochs is None
+    assert (train.dataset, train.out, train.network.minutes) == (Path("DATA"), Path("RUN"), 3.0)
+    assert train.network.override == ("a=1", "b=[2,3]")
+    assert train.network.epochs is None
     assert train == parsed(
         ["train", "DATA", "--out", "RUN", "--minutes", "3", "--override", "a=1", "b=[2,3]"]
     )
     segment = parsed(["segment", "RUN", "a.nii", "b.nii", "--out", "L", "--tta"])
     assert segment.paths == (Path("RUN"), Path("a.nii"), Path("b.nii"))
-    assert segment.tta
+    assert segment.network.tta
     assert not segment.probabilities
     assert parsed(["demo"]).out == Path("atlaseg-demo")
     assert parsed(["demo", "elsewhere"]).out == Path("elsewhere")

@@ -54,7 +54,7 @@ def two_channel_run(runs: Any, shapes_folder: Path, tmp_path_factory: pytest.Tem
     (data / "dataset.json").write_text(json.dumps(content))
     run = data.parent / "run"
     override = runs.job(run).override
-    Train(data, run, epochs=1, tracking="none", device="cpu", override=override).run()
+    Train.of(data, run, epochs=1, tracking="none", device="cpu", override=override).run()
     return run
 
 
@@ -74,7 +74,7 @@ def test_files_and_headers(
     scaled.header["descrip"] = b"kept"
     nib.save(scaled, scans / "oblique.nii")
     out = tmp_path / "new" / "labels"
-    assert Segment((tiny_run, scans), out, device="cpu").run() == 0
+    assert Segment.of((tiny_run, scans), out, device="cpu").run() == 0
     assert "3 of 3 scans labelled" in capsys.readouterr().out
     assert {p.name for p in out.iterdir()} == {f"{n}.nii.gz" for n in ("oblique", "shapes_000", "shapes_001")}
     for scan in scans.iterdir():
@@ -93,7 +93,7 @@ def test_files_and_headers(
 
 def test_validation_cases(tiny_run: Path, tmp_path: Path) -> None:
     cases = json.loads((tiny_run / "configs" / "cases.json").read_text())["validation"]
-    assert Segment((tiny_run,), tmp_path, validation=True).run() == 0
+    assert Segment.of((tiny_run,), tmp_path, validation=True).run() == 0
     assert [p.name for p in tmp_path.iterdir()] == [f"{case['name']}.nii.gz" for case in cases]
 
 
@@ -114,7 +114,7 @@ def test_names_that_lead_elsewhere(tiny_run: Path, scans: Path, tmp_path: Path) 
     entry = {"name": "../../precious", "image": [str(scans / "shapes_000.nii.gz")], "label": "x"}
     (tmp_path / "run" / "configs" / "cases.json").write_text(json.dumps({"validation": [entry]}))
     with pytest.raises(DatasetError, match="not usable as a file name"):
-        Segment((tmp_path / "run",), tmp_path / "a" / "b", validation=True).run()
+        Segment.of((tmp_path / "run",), tmp_path / "a" / "b", validation=True).run()
 
 
 def test_out_that_cannot_be_written(
@@ -127,7 +127,7 @@ def test_out_that_cannot_be_written(
 
 def test_probabilities(tiny_run: Path, scans: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    Segment((tiny_run, scans / "shapes_000.nii.gz"), out, probabilities=True).run()
+    Segment.of((tiny_run, scans / "shapes_000.nii.gz"), out, probabilities=True).run()
     chances = nib.load(out / "shapes_000_probabilities.nii.gz")
     assert chances.shape == (24, 24, 24, 3)
     values = np.asarray(chances.dataobj)
@@ -140,10 +140,10 @@ def test_probabilities(tiny_run: Path, scans: Path, tmp_path: Path) -> None:
 def test_several_runs_are_an_ensemble(runs: Any, tiny_run: Path, scans: Path, tmp_path: Path) -> None:
     other = runs.train(tmp_path / "other", seed=4)
     out = tmp_path / "out"
-    Segment((tiny_run, other, scans), out, probabilities=True).run()
+    Segment.of((tiny_run, other, scans), out, probabilities=True).run()
     single = []
     for number, run in enumerate((tiny_run, other)):
-        Segment((run, scans), tmp_path / f"out{number}", probabilities=True).run()
+        Segment.of((run, scans), tmp_path / f"out{number}", probabilities=True).run()
         single.append(labels(tmp_path / f"out{number}" / "shapes_000_probabilities.nii.gz"))
     # averaged window by window: close to the average of whole scans, not equal
     together = labels(out / "shapes_000_probabilities.nii.gz")
@@ -169,7 +169,7 @@ def test_a_bad_scan_among_good_ones(
 
 def test_never_replaces_a_scan(tiny_run: Path, scans: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = {p: p.read_bytes() for p in scans.iterdir()}
-    assert Segment((tiny_run, scans), scans).run() == 1
+    assert Segment.of((tiny_run, scans), scans).run() == 1
     assert "would replace the scan" in capsys.readouterr().err
     assert {p: p.read_bytes() for p in scans.iterdir()} == before
 
@@ -186,13 +186,13 @@ def test_two_channels(
         nib.save(nib.Nifti1Image(values, image.affine), folder / f"x_{channel:04d}.nii.gz")
     nib.save(nib.Nifti1Image(np.stack([voxels, -voxels], -1), image.affine), whole / "x.nii.gz")
     for source, out in ((folder, "a"), (folder / "x_0000.nii.gz", "b"), (whole, "c")):
-        assert Segment((two_channel_run, source), tmp_path / out).run() == 0
+        assert Segment.of((two_channel_run, source), tmp_path / out).run() == 0
         assert [p.name for p in (tmp_path / out).iterdir()] == ["x.nii.gz"]
         np.testing.assert_array_equal(
             labels(tmp_path / out / "x.nii.gz"), labels(tmp_path / "a" / "x.nii.gz")
         )
     (folder / "x_0001.nii.gz").unlink()
-    assert Segment((two_channel_run, folder), tmp_path / "d").run() == 1
+    assert Segment.of((two_channel_run, folder), tmp_path / "d").run() == 1
     captured = capsys.readouterr()
     assert "0 of 1 scans labelled" in captured.out
     assert "FAILED x_0000.nii.gz: x_0001.nii.gz: this channel of scan x is missing" in captured.err
@@ -215,7 +215,7 @@ def test_monai_alone_labels_two_channels(two_channel_run: Path, scans: Path, tmp
     )
     found.initialize()
     found.run()
-    Segment((two_channel_run, folder), tmp_path / "atlaseg").run()
+    Segment.of((two_channel_run, folder), tmp_path / "atlaseg").run()
     (written,) = (tmp_path / "monai").iterdir()
     np.testing.assert_array_equal(labels(written), labels(tmp_path / "atlaseg" / "x.nii.gz"))
 
@@ -237,7 +237,7 @@ def test_refusals(tiny_run: Path, two_channel_run: Path, scans: Path, tmp_path: 
         ((tiny_run, scans, another), {}, DatasetError, "another scan called shapes_000"),
     ):
         with pytest.raises(error, match=message) as caught:
-            Segment(paths, tmp_path / "out", **options).run()
+            Segment.of(paths, tmp_path / "out", **options).run()
         assert isinstance(caught.value, AtlasegError)
         assert "\n" not in str(caught.value)
     assert not (tmp_path / "out").exists()

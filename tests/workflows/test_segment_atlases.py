@@ -34,7 +34,7 @@ QUICK: dict[str, Any] = {"transform": "rigid", "fusion": "majority", "workers": 
 @pytest.fixture(scope="module")
 def run(shapes_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("atlases") / "run"
-    Train(shapes_folder, out, method="majority", transform="rigid").run()
+    Train.of(shapes_folder, out, method="majority", transform="rigid").run()
     return out
 
 
@@ -56,7 +56,7 @@ def labels(path: Path) -> Any:
 
 def test_a_run(run: Path, scan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
-    assert Segment((run, scan.parent), out, workers=1, probabilities=True).run() == 0
+    assert Segment.of((run, scan.parent), out, workers=1, probabilities=True).run() == 0
     said = capsys.readouterr().out
     assert "[1/1] patient: " in said
     assert "of 4 atlases fused" in said
@@ -74,7 +74,7 @@ def test_a_run(run: Path, scan: Path, tmp_path: Path, capsys: pytest.CaptureFixt
 
 
 def test_the_report(run: Path, scan: Path, tmp_path: Path) -> None:
-    Segment((run, scan), tmp_path / "out", workers=1).run()
+    Segment.of((run, scan), tmp_path / "out", workers=1).run()
     content = json.loads((tmp_path / "out" / "patient_atlases.json").read_text())
     assert content["fusion"] == "majority"
     assert content["propagation"]["transform"] == "rigid"
@@ -89,13 +89,13 @@ def test_the_report(run: Path, scan: Path, tmp_path: Path) -> None:
 
 def test_processes_give_the_same(run: Path, scan: Path, tmp_path: Path) -> None:
     for workers in (1, 2):
-        Segment((run, scan), tmp_path / f"out{workers}", workers=workers).run()
+        Segment.of((run, scan), tmp_path / f"out{workers}", workers=workers).run()
     one, two = (labels(tmp_path / f"out{workers}" / "patient.nii.gz") for workers in (1, 2))
     np.testing.assert_array_equal(one, two)
 
 
 def test_a_run_in_another_way(run: Path, scan: Path, tmp_path: Path) -> None:
-    Segment((run, scan), tmp_path / "out", fusion="staple", transform="affine", keep=3, workers=1).run()
+    Segment.of((run, scan), tmp_path / "out", fusion="staple", transform="affine", keep=3, workers=1).run()
     content = json.loads((tmp_path / "out" / "patient_atlases.json").read_text())
     assert (content["fusion"], content["propagation"]["transform"]) == ("staple", "affine")
     assert json.loads((run / "configs" / "atlases.json").read_text())["fusion"] == "majority"
@@ -103,14 +103,14 @@ def test_a_run_in_another_way(run: Path, scan: Path, tmp_path: Path) -> None:
 
 def test_validation_cases(run: Path, tmp_path: Path) -> None:
     cases = json.loads((run / "configs" / "cases.json").read_text())["validation"]
-    assert Segment((run,), tmp_path / "out", validation=True, workers=1).run() == 0
+    assert Segment.of((run,), tmp_path / "out", validation=True, workers=1).run() == 0
     assert sorted(path.name for path in (tmp_path / "out").glob("*.nii.gz")) == [
         f"{case['name']}.nii.gz" for case in cases
     ]
 
 
 def test_a_folder_of_labelled_scans(shapes_folder: Path, scan: Path, tmp_path: Path) -> None:
-    assert Segment((shapes_folder, scan), tmp_path / "out", **QUICK).run() == 0
+    assert Segment.of((shapes_folder, scan), tmp_path / "out", **QUICK).run() == 0
     content = json.loads((tmp_path / "out" / "patient_atlases.json").read_text())
     assert len(content["atlases"]) == 5
 
@@ -120,7 +120,7 @@ def test_a_scan_among_the_atlases_is_labelled_by_the_others(
 ) -> None:
     data = tmp_path / "data"
     shutil.copytree(shapes_folder, data)
-    assert Segment((data, data / "imagesTr" / "shapes_002.nii.gz"), tmp_path / "out", **QUICK).run() == 0
+    assert Segment.of((data, data / "imagesTr" / "shapes_002.nii.gz"), tmp_path / "out", **QUICK).run() == 0
     assert "4 of 5 atlases fused, left out shapes_002: it is the scan itself" in capsys.readouterr().out
     atlases = MultiAtlasSegmenter.load(_bundle(data, tmp_path))
     expected = atlases.segment_case_without("shapes_002").label_map
@@ -144,7 +144,7 @@ def test_atlases_on_one_grid_are_read_once(
         return read_voxels(path, *more)
 
     monkeypatch.setattr("atlaseg.pipeline.io.volume.read_voxels", reading)
-    assert Segment((shapes_folder, *scans), tmp_path / "out", **QUICK).run() == 0
+    assert Segment.of((shapes_folder, *scans), tmp_path / "out", **QUICK).run() == 0
     said = capsys.readouterr().out
     assert "copy_0: 5 of 5 atlases fused" in said
     assert "copy_1: 4 of 5 atlases fused, left out shapes_002: it is the scan itself" in said
@@ -153,7 +153,7 @@ def test_atlases_on_one_grid_are_read_once(
 
 
 def _bundle(data: Path, tmp_path: Path) -> Path:
-    Train(data, tmp_path / "whole", method="majority", transform="rigid", folds=1).run()
+    Train.of(data, tmp_path / "whole", method="majority", transform="rigid", folds=1).run()
     return tmp_path / "whole"
 
 
@@ -182,8 +182,8 @@ def test_masks(run: Path, scan: Path, tmp_path: Path) -> None:
     folder = tmp_path / "masks"
     folder.mkdir()
     nib.save(nib.Nifti1Image(mask, image.affine), folder / "patient.nii.gz")
-    assert Segment((run, scan), tmp_path / "a", masks=folder, workers=1).run() == 0
-    assert Segment((run, scan), tmp_path / "b", masks=folder / "patient.nii.gz", workers=1).run() == 0
+    assert Segment.of((run, scan), tmp_path / "a", masks=folder, workers=1).run() == 0
+    assert Segment.of((run, scan), tmp_path / "b", masks=folder / "patient.nii.gz", workers=1).run() == 0
     np.testing.assert_array_equal(*(labels(tmp_path / out / "patient.nii.gz") for out in "ab"))
 
 
@@ -198,7 +198,7 @@ def test_bad_masks(
         affine = image.affine if how == "empty" else np.eye(4)
         voxels = np.full(image.shape, how != "empty", np.uint8)
         nib.save(nib.Nifti1Image(voxels, affine), folder / "patient.nii.gz")
-    assert Segment((run, scan), tmp_path / "out", masks=folder, workers=1).run() == 1
+    assert Segment.of((run, scan), tmp_path / "out", masks=folder, workers=1).run() == 1
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("FAILED")]
     said = {"empty": "the mask is empty", "missing": "no mask for this scan", "elsewhere": "not on the grid"}
     assert said[how] in line
@@ -232,7 +232,7 @@ def test_refuses_options(
 ) -> None:
     model = {"run": run, "network": tiny_run, "data": shapes_folder}[which]
     with pytest.raises(OptionError, match=message) as caught:
-        Segment((model, scan), tmp_path / "out", **options).run()
+        Segment.of((model, scan), tmp_path / "out", **options).run()
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "out").exists()
 
@@ -253,17 +253,17 @@ def test_mixtures_and_missing_scans(
         ((run, shapes_folder), DatasetError, r"no \.nii"),
     ):
         with pytest.raises(error, match=message) as caught:
-            Segment(paths, tmp_path / "out").run()
+            Segment.of(paths, tmp_path / "out").run()
         assert isinstance(caught.value, AtlasegError)
         assert "\n" not in str(caught.value)
 
 
 def test_registrations_are_kept_where_named(run: Path, scan: Path, tmp_path: Path) -> None:
     work = tmp_path / "work"
-    Segment((run, scan), tmp_path / "a", workers=1, work=work).run()
+    Segment.of((run, scan), tmp_path / "a", workers=1, work=work).run()
     kept = {path: path.stat().st_mtime_ns for path in work.rglob("*.h5")}
     assert kept
-    Segment((run, scan), tmp_path / "b", workers=1, work=work, fusion="staple").run()
+    Segment.of((run, scan), tmp_path / "b", workers=1, work=work, fusion="staple").run()
     assert {path: path.stat().st_mtime_ns for path in work.rglob("*.h5")} == kept
 
 

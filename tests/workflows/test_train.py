@@ -266,7 +266,7 @@ def test_refuses_overrides(runs: Any, tmp_path: Path, override: str, error: type
 def test_follows_a_plan(runs: Any, tiny_run: Path, tmp_path: Path) -> None:
     plan = tmp_path / "plan.yaml"
     shutil.copy(tiny_run / "configs" / "plan.yaml", plan)
-    job = Train(runs.dataset, tmp_path / "run", plan=plan, tracking="none", device="cpu")
+    job = Train.of(runs.dataset, tmp_path / "run", plan=plan, tracking="none", device="cpu")
     job.run()
     assert same_weights(tmp_path / "run", tiny_run)
     plan.write_text(plan.read_text().replace("seed: 0", "seed: 1"))
@@ -279,15 +279,17 @@ def test_bad_data_is_refused_before_anything_is_written(build: Any, tmp_path: Pa
     build.volume(folder / "labelsTr/c.nii.gz", build.labels() + np.uint8(1))
     (folder / "labelsTr/d.nii.gz").write_bytes(b"")
     with pytest.raises(DatasetError, match=r"labelsTr/.*more problem"):
-        Train(folder, tmp_path / "run", epochs=1, tracking="none").run()
+        Train.of(folder, tmp_path / "run", epochs=1, tracking="none").run()
     assert not (tmp_path / "run").exists()
 
 
 def test_a_data_set_that_has_moved(runs: Any, shapes_folder: Path, tmp_path: Path, capsys: Any) -> None:
     data, run = tmp_path / "data", tmp_path / "run"
     shutil.copytree(shapes_folder, data)
-    job = Train(data, run, epochs=2, tracking="none", device="cpu", override=runs.job(run).override)
-    job._prepare(job._request())
+    job = Train.of(
+        data, run, epochs=2, tracking="none", device="cpu", override=runs.job(run).network.override
+    )
+    runs.prepare(job)
     (data / "imagesTr" / "shapes_001.nii.gz").unlink()
     with pytest.raises(MissingFileError, match=r"shapes_001\.nii\.gz: no such file"):
         job.run()
@@ -350,7 +352,16 @@ def command(job: Train) -> list[str]:
     """The shell command of a job."""
     return [
         *(sys.executable, "-m", "atlaseg.workflows.cli", "train", str(job.dataset), "--out", str(job.out)),
-        *("--epochs", str(job.epochs), "--tracking", "none", "--device", "cpu", "--folds", str(job.folds)),
+        *(
+            "--epochs",
+            str(job.network.epochs),
+            "--tracking",
+            "none",
+            "--device",
+            "cpu",
+            "--folds",
+            str(job.folds),
+        ),
         *("--override", *job.override),
     ]
 
@@ -382,7 +393,7 @@ def test_two_processes_train_together(runs: Any, tmp_path: Path, budget: str) ->
     run = tmp_path / "run"
     options: dict[str, Any] = {"epochs": 3} if budget == "epochs" else {"epochs": None, "minutes": 0.03}
     job = runs.job(run, "training.early_stopping=30", folds=2, **options)
-    job._prepare(job._request())
+    runs.prepare(job)
     configs = [str(run / "configs" / name) for name in ("train.yaml", "multi_gpu_train.yaml")]
     together = [
         *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"),

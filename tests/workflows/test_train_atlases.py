@@ -25,7 +25,7 @@ from atlaseg.workflows.train import Train
 
 
 def job(dataset: Path, out: Path, **options: Any) -> Train:
-    return Train(dataset, out, **({"method": "majority", "transform": "rigid"} | options))
+    return Train.of(dataset, out, **({"method": "majority", "transform": "rigid"} | options))
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +122,7 @@ def test_one_fold_means_all_cases(shapes_folder: Path, tmp_path: Path, capsys: A
     assert len(names(tmp_path / "run", "training")) == 5
     assert names(tmp_path / "run", "validation") == []
     with pytest.raises(OptionError, match="at least 2"):
-        Train(shapes_folder, tmp_path / "other", folds=1).run()
+        Train.of(shapes_folder, tmp_path / "other", folds=1).run()
 
 
 def test_fewer_cases_than_folds_says_what_to_do(shapes_folder: Path, tmp_path: Path) -> None:
@@ -169,7 +169,7 @@ def test_another_command_on_the_same_folder(
 
 def test_a_network_in_the_place_of_atlases(run: Path, tiny_run: Path, shapes_folder: Path) -> None:
     with pytest.raises(OptionError, match="another method"):
-        Train(shapes_folder, run, keep=None).run()
+        Train.of(shapes_folder, run, keep=None).run()
     with pytest.raises(OptionError, match="another method"):
         job(shapes_folder, tiny_run).run()
 

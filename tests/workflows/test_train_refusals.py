@@ -14,6 +14,7 @@ from atlaseg.pipeline.errors import DatasetError, OptionError, PlanError, Unsafe
 from atlaseg.pipeline.network_segmenter import NetworkSegmenter
 from atlaseg.pipeline.planning.plan_file import load_plan, override_plan, save_plan
 from atlaseg.pipeline.training.patch_sampling import PatchBatches
+from atlaseg.workflows.methods.networks.network_plan import plan_for_job
 
 
 @pytest.fixture
@@ -63,7 +64,7 @@ def test_the_seed_of_a_plan_is_kept_unless_another_is_asked_for(
     plan = tmp_path / "plan.yaml"
     save_plan(override_plan(load_plan(tiny_run / "configs" / "plan.yaml"), ["training.seed=7"]), plan)
     job = runs.job(tmp_path / "run", plan=plan, epochs=None, seed=asked)
-    assert job.plan_for(read_dataset(runs.dataset)).training.seed == expected
+    assert plan_for_job(job, read_dataset(runs.dataset), "unet").training.seed == expected
 
 
 @pytest.mark.parametrize("how", ["torch", "python"])

@@ -133,7 +133,7 @@ def sealed(cell: Cell) -> dict[str, Any] | None:
         raise DatasetError(
             f"{cell.folder}: finished with other cases than the data set has now; choose another --out"
         )
-    return dict(content)
+    return {**content, "method": cell.entry.name}  # a method of an earlier version may have another name now
 
 
 def run_cell(cell: Cell, conditions: Conditions, stop: threading.Event | None = None) -> dict[str, Any]:
@@ -233,7 +233,6 @@ def _task(cell: Cell, conditions: Conditions, stage: Stage) -> Task:
         stage=stage,
         folder=cell.folder,
         method=cell.entry.method,
-        kind=cell.entry.kind,
         training=cell.view,
         scans=cell.scans,
         masks=cell.masks,

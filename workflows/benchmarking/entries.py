@@ -6,28 +6,21 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 from atlaseg.pipeline.errors import OptionError, PlanError
 from atlaseg.pipeline.io.files import read_yaml
 from atlaseg.pipeline.options import at_commas, read_value, split_options
 from atlaseg.pipeline.schema import convert
+from atlaseg.workflows.methods.families import default_method, find_method
 
 if TYPE_CHECKING:
-    from atlaseg.workflows.methods.names import Method
+    from atlaseg.workflows.methods.family import Family
+    from atlaseg.workflows.methods.training_job import TrainingJob
 
 __all__ = ["Entry", "read_entries"]
-
-#: What the benchmark itself decides, the same for all methods, and so no option of one.
-_DECIDED = {
-    "dataset", "out", "method", "fold", "folds", "split_seed", "tracking", "device",
-    "paths", "validation", "probabilities", "fusion", "masks", "workers", "threads", "work",
-}  # fmt: skip
-
-#: Options that both training and segmenting take, and that change nothing in training.
-_LATE = {"combine", "weight"}
 
 
 @dataclass(frozen=True)
@@ -36,29 +29,45 @@ class Entry:
 
     Args:
         name: as it was given, but for the folders of files; what tables call it.
-        method: its name in :func:`atlaseg.workflows.methods.names.methods`.
-        kind: of the method.
+        method: its name in :func:`atlaseg.workflows.methods.families.all_methods`.
+        aliases: earlier names of the method.
         options: likewise.
-        train: fields of :class:`atlaseg.workflows.train.Train` that follow from them.
-        segment: fields of :class:`atlaseg.workflows.segment.Segment` that follow from them.
+        train: options of ``atlaseg train`` that follow from them.
+        segment: options of ``atlaseg segment`` that follow from them.
     """
 
     name: str
     method: str
-    kind: str
+    aliases: tuple[str, ...] = ()
     options: dict[str, Any] = field(default_factory=dict)
     train: dict[str, Any] = field(default_factory=dict)
     segment: dict[str, Any] = field(default_factory=dict)
 
-    def slug(self, **decided: Any) -> str:
-        """Name of a folder: readable, and with a hash of all that changes the results, so that no two share it.
+    @property
+    def family(self) -> Family:
+        """Of the method."""
+        return find_method(self.method).family
+
+    def job(self) -> TrainingJob:
+        """Training as the options say, of no data set yet."""
+        from atlaseg.workflows.methods.training_job import TrainingJob
+
+        return TrainingJob.of(Path(), Path(), method=self.method, **self.train)
+
+    def slugs(self, **decided: Any) -> list[str]:
+        """Names that its folder may have; a new one gets the first, the others are those of earlier versions.
+
+        Each is readable, and has a hash of all that changes the results, so that no two entries share one.
 
         Args:
             decided: by the benchmark, such as the seed.
         """
-        content = {"method": self.method, "train": self.train, "segment": self.segment, **decided}
+        return [self._slug(method, decided) for method in (self.method, *self.aliases)]
+
+    def _slug(self, method: str, decided: dict[str, Any]) -> str:
+        content = {"method": method, "train": self.train, "segment": self.segment, **decided}
         text = json.dumps(content, sort_keys=True, default=str)
-        readable = re.sub(r"[^A-Za-z0-9.]+", "-", self.name).strip("-.")[:60]
+        readable = re.sub(r"[^A-Za-z0-9.]+", "-", _renamed(self.name, self.method, method)).strip("-.")[:60]
         return f"{readable}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
@@ -75,14 +84,14 @@ def read_entries(words: Sequence[str], minutes: float | None = None) -> list[Ent
         OptionError: there is no such method or option, a value is not possible, or two methods have one name.
 
     >>> [entry.name for entry in read_entries(["majority,joint-fusion:keep=3", "unet:minutes=2,depth=context"])]
-    ['majority', 'joint-fusion:keep=3', 'unet:minutes=2,depth=context']
+    ['majority', 'joint:keep=3', 'unet:minutes=2,depth=context']
     >>> read_entries(["unet"], minutes=5)[0].train
     {'minutes': 5.0}
     """
     given = [part for word in words for part in (_of_file(word) if _is_file(word) else split_methods(word))]
     entries = [_entry(name, method, options, minutes) for name, method, options in given]
     if not entries:
-        raise OptionError("--methods names none; give some, such as --methods unet,joint-fusion")
+        raise OptionError(f"--methods names none; give some, such as --methods {default_method().name}")
     names = [entry.name for entry in entries]
     if repeated := sorted({name for name in names if names.count(name) > 1}):
         raise OptionError(
@@ -157,47 +166,55 @@ def _name(method: str, options: Mapping[str, Any]) -> str:
 
 
 def _entry(name: str, method: str, options: dict[str, Any], minutes: float | None) -> Entry:
-    from atlaseg.workflows import segment, train
-    from atlaseg.workflows.methods.names import find_method
+    from atlaseg.workflows.methods.labelling_job import LabellingJob
+    from atlaseg.workflows.methods.option_groups import marked, option_types
+    from atlaseg.workflows.methods.training_job import TrainingJob
 
     found = find_method(method)
+    name, family = _renamed(name, method, found.name), found.family
+    decided = {"free", "benchmark_decides"}
     takes = {
-        kind: [field for field in (*table.get(found.kind, ()), *extra) if field not in _DECIDED]
-        for kind, table, extra in (
-            ("train", train.OPTIONS_OF, ("seed",)),
-            ("segment", segment.OPTIONS_OF, ()),
+        stage: [option for option in taken if not any(option in marked(job, mark) for mark in decided)]
+        for stage, job, taken in (
+            ("train", TrainingJob, (*family.training, "seed")),
+            ("segment", LabellingJob, family.labelling),
         )
     }
-    jobs: dict[str, Any] = {"train": train.Train, "segment": segment.Segment}
+    types = {"train": option_types(TrainingJob), "segment": option_types(LabellingJob)}
+    late = marked(LabellingJob, "late")
     split: dict[str, dict[str, Any]] = {"train": {}, "segment": {}}
     free: list[str] = []
     for option, value in options.items():
-        stages = ("segment", "train") if option in _LATE else ("train", "segment")
+        stages = ("segment", "train") if option in late else ("train", "segment")
         stage = next((stage for stage in stages if option in takes[stage] and option != "option"), None)
         if stage is not None:
-            split[stage][option] = _typed(jobs[stage], option, value, name)
+            split[stage][option] = _typed(types[stage][option], option, value, name)
         elif "option" in takes["train"]:
             free.append(f"{option}={value}")
         else:
             known = dict.fromkeys((*takes["train"], *takes["segment"]))
-            raise OptionError(f"method {name}: no option {option!r}; {method} takes {', '.join(known)}")
+            raise OptionError(f"method {name}: no option {option!r}; {found.name} takes {', '.join(known)}")
     if free:
         split["train"]["option"] = tuple(free)
-    said = ("minutes", "epochs", "plan")
-    if minutes is not None and "minutes" in takes["train"] and not any(s in split["train"] for s in said):
-        split["train"]["minutes"] = float(minutes)
-    _refuse_impossible(found, split["train"])
+    if minutes is not None:
+        split["train"] = family.with_minutes(split["train"], float(minutes))
     for option, value in {**split["train"], **split["segment"]}.items():
         if isinstance(value, Path):
             # tables and pages are passed on: they name a file, not where it lies
             name = name.replace(str(options[option]), value.name)
             options = {**options, option: value.name}
-    return Entry(name, method, found.kind, options, split["train"], split["segment"])
+    entry = Entry(name, found.name, found.aliases, options, split["train"], split["segment"])
+    family.check(entry.job(), found)  # refuses now what would otherwise be refused in every fold
+    return entry
 
 
-def _typed(job: Any, option: str, value: Any, name: str) -> Any:
-    """A value as the job's field wants it, from text or from YAML; several texts are joined by semicolons."""
-    hint = get_type_hints(job, include_extras=True)[option]
+def _renamed(name: str, method: str, other: str) -> str:
+    """The name of an entry with another name of its method, if it begins with that."""
+    return other + name[len(method) :] if name == method or name.startswith(f"{method}:") else name
+
+
+def _typed(hint: Any, option: str, value: Any, name: str) -> Any:
+    """A value as an option's type wants it, from text or from YAML; several texts are joined by semicolons."""
     kinds = get_args(hint) or (hint,)
     if Path in kinds:
         return Path(str(value)).resolve()
@@ -211,17 +228,3 @@ def _typed(job: Any, option: str, value: Any, name: str) -> Any:
         return convert(hint, value, where)
     except PlanError as error:
         raise OptionError(str(error)) from error
-
-
-def _refuse_impossible(method: Method, options: Mapping[str, Any]) -> None:
-    """Refuse now what would otherwise be refused in every fold."""
-    if method.kind in ("classical", "atlas-classical"):
-        from atlaseg.pipeline.classical.registry import make_method, read_options
-
-        name = method.classical or method.name
-        make_method(name, read_options(name, options.get("option", ())))
-    if method.kind in ("atlas", "joined", "atlas-classical") and options:
-        from atlaseg.atlases.propagation.propagation import PropagationOptions
-
-        known = {field.name for field in fields(PropagationOptions)}
-        PropagationOptions(**{name: value for name, value in options.items() if name in known}).steps()

@@ -22,7 +22,7 @@ class WholeFold(Train):
     no weight depends on it, unless the plan asks for early stopping or a learning rate by plateau.
     """
 
-    def split(self, dataset: Dataset) -> tuple[list[Case], list[Case]]:
+    def split(self, dataset: Dataset, *, of_all: str = "") -> tuple[list[Case], list[Case]]:  # noqa: ARG002
         """All labelled cases to train on, and the first of them again."""
         cases = list(dataset.labelled)
         return cases, cases[:1]

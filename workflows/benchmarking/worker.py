@@ -23,7 +23,7 @@ from atlaseg.pipeline.system.parent_watch import end_with_parent
 
 if TYPE_CHECKING:
     from atlaseg.workflows.benchmarking.meter import Cost
-    from atlaseg.workflows.segment import Labeller
+    from atlaseg.workflows.methods.labeller import Labeller
 
 __all__ = ["FULL_DISK", "Task", "record_of_case", "record_of_fit"]
 
@@ -44,7 +44,6 @@ class Task:
         stage: ``fit`` or ``segment``.
         folder: of the cell: ``run/``, ``labels/`` and records go into it.
         method: its name.
-        kind: of method.
         training: data set with the training cases only.
         scans: files of each test scan; no labels.
         masks: folder of masks of the test scans, if the data set has masks.
@@ -60,7 +59,6 @@ class Task:
     stage: Stage
     folder: Path
     method: str
-    kind: str
     training: Path
     scans: dict[str, tuple[Path, ...]]
     masks: Path | None = None
@@ -89,9 +87,9 @@ class Task:
 
     def _fit(self) -> None:
         from atlaseg.pipeline.errors import AtlasegError
-        from atlaseg.workflows import train
         from atlaseg.workflows.benchmarking.meter import Meter, Registrations
         from atlaseg.workflows.benchmarking.whole_fold import WholeFold
+        from atlaseg.workflows.methods.families import find_method
 
         work = None if self.registrations is None else self.registrations / TRAINING
         own: dict[str, Any] = {
@@ -100,9 +98,12 @@ class Task:
             "tracking": "none",
             "work": work,
         }
-        # an option that a kind of method does not have would be refused
-        settings = {k: v for k, v in own.items() if k == "seed" or k in train.OPTIONS_OF[self.kind]}
-        job = WholeFold(self.training, self.folder / "run", method=self.method, **{**settings, **self.train})
+        # an option that a method does not take would be refused
+        taken = ("seed", *find_method(self.method).family.training)
+        settings = {name: value for name, value in own.items() if name in taken}
+        job = WholeFold.of(
+            self.training, self.folder / "run", method=self.method, **{**settings, **self.train}
+        )
         error, registrations = "", Registrations(work)
         with Meter(self.clock, "") as meter:
             try:
@@ -119,8 +120,9 @@ class Task:
     def _segment(self) -> None:
         from atlaseg.pipeline.errors import AtlasegError
         from atlaseg.pipeline.failures import user_error
-        from atlaseg.workflows import segment
         from atlaseg.workflows.benchmarking.meter import Meter
+        from atlaseg.workflows.methods.families import find_method
+        from atlaseg.workflows.methods.labelling_job import LabellingJob
 
         own = {
             "masks": self.masks,
@@ -128,18 +130,19 @@ class Task:
             "workers": self.workers,
             "work": self.registrations,
         }
-        settings = {k: v for k, v in own.items() if k in segment.OPTIONS_OF.get(self.kind, ())}
+        family = find_method(self.method).family
+        settings = {name: value for name, value in own.items() if name in family.labelling}
         scans = {n: files for n, files in self.scans.items() if not record_of_case(self.folder, n).is_file()}
         files = tuple(path for paths in scans.values() for path in paths)
         run = self.folder / "run"
-        job = segment.Segment(
+        job = LabellingJob.of(
             (run, *files),
             self.folder / "segment",
             probabilities=self.probabilities,
             **{**settings, **self.segment},
         )
         with Meter(self.clock, "") as meter:
-            labeller = job.labeller(segment.find_models((run, *files)))
+            labeller = family.labeller(job, (run,))
         (self.folder / "load.json").write_text(json.dumps(meter.cost.as_dict()))
         with labeller:
             for name, paths in scans.items():

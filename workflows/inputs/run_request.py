@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from atlaseg.workflows.methods.option_groups import default_values, marked, values_of
+
 if TYPE_CHECKING:
-    from atlaseg.workflows.train import Train
+    from atlaseg.workflows.methods.family import Method
+    from atlaseg.workflows.methods.training_job import TrainingJob
 
 __all__ = ["REQUEST", "is_begun", "request_of", "write_request"]
 
 #: In the run's folder; written when all that training needs is there.
 REQUEST = Path("configs") / "request.json"
-#: Options that do not change the result.
-_FREE = ("out", "tracking", "device", "work")
 
 
-def request_of(job: Train) -> dict[str, Any]:
+def request_of(job: TrainingJob, method: Method) -> dict[str, Any]:
     """Options of a job that change its result, as plain values.
+
+    Args:
+        job: of training.
+        method: that it names, or the default.
 
     Raises:
         AtlasegError: the data set, or the folder of scans without labels, cannot be read.
@@ -30,15 +34,17 @@ def request_of(job: Train) -> dict[str, Any]:
     from atlaseg.pipeline.errors import MissingFileError
     from atlaseg.pipeline.io.scan_names import list_volumes
 
-    request = {name: value for name, value in asdict(job).items() if name not in _FREE}
+    free = marked(type(job), "free")
+    values = values_of(job)
+    request = {name: value for name, value in values.items() if name not in free}
+    request["method"] = None if job.method is None else method.name
     request["dataset"] = identity(list_dataset(job.dataset, raise_at_once))
-    request["plan"] = None if job.plan is None else _text(job.plan)
-    if job.unlabelled is not None:
-        if not job.unlabelled.is_dir():
-            raise MissingFileError(f"{job.unlabelled}: no such folder of scans")
-        scans = list_volumes(job.unlabelled).volumes
-        request["unlabelled"] = {path.name: files_digest([path]) for path in scans}
-    request["override"] = list(job.override)
+    request["plan"] = None if values["plan"] is None else _text(values["plan"])
+    if (folder := values["unlabelled"]) is not None:
+        if not folder.is_dir():
+            raise MissingFileError(f"{folder}: no such folder of scans")
+        request["unlabelled"] = {path.name: files_digest([path]) for path in list_volumes(folder).volumes}
+    request["override"] = list(values["override"])
     request["channels"] = list(job.channels) or None
     request["option"] = list(job.option) or None
     return request
@@ -51,7 +57,7 @@ def write_request(out: Path, request: dict[str, Any]) -> None:
     write_text(out / REQUEST, json.dumps(request, indent=1) + "\n")
 
 
-def is_begun(job: Train, request: dict[str, Any]) -> bool:
+def is_begun(job: TrainingJob, request: dict[str, Any], method: Method) -> bool:
     """Whether a job's folder holds an unfinished or finished run of the same request.
 
     Raises:
@@ -67,8 +73,10 @@ def is_begun(job: Train, request: dict[str, Any]) -> bool:
             raise OptionError(f"{job.out}: not empty and not a run of atlaseg train; choose another --out")
         return False
     earlier = _without_paths(job, read_json(path, dict), request)
+    if earlier.get("method") in method.aliases:
+        earlier["method"] = method.name
     # an earlier version may not have known an option yet
-    defaults = {field.name: field.default for field in fields(job)} | {"option": None, "channels": None}
+    defaults = default_values(type(job)) | {"option": None, "channels": None}
     different = [key for key in request if request[key] != earlier.get(key, defaults.get(key))]
     if "dataset" in different and (problem := difference(earlier.get("dataset"), request["dataset"])):
         raise OptionError(
@@ -83,9 +91,9 @@ def is_begun(job: Train, request: dict[str, Any]) -> bool:
     return True
 
 
-def _without_paths(job: Train, earlier: dict[str, Any], request: dict[str, Any]) -> dict[str, Any]:
+def _without_paths(job: TrainingJob, earlier: dict[str, Any], request: dict[str, Any]) -> dict[str, Any]:
     """The stored request of a run; paths that version 0.1 stored in it are replaced in its file."""
-    folders = {"dataset": job.dataset, "unlabelled": job.unlabelled}
+    folders = {"dataset": job.dataset, "unlabelled": values_of(job)["unlabelled"]}
     kept = [key for key, path in folders.items() if path and earlier.get(key) == str(path.resolve())]
     if kept:
         earlier = {**earlier, **{key: request[key] for key in kept}}

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from atlaseg.pipeline.io.scan_names import Grouping
 
-__all__ = ["FoundScans", "digits_of", "find_scans", "validation_scans"]
+__all__ = ["FoundScans", "digits_of", "find_scans", "is_dataset", "validation_scans"]
+
+
+def is_dataset(folder: Path) -> bool:
+    """Whether a folder looks like labelled scans in a layout of ``read_dataset``."""
+    plain = (folder / "images").is_dir() and (folder / "labels").is_dir()
+    return plain or (folder / "dataset.json").is_file()
 
 
 def validation_scans(run: Path, dataset: Path | None = None) -> dict[str, tuple[Path, ...]]:
@@ -66,7 +72,6 @@ def digits_of(models: Sequence[Path]) -> bool | None:
     """
     from atlaseg.pipeline.datasets import list_dataset
     from atlaseg.pipeline.io.scan_names import digits_in_names
-    from atlaseg.workflows.methods.atlas_labelling import is_dataset
 
     for folder in models:
         lists = folder / "configs" / "cases.json"

@@ -145,17 +145,19 @@ class ClassicalBenchmark:
     def _segmenter(self, text: str) -> Any:
         from atlaseg.pipeline.classical.classical_segmenter import ClassicalSegmenter
         from atlaseg.pipeline.classical.registry import read_options
-        from atlaseg.workflows.methods.names import find_method
+        from atlaseg.workflows.methods.atlases.atlas_family import ATLASES
+        from atlaseg.workflows.methods.classical.classical_family import CLASSICAL
+        from atlaseg.workflows.methods.families import find_method
 
         name, *words = text.split(":")
         if name == PRIOR:
             return ClassicalSegmenter(method="kmeans", options={"clusters": 1}, seed=self.seed)
         method = find_method(name)
-        if method.kind == "atlas" and not words:
+        if method.family is ATLASES and not words:
             from atlaseg.atlases.multi_atlas_segmenter import MultiAtlasSegmenter
 
-            return MultiAtlasSegmenter(fusion=str(method.fusion))
-        if method.kind != "classical":
+            return MultiAtlasSegmenter(fusion=method.part.name)
+        if method.family is not CLASSICAL:
             raise OptionError(
                 f"--methods {text}: expected a classical method, prior, or an atlas method without options"
             )
@@ -163,7 +165,7 @@ class ClassicalBenchmark:
 
     def _fit(self, text: str, dataset: Dataset, names: tuple[str, ...]) -> Any:
         from atlaseg.pipeline.classical.classical_segmenter import ClassicalSegmenter
-        from atlaseg.workflows.methods.classical_training import masks_of
+        from atlaseg.workflows.methods.classical.classical_training import masks_of
 
         segmenter, training = self._segmenter(text), dataset.subset(names)
         if isinstance(segmenter, ClassicalSegmenter):
@@ -173,7 +175,7 @@ class ClassicalBenchmark:
     def _score(self, segmenter: Any, dataset: Dataset, case: Case) -> tuple[npt.NDArray[Any], float]:
         from atlaseg.pipeline.evaluation.overlap import confusion_of_indices, overlap_scores
         from atlaseg.pipeline.io.volume import read_image, read_label_map
-        from atlaseg.workflows.methods.atlas_labelling import mask_of
+        from atlaseg.workflows.inputs.scan_masks import mask_of
 
         masks = self.dataset / "masks"
         image, mask = (

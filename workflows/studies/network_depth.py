@@ -48,7 +48,7 @@ class DepthExperiment:
             Phantom(data, subjects=self.cases, seed=self.seed, kind=self.kind).run()
         for depth in get_args(Depth):
             run = self.out / depth
-            Train(
+            Train.of(
                 data, run, folds=4, minutes=self.minutes, depth=depth, seed=self.seed, tracking="none"
             ).run()
             self._score(depth)

@@ -12,7 +12,11 @@ from atlaseg.workflows.benchmarking.entries import read_entries
 
 def test_options_find_their_job() -> None:
     unet, fusion = read_entries(["unet:minutes=2,depth=context,tta=true,joint-fusion:keep=3,transform=rigid"])
-    assert (unet.name, unet.method, unet.kind) == ("unet:minutes=2,depth=context,tta=true", "unet", "network")
+    assert (unet.name, unet.method, unet.family.name) == (
+        "unet:minutes=2,depth=context,tta=true",
+        "unet",
+        "network",
+    )
     assert unet.train == {"minutes": 2.0, "depth": "context"}
     assert unet.segment == {"tta": True}
     assert fusion.train == {"keep": 3, "transform": "rigid"}
@@ -37,9 +41,9 @@ def test_a_common_budget_does_not_replace_an_own_one() -> None:
 
 
 def test_every_method_of_the_table_can_take_part() -> None:
-    from atlaseg.workflows.methods.names import methods
+    from atlaseg.workflows.methods.families import all_methods
 
-    assert [entry.method for entry in read_entries([",".join(methods())])] == list(methods())
+    assert [entry.method for entry in read_entries([",".join(all_methods())])] == list(all_methods())
 
 
 def test_yaml(tmp_path: Path) -> None:
@@ -54,7 +58,7 @@ def test_yaml(tmp_path: Path) -> None:
     entries = read_entries([str(file)])
     assert [entry.name for entry in entries][1::3] == ["majority", "short"]
     assert entries[2].train == {"minutes": 12.0, "override": ("training.batch_size=2",)}
-    assert entries[3].method == "joint-fusion"
+    assert (entries[3].name, entries[3].method) == ("joint", "joint")
     assert entries[4].train == {"minutes": 2.0}
 
 
@@ -88,14 +92,34 @@ def test_wrong_yaml_is_reported(tmp_path: Path, content: str) -> None:
         read_entries([str(file)])
 
 
+def slug(*words: str, minutes: float | None = None, **decided: int) -> str:
+    return read_entries(words, minutes)[0].slugs(**decided)[0]
+
+
 def test_slugs_differ_where_results_may() -> None:
-    a, b = read_entries(["unet"], minutes=2) + read_entries(["unet"], minutes=3)
-    assert a.slug(seed=0) != b.slug(seed=0)
-    assert a.slug(seed=0) != a.slug(seed=1)
-    assert a.slug(seed=0) == read_entries(["unet:minutes=2"])[0].slug(seed=0).replace(
-        "unet-minutes-2", "unet"
-    )
-    assert "/" not in read_entries(["majority:engine=elastix,transform=rigid"])[0].slug()
+    assert slug("unet", minutes=2, seed=0) != slug("unet", minutes=3, seed=0)
+    assert slug("unet", minutes=2, seed=0) != slug("unet", minutes=2, seed=1)
+    assert slug("unet", minutes=2, seed=0) == slug("unet:minutes=2", seed=0).replace("unet-minutes-2", "unet")
+    assert "/" not in slug("majority:engine=elastix,transform=rigid")
+
+
+def test_folders_of_version_0_1_are_found_again() -> None:
+    """As 0.1 called them, when `joint` was `joint-fusion`: written down from a benchmark of that version."""
+    import hashlib
+
+    def of(version: str, readable: str) -> str:
+        content = (
+            f'{{"device": "auto", "method": "{version}", "seed": 0, "segment": {{}}, "train": {{"keep": 2}}}}'
+        )
+        return f"{readable}-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
+
+    for word in ("joint:keep=2", "joint-fusion:keep=2"):
+        (entry,) = read_entries([word])
+        assert entry.name == "joint:keep=2"
+        assert entry.slugs(seed=0, device="auto") == [
+            of("joint", "joint-keep-2"),
+            of("joint-fusion", "joint-fusion-keep-2"),
+        ]
 
 
 def test_yes_and_no_are_words(tmp_path: Path) -> None:

@@ -103,23 +103,27 @@ def test_another_number_of_names_is_refused(ct: Path, tmp_path: Path, channels: 
     assert not (tmp_path / "plan.yaml").exists()
 
 
-def test_training_says_and_keeps_what_is_assumed(ct: Path, tmp_path: Path, tiny: Any, capsys: Any) -> None:
+def test_training_says_and_keeps_what_is_assumed(
+    ct: Path, tmp_path: Path, tiny: Any, capsys: Any, runs: Any
+) -> None:
     out = tmp_path / "run"
-    job = Train(ct, out, folds=3, epochs=1, override=tiny, tracking="none", device="cpu")
-    job._prepare(job._request())
+    job = Train.of(ct, out, folds=3, epochs=1, override=tiny, tracking="none", device="cpu")
+    runs.prepare(job)
     assert capsys.readouterr().err.startswith("Channels: CT, treated as CT: no name is given for the channel")
     plan = load_plan(out / "configs" / "plan.yaml")
     assert (plan.channels, plan.normalisation.kind) == (("CT",), "clip-scale")
 
 
-def test_training_by_a_plan_takes_the_names_of_the_plan(ct: Path, tmp_path: Path, capsys: Any) -> None:
+def test_training_by_a_plan_takes_the_names_of_the_plan(
+    ct: Path, tmp_path: Path, capsys: Any, runs: Any
+) -> None:
     plan_of(ct, tmp_path, "T2")
     capsys.readouterr()
-    job = Train(ct, tmp_path / "run", folds=3, plan=tmp_path / "plan.yaml", tracking="none", device="cpu")
-    job._prepare(job._request())
+    job = Train.of(ct, tmp_path / "run", folds=3, plan=tmp_path / "plan.yaml", tracking="none", device="cpu")
+    runs.prepare(job)
     assert capsys.readouterr().err.startswith("Channels: T2, treated as MRI: named by --plan\nwarning: ")
     with pytest.raises(OptionError, match="--plan already says what --channels would"):
-        Train(
+        Train.of(
             ct, tmp_path / "other", folds=3, plan=tmp_path / "plan.yaml", channels=("CT",), device="cpu"
         ).run()
 
@@ -127,18 +131,18 @@ def test_training_by_a_plan_takes_the_names_of_the_plan(ct: Path, tmp_path: Path
 def test_classical_methods_keep_the_names(ct: Path, tmp_path: Path, capsys: Any) -> None:
     for name, channels, expected in (("assumed", (), "CT"), ("asked", ("T2",), "T2")):
         out = tmp_path / name
-        assert Train(ct, out, method="kmeans", folds=1, channels=channels).run() == 0
+        assert Train.of(ct, out, method="kmeans", folds=1, channels=channels).run() == 0
         assert json.loads((out / "configs" / "classical.json").read_text())["channels"] == [expected]
         assert f"Channels: {expected}, treated as" in capsys.readouterr().err
-        assert Train(ct, out, method="kmeans", folds=1, channels=channels).run() == 0  # finished
+        assert Train.of(ct, out, method="kmeans", folds=1, channels=channels).run() == 0  # finished
 
 
 def test_atlases_keep_names_and_make_none_up(ct: Path, tmp_path: Path) -> None:
-    assert Train(ct, tmp_path / "plain", method="majority", folds=1).run() == 0
+    assert Train.of(ct, tmp_path / "plain", method="majority", folds=1).run() == 0
     copies = next((tmp_path / "plain").rglob("atlases.json")).parent
     assert not (copies / "channels.json").exists()
     assert read_dataset(copies).channels_named_by is None
-    assert Train(ct, tmp_path / "named", method="majority", folds=1, channels=("CT",)).run() == 0
+    assert Train.of(ct, tmp_path / "named", method="majority", folds=1, channels=("CT",)).run() == 0
     copies = next((tmp_path / "named").rglob("atlases.json")).parent
     assert json.loads((copies / "channels.json").read_text()) == ["CT"]
 

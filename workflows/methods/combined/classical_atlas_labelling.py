@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from atlaseg.workflows.methods.atlas_labelling import AtlasChoices, AtlasLabeller, mask_of
+from atlaseg.workflows.methods.atlases.atlas_labelling import AtlasLabeller
 
 if TYPE_CHECKING:
     import numpy as np
@@ -15,42 +15,32 @@ if TYPE_CHECKING:
     from atlaseg.atlases.multi_atlas_segmenter import MultiAtlasSegmenter
     from atlaseg.atlases.propagation.propagation import Propagation
     from atlaseg.pipeline.segmenter import Segmentation
+    from atlaseg.workflows.methods.labelling_job import LabellingJob
 
-__all__ = ["AtlasClassicalLabeller"]
+__all__ = ["ClassicalAtlasLabeller"]
 
 
-class AtlasClassicalLabeller(AtlasLabeller):
+class ClassicalAtlasLabeller(AtlasLabeller):
     """Labels scans with a classical method and its atlases; a context manager, because it holds worker processes.
 
     Args:
         source: run of such a method.
-        out: folder for the reports, and for finished registrations while the job is under way.
-        choices: of the user.
-        probabilities: whether labels come with probabilities.
-        weight: of the atlases, ``None`` as the run has it.
+        job: what was asked for; reports, and finished registrations while it is under way, are in its folder.
 
     Raises:
         AtlasegError: the run cannot be opened, or a choice is not possible.
     """
 
-    def __init__(
-        self,
-        source: Path,
-        out: Path,
-        choices: AtlasChoices,
-        *,
-        probabilities: bool,
-        weight: float | None = None,
-    ) -> None:
+    def __init__(self, source: Path, job: LabellingJob) -> None:
         from atlaseg.atlases.atlas_classical_segmenter import AtlasClassicalSegmenter
         from atlaseg.pipeline.errors import OptionError
 
         self._told = AtlasClassicalSegmenter.load(source)
-        if weight is not None:
-            self._told.weight = weight
-        if self._told.classical.needs_masks and choices.masks is None:
+        if job.with_atlases.weight is not None:
+            self._told.weight = job.with_atlases.weight
+        if self._told.classical.needs_masks and job.masks is None:
             raise OptionError(f"{source}: learnt inside masks, so scans need theirs: give --masks FOLDER")
-        super().__init__(source, out, choices, probabilities=probabilities)
+        super().__init__(source, job)
 
     def _open(self) -> MultiAtlasSegmenter:
         return self._told.atlases
@@ -66,9 +56,10 @@ class AtlasClassicalLabeller(AtlasLabeller):
         if self._told.weight > 0:
             return super().label(name, files, title)
         from atlaseg.pipeline.io.volume import read_image
+        from atlaseg.workflows.inputs.scan_masks import mask_of
 
-        mask = mask_of(self.choices.masks, name, files[0])
-        return self._told.finish(read_image(files), None, mask=mask, probabilities=self.probabilities)
+        mask = mask_of(self.job.masks, name, files[0])
+        return self._told.finish(read_image(files), None, mask=mask, probabilities=self.job.probabilities)
 
     def _result(
         self,
@@ -79,5 +70,5 @@ class AtlasClassicalLabeller(AtlasLabeller):
         corrected: bool,
     ) -> Segmentation:
         return self._told.finish(
-            image, propagation, mask=mask, probabilities=self.probabilities, corrected=corrected
+            image, propagation, mask=mask, probabilities=self.job.probabilities, corrected=corrected
         )

@@ -12,15 +12,13 @@ if TYPE_CHECKING:
     from atlaseg.atlases.atlas_set import AtlasSet
     from atlaseg.atlases.multi_atlas_segmenter import MultiAtlasSegmenter
     from atlaseg.atlases.propagation.propagation import PropagationOptions
-    from atlaseg.workflows.methods.names import Method
-    from atlaseg.workflows.train import Train
+    from atlaseg.workflows.methods.family import Method
+    from atlaseg.workflows.methods.training_job import TrainingJob
 
 __all__ = ["propagation_of", "train_atlases"]
 
-WORK = ".registrations"
 
-
-def train_atlases(job: Train, method: Method, request: dict[str, Any]) -> None:
+def train_atlases(job: TrainingJob, method: Method, request: dict[str, Any]) -> None:
     """Make OUT a bundle folder with the atlases in it, or find that it is one already.
 
     The request is written before the atlases are copied and the settings after them: a folder with a request and
@@ -28,7 +26,7 @@ def train_atlases(job: Train, method: Method, request: dict[str, Any]) -> None:
 
     Args:
         job: what was asked for.
-        method: of kind ``atlas``.
+        method: of the family of atlases.
         request: what the run's ``request.json`` says or shall say.
 
     Raises:
@@ -45,7 +43,7 @@ def train_atlases(job: Train, method: Method, request: dict[str, Any]) -> None:
     print(f"Label scans with: atlaseg segment {job.out} SCANS --out LABELS")
 
 
-def _put_together(job: Train, method: Method, request: dict[str, Any]) -> None:
+def _put_together(job: TrainingJob, method: Method, request: dict[str, Any]) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
     from atlaseg.atlases.atlas_set import AtlasSet
@@ -54,29 +52,29 @@ def _put_together(job: Train, method: Method, request: dict[str, Any]) -> None:
     from atlaseg.pipeline.io.files import write_text
     from atlaseg.workflows.inputs.channels import ask_channels
     from atlaseg.workflows.inputs.run_request import write_request
+    from atlaseg.workflows.methods.atlases.atlas_labelling import WORK
 
     options = propagation_of(job)
-    options.steps()  # refuses what no engine has before files are read
     with ThreadPoolExecutor() as executor:
         everything = AtlasSet.read(job.dataset, executor=executor)
         everything = everything.with_channels_of(ask_channels(everything.dataset, job.channels))
-        training, validation = job.split(everything.dataset)
-        segmenter = MultiAtlasSegmenter(fusion=str(method.fusion), options=options, executor=executor)
+        training, validation = job.split(everything.dataset, of_all="make atlases of all")
+        segmenter = MultiAtlasSegmenter(fusion=method.part.name, options=options, executor=executor)
         segmenter.fit_atlases(everything.subset([case.name for case in training]))
-        if job.borders == "no":
+        if job.atlas.borders == "no":
             segmenter.borders = ()
         print(f"Copying {len(training)} atlases to {job.out}", file=sys.stderr)
         configs = job.out / "configs"
         write_text(configs / "cases.json", cases_text(training, validation, job.dataset))
         write_request(job.out, request)
         if _shall_correct(job, method, len(training)):
-            _correct(segmenter, job.work or job.out / WORK, by_itself=job.correct == "auto")
+            _correct(segmenter, job.atlas.work or job.out / WORK, by_itself=job.atlas.correct == "auto")
         segmenter.save(job.out)
     shutil.rmtree(job.out / WORK, ignore_errors=True)
     _say(job.out, method, segmenter.atlases, len(validation))
 
 
-def propagation_of(job: Train) -> PropagationOptions:
+def propagation_of(job: TrainingJob) -> PropagationOptions:
     """How atlases are chosen and registered, as far as a job says so.
 
     Raises:
@@ -85,22 +83,22 @@ def propagation_of(job: Train) -> PropagationOptions:
     from atlaseg.atlases.propagation.propagation import PropagationOptions
 
     given: dict[str, Any] = {
-        "transform": job.transform,
-        "engine": job.engine,
-        "linear": job.linear,
-        "keep": job.keep,
+        "transform": job.atlas.transform,
+        "engine": job.atlas.engine,
+        "linear": job.atlas.linear,
+        "keep": job.atlas.keep,
         "seed": job.seed,
     }
     return PropagationOptions(**{name: value for name, value in given.items() if value is not None})
 
 
-def _shall_correct(job: Train, method: Method, atlases: int) -> bool:
+def _shall_correct(job: TrainingJob, method: Method, atlases: int) -> bool:
     """Whether a correction is learnt: where it was asked for, or where it is the best and soon learnt."""
     from atlaseg.atlases.correction.learn_correction import learns_by_itself
 
-    if job.correct != "auto":
-        return job.correct == "yes"
-    return learns_by_itself(str(method.fusion), atlases)
+    if job.atlas.correct != "auto":
+        return job.atlas.correct == "yes"
+    return learns_by_itself(method.part.name, atlases)
 
 
 def _correct(segmenter: MultiAtlasSegmenter, work: Path, *, by_itself: bool) -> None:

@@ -7,18 +7,18 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from atlaseg.workflows.methods.names import Method
-    from atlaseg.workflows.train import Train
+    from atlaseg.workflows.methods.family import Method
+    from atlaseg.workflows.methods.training_job import TrainingJob
 
-__all__ = ["train_atlas_classical"]
+__all__ = ["train_classical_with_atlases"]
 
 
-def train_atlas_classical(job: Train, method: Method, request: dict[str, Any]) -> None:
+def train_classical_with_atlases(job: TrainingJob, method: Method, request: dict[str, Any]) -> None:
     """Make OUT a bundle folder of a classical method and its atlases, or find that it is one already.
 
     Args:
         job: what was asked for.
-        method: of kind ``atlas-classical``.
+        method: a classical method with atlases.
         request: what the run's ``request.json`` says or shall say.
 
     Raises:
@@ -27,7 +27,7 @@ def train_atlas_classical(job: Train, method: Method, request: dict[str, Any]) -
             few scans, or no atlas could be registered.
     """
     from atlaseg.atlases.atlas_classical_segmenter import AtlasClassicalSegmenter, is_atlas_classical_bundle
-    from atlaseg.workflows.methods.joined_training import WORK
+    from atlaseg.workflows.methods.atlases.atlas_labelling import WORK
 
     if is_atlas_classical_bundle(job.out):
         AtlasClassicalSegmenter.load(job.out)  # says in one line where somebody has spoilt it
@@ -38,7 +38,7 @@ def train_atlas_classical(job: Train, method: Method, request: dict[str, Any]) -
     print(f"Label scans with: atlaseg segment {job.out} SCANS --out LABELS")
 
 
-def _learn(job: Train, method: Method, request: dict[str, Any]) -> None:
+def _learn(job: TrainingJob, method: Method, request: dict[str, Any]) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
     from atlaseg.atlases.atlas_classical_segmenter import AtlasClassicalSegmenter
@@ -47,30 +47,30 @@ def _learn(job: Train, method: Method, request: dict[str, Any]) -> None:
     from atlaseg.pipeline.io.files import write_text
     from atlaseg.pipeline.progress import ProgressDisplay
     from atlaseg.pipeline.system.worker_processes import available_cores, worker_pool
+    from atlaseg.workflows.inputs.channels import settle_channels
+    from atlaseg.workflows.inputs.checked_dataset import refuse_problems
     from atlaseg.workflows.inputs.run_request import write_request
-    from atlaseg.workflows.methods.atlas_training import propagation_of
-    from atlaseg.workflows.methods.classical_training import options_of
-    from atlaseg.workflows.methods.joined_training import WORK
-    from atlaseg.workflows.train import refuse_problems
+    from atlaseg.workflows.methods.atlases.atlas_labelling import WORK
+    from atlaseg.workflows.methods.atlases.atlas_training import propagation_of
+    from atlaseg.workflows.methods.classical.classical_training import options_of
 
-    name = str(method.classical)
+    name = method.part.name
     propagation = propagation_of(job)
-    propagation.steps()  # refuses what no engine has before files are read
     segmenter = AtlasClassicalSegmenter(
         method=name,
         options=options_of(name, job),
         propagation=propagation,
-        atlases=job.atlases,
-        weight=job.weight,
-        correct={"auto": None, "yes": True, "no": False}[job.correct],
-        borders=job.borders == "yes",
-        work=job.work or job.out / WORK,
+        atlases=job.with_atlases.atlases,
+        weight=job.with_atlases.weight,
+        correct={"auto": None, "yes": True, "no": False}[job.atlas.correct],
+        borders=job.atlas.borders == "yes",
+        work=job.atlas.work or job.out / WORK,
     )
     inspected = refuse_problems(job.dataset)
     with ThreadPoolExecutor() as executor:
         everything = AtlasSet.read(job.dataset, executor=executor)
-    everything = everything.with_channels_of(job.settled(everything.dataset, inspected))
-    training, validation = job.split(everything.dataset)
+    everything = everything.with_channels_of(settle_channels(everything.dataset, inspected, job.channels))
+    training, validation = job.split(everything.dataset, of_all="learn from all")
     configs = job.out / "configs"
     write_text(configs / "cases.json", cases_text(training, validation, job.dataset))
     write_request(job.out, request)

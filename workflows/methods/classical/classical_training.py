@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from atlaseg.workflows.methods.names import Method
-    from atlaseg.workflows.train import Train
+    from atlaseg.workflows.methods.family import Method
+    from atlaseg.workflows.methods.training_job import TrainingJob
 
 __all__ = ["masks_of", "options_of", "train_classical"]
 
 
-def train_classical(job: Train, method: Method, request: dict[str, Any]) -> None:
+def train_classical(job: TrainingJob, method: Method, request: dict[str, Any]) -> None:
     """Make OUT a bundle folder of a classical method, or find that it is one already.
 
     Masks in ``masks/`` of the data set are used: the method then looks inside masks only.
 
     Args:
         job: what was asked for.
-        method: of kind ``classical``.
+        method: a classical one.
         request: what the run's ``request.json`` says or shall say.
 
     Raises:
@@ -38,20 +38,21 @@ def train_classical(job: Train, method: Method, request: dict[str, Any]) -> None
     print(f"Label scans with: atlaseg segment {job.out} SCANS --out LABELS")
 
 
-def _learn(job: Train, method: Method, request: dict[str, Any]) -> None:
+def _learn(job: TrainingJob, method: Method, request: dict[str, Any]) -> None:
     import time
 
     from atlaseg.pipeline.bundle import cases_text
     from atlaseg.pipeline.classical.classical_segmenter import ClassicalSegmenter
     from atlaseg.pipeline.datasets import read_dataset
     from atlaseg.pipeline.io.files import write_text
+    from atlaseg.workflows.inputs.channels import settle_channels
+    from atlaseg.workflows.inputs.checked_dataset import refuse_problems
     from atlaseg.workflows.inputs.run_request import write_request
-    from atlaseg.workflows.train import refuse_problems
 
-    options = options_of(method.name, job)
-    segmenter = ClassicalSegmenter(method=method.name, options=options, seed=job.seed or 0)
-    dataset = job.settled(read_dataset(job.dataset), refuse_problems(job.dataset))
-    training, validation = job.split(dataset)
+    options = options_of(method.part.name, job)
+    segmenter = ClassicalSegmenter(method=method.part.name, options=options, seed=job.seed or 0)
+    dataset = settle_channels(read_dataset(job.dataset), refuse_problems(job.dataset), job.channels)
+    training, validation = job.split(dataset, of_all="learn from all")
     names = [case.name for case in training]
     masks = masks_of(job.dataset, names)
     inside = " inside their masks" if masks else ""
@@ -76,7 +77,7 @@ def _learn(job: Train, method: Method, request: dict[str, Any]) -> None:
         )
 
 
-def options_of(name: str, job: Train) -> dict[str, Any]:
+def options_of(name: str, job: TrainingJob) -> dict[str, Any]:
     """Options of a classical method, as a job says them.
 
     Raises:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
+
+from atlaseg.workflows.methods.labeller import Labeller
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -19,68 +20,43 @@ if TYPE_CHECKING:
     from atlaseg.atlases.multi_atlas_segmenter import MultiAtlasSegmenter
     from atlaseg.atlases.propagation.propagation import Propagation
     from atlaseg.pipeline.segmenter import Segmentation
+    from atlaseg.workflows.methods.labelling_job import LabellingJob
 
-__all__ = ["AtlasChoices", "AtlasLabeller", "is_dataset", "mask_of"]
+__all__ = ["WORK", "AtlasLabeller"]
 
+#: Finished registrations; in the folder that a job writes, until it is finished.
 WORK = ".registrations"
 
 
-@dataclass(frozen=True)
-class AtlasChoices:
-    """What a user chose besides atlases and scans; ``None`` leaves it as the run has it, or to the data."""
-
-    fusion: str | None = None
-    transform: str | None = None
-    engine: str | None = None
-    linear: str | None = None
-    different_modality: bool = False
-    keep: int | None = None
-    masks: Path | None = None
-    workers: int | None = None
-    threads: int | None = None
-    work: Path | None = None
-
-
-def is_dataset(folder: Path) -> bool:
-    """Whether a folder looks like labelled scans in a layout of ``read_dataset``."""
-    plain = (folder / "images").is_dir() and (folder / "labels").is_dir()
-    return plain or (folder / "dataset.json").is_file()
-
-
-class AtlasLabeller:
+class AtlasLabeller(Labeller):
     """Labels scans with atlases; a context manager, because it holds worker processes.
 
     Args:
         source: run of an atlas method, or folder of labelled scans.
-        out: folder for the reports, and for finished registrations while the job is under way.
-        choices: of the user.
-        probabilities: whether labels come with probabilities.
+        job: what was asked for; reports, and finished registrations while it is under way, are in its folder.
 
     Raises:
         AtlasegError: the source cannot be used, or a choice is not possible.
     """
 
-    def __init__(self, source: Path, out: Path, choices: AtlasChoices, *, probabilities: bool) -> None:
+    def __init__(self, source: Path, job: LabellingJob) -> None:
         from atlaseg.pipeline.errors import OptionError
+        from atlaseg.workflows.inputs.scan_masks import refuse_missing_masks
 
+        super().__init__()
         for name in ("workers", "threads"):
-            number = getattr(choices, name)
+            number = getattr(job.atlas, name)
             if number is not None and number < 1:
                 raise OptionError(f"--{name} must be at least 1, found {number}")
-        if choices.masks is not None and not choices.masks.exists():
-            raise OptionError(f"--masks {choices.masks}: no such file or folder")
-        self.source, self.out, self.choices, self.probabilities = source, out, choices, probabilities
+        refuse_missing_masks(job.masks)
+        self.source, self.job, self.choices = source, job, job.atlas
         self._segmenter = self._open()
         self._executor: Executor | None = None
         self._digests: dict[Path, str] = {}
-        self._work = choices.work or out / WORK
+        self._work = job.atlas.work or job.out / WORK
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """End the worker processes."""
         self._stop_workers()
 
     @property
@@ -127,11 +103,12 @@ class AtlasLabeller:
         from atlaseg.pipeline.io.files import write_text
         from atlaseg.pipeline.io.volume import read_image
         from atlaseg.pipeline.progress import ProgressDisplay
+        from atlaseg.workflows.inputs.scan_masks import mask_of
 
         segmenter = self._segmenter
         image, mask, own = (
             read_image(files),
-            mask_of(self.choices.masks, name, files[0]),
+            mask_of(self.job.masks, name, files[0]),
             self._own_atlas(files),
         )
         segmenter.executor, segmenter.work = self._workers(), self._work / name
@@ -146,7 +123,7 @@ class AtlasLabeller:
         # a correction has seen the labels of every atlas, this scan's own among them
         result = self._result(image, propagation, mask, corrected=own is None)
         write_text(
-            self.out / f"{name}_atlases.json", json.dumps(self._report(propagation, own), indent=1) + "\n"
+            self.job.out / f"{name}_atlases.json", json.dumps(self._report(propagation, own), indent=1) + "\n"
         )
         print(f"{title}: {_summary(propagation, own)}", flush=True)
         return result
@@ -160,7 +137,7 @@ class AtlasLabeller:
         corrected: bool,
     ) -> Segmentation:
         """Labels of a scan to which the atlases have been carried."""
-        return self._segmenter.fuse(propagation, probabilities=self.probabilities, corrected=corrected)
+        return self._segmenter.fuse(propagation, probabilities=self.job.probabilities, corrected=corrected)
 
     def finish(self) -> None:
         """Remove the finished registrations, unless the user named a folder to keep them in."""
@@ -239,28 +216,6 @@ class AtlasLabeller:
             "slice_borders": plain_borders(self._segmenter.borders if own is None else ()),
         }
         return {**self._segmenter.settings.as_dict(), **learnt, "atlases": [*carried, *unused]}
-
-
-def mask_of(masks: Path | None, name: str, scan: Path) -> npt.NDArray[np.bool_] | None:
-    """Mask of a scan, from a file or a folder of masks with the names of scans.
-
-    Raises:
-        MissingFileError: the folder has no mask of this name.
-        AtlasegError: as :func:`atlaseg.pipeline.io.mask.read_mask`.
-    """
-    from atlaseg.pipeline.errors import MissingFileError
-    from atlaseg.pipeline.io.mask import read_mask
-    from atlaseg.pipeline.io.scan_names import find_volume, volume_name
-
-    if masks is None:
-        return None
-    path = masks
-    if masks.is_dir():
-        found = find_volume(masks, (name, volume_name(scan)))
-        if found is None:
-            raise MissingFileError(f"{masks / name}.nii.gz: no mask for this scan; draw it, or go without")
-        path = found
-    return read_mask(path, scan)
 
 
 def _rounded(figures: dict[str, float | None]) -> dict[str, float | None]:

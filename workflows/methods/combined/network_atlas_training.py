@@ -8,21 +8,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from atlaseg.atlases.network_training.joined_training import JoinedOptions
-    from atlaseg.workflows.methods.names import Method
-    from atlaseg.workflows.train import Train
+    from atlaseg.workflows.methods.family import Method
+    from atlaseg.workflows.methods.training_job import TrainingJob
 
-__all__ = ["WORK", "train_joined_method"]
-
-#: Finished registrations; in the run's folder until it is finished.
-WORK = ".registrations"
+__all__ = ["joined_options", "train_network_with_atlases"]
 
 
-def train_joined_method(job: Train, method: Method, request: dict[str, Any]) -> None:
+def train_network_with_atlases(job: TrainingJob, method: Method, request: dict[str, Any]) -> None:
     """Train a network beside atlases, or go on with it, or find that it is finished.
 
     Args:
         job: what was asked for.
-        method: of kind ``joined``.
+        method: a network with atlases.
         request: what the run's ``request.json`` says or shall say.
 
     Raises:
@@ -30,6 +27,8 @@ def train_joined_method(job: Train, method: Method, request: dict[str, Any]) -> 
         AtlasegError: a file of the data set is not as it must be; nothing has been written then.
     """
     from atlaseg.atlases.atlas_network_segmenter import is_joined_bundle, read_combination
+    from atlaseg.workflows.methods.atlases.atlas_labelling import WORK
+    from atlaseg.workflows.methods.networks.network_training import say_result
 
     if is_joined_bundle(job.out):
         print(f"{job.out}: already finished; nothing to do", file=sys.stderr)
@@ -39,10 +38,10 @@ def train_joined_method(job: Train, method: Method, request: dict[str, Any]) -> 
     found = read_combination(job.out)
     if found.needs_atlases:
         print(f"In the end the atlases are joined by {found.kind} with weight {found.weight:g}")
-    job.say_result()
+    say_result(job.out)
 
 
-def _train(job: Train, method: Method, request: dict[str, Any]) -> None:
+def _train(job: TrainingJob, method: Method, request: dict[str, Any]) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
     from atlaseg.atlases.atlas_set import AtlasSet
@@ -52,25 +51,28 @@ def _train(job: Train, method: Method, request: dict[str, Any]) -> None:
     from atlaseg.pipeline.io.volume import read_header
     from atlaseg.pipeline.progress import ProgressDisplay
     from atlaseg.pipeline.system.worker_processes import available_cores, worker_pool
+    from atlaseg.workflows.inputs.checked_dataset import refuse_problems
     from atlaseg.workflows.inputs.run_request import write_request
     from atlaseg.workflows.inputs.scan_files import find_scans
-    from atlaseg.workflows.train import refuse_problems
+    from atlaseg.workflows.methods.atlases.atlas_labelling import WORK
+    from atlaseg.workflows.methods.networks.network_plan import plan_for_job, settled
 
-    options = _options(job)
-    options.propagation.steps()  # refuses what no engine has before files are read
+    options = joined_options(job)
     inspected = refuse_problems(job.dataset)
     with ThreadPoolExecutor() as executor:
         everything = AtlasSet.read(job.dataset, executor=executor)
-    everything = everything.with_channels_of(job.settled(everything.dataset, inspected))
+    everything = everything.with_channels_of(settled(job, everything.dataset, inspected))
     training, validation = job.split(everything.dataset)
     atlases = everything.subset([case.name for case in training])
 
     scans = {}
-    if job.unlabelled is not None:
+    if job.network_with_atlases.unlabelled is not None:
         cases = [(case.name, case.images) for case in everything.dataset.cases]
-        found = find_scans((job.unlabelled,), len(everything.dataset.channels), digits_in_names(cases))
+        found = find_scans(
+            (job.network_with_atlases.unlabelled,), len(everything.dataset.channels), digits_in_names(cases)
+        )
         for name, problem in found.problems.items():
-            raise DatasetError(f"{job.unlabelled / name}: {problem}")
+            raise DatasetError(f"{job.network_with_atlases.unlabelled / name}: {problem}")
         for note in found.notes:
             print(note, file=sys.stderr)
         scans = found.files
@@ -78,7 +80,7 @@ def _train(job: Train, method: Method, request: dict[str, Any]) -> None:
             for file in files:
                 read_header(file)
     # refuses what cannot be met before anything is written
-    plan = job.plan_for(atlases.dataset, prior=options.prior, versions=options.warped)
+    plan = plan_for_job(job, atlases.dataset, method.part.name, prior=options.prior, versions=options.warped)
     write_request(job.out, request)
     print(f"Training {method.name} in {job.out}", file=sys.stderr)
     cores = available_cores()
@@ -92,26 +94,31 @@ def _train(job: Train, method: Method, request: dict[str, Any]) -> None:
             make_plan=lambda _: plan,
             atlases=atlases,
             dataset_dir=job.dataset,
-            device=job.device,
-            tracking=job.tracking,
+            device=job.network.device,
+            tracking=job.network.tracking,
             executor=workers if cores > 1 else None,
             unlabelled=scans,
-            work=job.work or job.out / WORK,
+            work=job.atlas.work or job.out / WORK,
             progress=progress,
         )
 
 
-def _options(job: Train) -> JoinedOptions:
+def joined_options(job: TrainingJob) -> JoinedOptions:
+    """How network and atlases are joined, as far as a job says so.
+
+    Raises:
+        OptionError: an option is not possible.
+    """
     from atlaseg.atlases.network_training.joined_training import JoinedOptions
-    from atlaseg.workflows.methods.atlas_training import propagation_of
+    from atlaseg.workflows.methods.atlases.atlas_training import propagation_of
 
     return JoinedOptions(
         propagation=propagation_of(job),
-        atlases=job.atlases,
-        prior=job.prior == "yes",
-        warped=job.warped,
-        borders=job.borders == "yes",
-        correct={"auto": None, "yes": True, "no": False}[job.correct],
-        combine=job.combine,
-        weight=job.weight,
+        atlases=job.with_atlases.atlases,
+        prior=job.network_with_atlases.prior == "yes",
+        warped=job.network_with_atlases.warped,
+        borders=job.atlas.borders == "yes",
+        correct={"auto": None, "yes": True, "no": False}[job.atlas.correct],
+        combine=job.network_with_atlases.combine,
+        weight=job.with_atlases.weight,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from atlaseg.workflows.methods.atlas_labelling import AtlasChoices, AtlasLabeller, mask_of
+from atlaseg.workflows.methods.atlases.atlas_labelling import AtlasLabeller
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,45 +16,31 @@ if TYPE_CHECKING:
     from atlaseg.atlases.propagation.propagation import Propagation
     from atlaseg.pipeline.inference.combination import Combination, Kind
     from atlaseg.pipeline.segmenter import Segmentation
+    from atlaseg.workflows.methods.labelling_job import LabellingJob
 
-__all__ = ["JoinedLabeller"]
+__all__ = ["NetworkAtlasLabeller"]
 
 
-class JoinedLabeller(AtlasLabeller):
+class NetworkAtlasLabeller(AtlasLabeller):
     """Labels scans with a network and its atlases; a context manager, because it holds worker processes.
 
     Args:
-        source: run of a joined method.
-        out: folder for the reports, and for finished registrations while the job is under way.
-        choices: of the user.
-        device: of the network: ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
-        tta: average over mirrored and shifted copies even where the plan does not.
-        probabilities: whether labels come with probabilities.
-        combine: how network and atlases are joined, ``None`` as the run has it.
-        weight: of the atlases there, ``None`` as the run has it, or the default of another way of joining.
+        source: run of a network with atlases.
+        job: what was asked for; reports, and finished registrations while it is under way, are in its folder.
 
     Raises:
         AtlasegError: the run cannot be opened, or a choice is not possible.
     """
 
-    def __init__(
-        self,
-        source: Path,
-        out: Path,
-        choices: AtlasChoices,
-        *,
-        device: str,
-        tta: bool,
-        probabilities: bool,
-        combine: Kind | None = None,
-        weight: float | None = None,
-    ) -> None:
+    def __init__(self, source: Path, job: LabellingJob) -> None:
         from atlaseg.atlases.atlas_network_segmenter import AtlasNetworkSegmenter
 
-        self._joined = AtlasNetworkSegmenter.load(source, device=device)
-        self._joined.combination = _chosen(self._joined.combination, combine, weight)
-        self._tta = True if tta else None
-        super().__init__(source, out, choices, probabilities=probabilities)
+        self._joined = AtlasNetworkSegmenter.load(source, device=job.network.device)
+        self._joined.combination = _chosen(
+            self._joined.combination, job.with_atlases.combine, job.with_atlases.weight
+        )
+        self._tta = True if job.network.tta else None
+        super().__init__(source, job)
 
     def _open(self) -> MultiAtlasSegmenter:
         return self._joined.atlases
@@ -70,12 +56,13 @@ class JoinedLabeller(AtlasLabeller):
         if self._joined.needs_atlases:
             return super().label(name, files, title)
         from atlaseg.pipeline.io.volume import read_image
+        from atlaseg.workflows.inputs.scan_masks import mask_of
 
-        if (
-            mask_of(self.choices.masks, name, files[0]) is not None
-        ):  # one that does not fit is refused as ever
+        if mask_of(self.job.masks, name, files[0]) is not None:  # one that does not fit is refused as ever
             print(f"{title}: the atlases have no say, so the mask is not used", flush=True)
-        return self._joined.finish(read_image(files), None, tta=self._tta, probabilities=self.probabilities)
+        return self._joined.finish(
+            read_image(files), None, tta=self._tta, probabilities=self.job.probabilities
+        )
 
     def _result(
         self,
@@ -86,7 +73,7 @@ class JoinedLabeller(AtlasLabeller):
         corrected: bool,
     ) -> Segmentation:
         return self._joined.finish(
-            image, propagation, tta=self._tta, probabilities=self.probabilities, corrected=corrected
+            image, propagation, tta=self._tta, probabilities=self.job.probabilities, corrected=corrected
         )
 
 

@@ -1,0 +1,1 @@
+"""The family of atlases: registration and label fusion."""

@@ -1,0 +1,1 @@
+"""The family of classical methods, and what grows from seeds without a run."""

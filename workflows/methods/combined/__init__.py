@@ -1,0 +1,1 @@
+"""The families that join atlases with a network or with a classical method."""

@@ -1,0 +1,1 @@
+"""The family of methods that other installed packages bring."""

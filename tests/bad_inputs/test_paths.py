@@ -39,7 +39,7 @@ INPUTS = (
     "benchmark @ --methods unet --out out",
     "report @",
     "report {data} --dataset @",
-    "benchmark-memory --plan @",
+    "study memory --plan @",
 )
 BAD = {
     "missing": "nowhere.nii.gz",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import signal
 import subprocess
@@ -16,8 +15,10 @@ from typing import Any
 import pytest
 
 from atlaseg.pipeline.errors import AtlasegError, OptionError
+from atlaseg.pipeline.registry import Row
 from atlaseg.workflows import cli
-from atlaseg.workflows.cli import COMMANDS, main
+from atlaseg.workflows.cli import job_of, main
+from atlaseg.workflows.console.commands import COMMANDS, STUDIES
 from atlaseg.workflows.methods.option_groups import option_types
 
 
@@ -25,7 +26,8 @@ def test_overview(capsys: pytest.CaptureFixture[str]) -> None:
     for words in (["--help"], ["-h"], ["help"], []):
         assert main(words) == 0
         said = capsys.readouterr().out
-        assert all(f"\n  {name} " in said for name in COMMANDS)
+        assert all(f"\n  {name} " in said for name in COMMANDS.names())
+        assert not any(name in said for row in STUDIES.rows() for name in row.aliases)
         assert max(map(len, said.splitlines())) <= 110
 
 
@@ -42,26 +44,25 @@ def test_unknown_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert line.startswith("atlaseg: no command 'tran'; choose one of demo, check, ")
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_jobs(name: str) -> None:
+@pytest.mark.parametrize("row", [*COMMANDS.rows(), *STUDIES.rows()], ids=lambda row: row.name)
+def test_jobs(row: Row) -> None:
     """Each is a documented dataclass with a documented run, whose options are all documented."""
-    command = COMMANDS[name]
-    job = getattr(importlib.import_module(command.module), command.job)
+    job = row.load()
     assert is_dataclass(job)
     assert job.__doc__
     assert typing.get_type_hints(job.run)["return"] is int
     assert set(getattr(job, "positional", ())) <= {field.name for field in fields(job)}
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", [*COMMANDS.names(), *(f"study {name}" for name in STUDIES.names())])
 def test_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:
-        main([name, "--help"])
+        main([*name.split(), "--help"])
     assert exit_.value.code == 0
     said = capsys.readouterr().out
     assert f"atlaseg {name}" in said
-    command = COMMANDS[name]
-    job = getattr(importlib.import_module(command.module), command.job)
+    table = STUDIES if name.startswith("study ") else COMMANDS
+    job = table.load(name.removeprefix("study "))
     for name_ in option_types(job):
         if name_ not in getattr(job, "positional", ()):
             option = name_.replace("_", "-")
@@ -106,8 +107,53 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_work(
     assert f"{tmp_path / 'file'} is no folder" in line
 
 
+def test_studies_leave_the_main_help_and_keep_their_old_names(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(["study"]) == 0
+    said = capsys.readouterr().out
+    assert all(f"\n  {row.name} " in said for row in STUDIES.rows())
+    monkeypatch.setattr(cli, "parse", lambda job, name, words: Job(None))
+    for words in (["study", "memory"], ["study", "benchmark-memory"]):
+        assert main(words) == 0
+        assert capsys.readouterr().err == ""
+    assert main(["benchmark-memory"]) == 0
+    assert capsys.readouterr().err == "atlaseg: benchmark-memory is now called: atlaseg study memory\n"
+    assert main(["study", "nothing"]) == 2
+    assert capsys.readouterr().err.startswith(
+        "atlaseg: no study 'nothing'; choose one of depth, augmentation, "
+    )
+
+
+SHOUT = '''
+from dataclasses import dataclass
+from atlaseg.pipeline.registry import Row
+
+@dataclass(frozen=True)
+class Shout:
+    """Say something loudly."""
+
+    text: str
+    """What to say."""
+
+    def run(self) -> int:
+        print(self.text.upper())
+        return 0
+
+ROW = Row("shout", "say something loudly", "shouting:Shout")
+'''
+
+
+def test_a_package_adds_a_command(installed: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    installed.add("shouting", {"atlaseg.commands": {"shout": "shouting:ROW"}}, shouting=SHOUT)
+    assert main(["--help"]) == 0
+    assert "\n  shout        say something loudly\n" in capsys.readouterr().out
+    assert main(["shout", "--text", "good morning"]) == 0
+    assert capsys.readouterr().out == "GOOD MORNING\n"
+
+
 def parsed(words: list[str]) -> Any:
-    return cli._parse(words[0], words[1:])
+    return job_of(words)
 
 
 def test_positionals_and_options() -> None:
@@ -155,7 +201,7 @@ class Job:
 
 
 def run_job(monkeypatch: pytest.MonkeyPatch, job: Job) -> int:
-    monkeypatch.setattr(cli, "_parse", lambda _name, _words: job)
+    monkeypatch.setattr(cli, "parse", lambda *_: job)
     return main(["train"])
 
 
@@ -186,7 +232,7 @@ def test_termination_ends_a_job_in_order(
                 tidied.append(True)
             return 0
 
-    monkeypatch.setattr(cli, "_parse", lambda _name, _words: Long())
+    monkeypatch.setattr(cli, "parse", lambda *_: Long())
     assert main(["benchmark"]) == 143
     assert capsys.readouterr().err == "atlaseg benchmark: terminated\n"
     assert tidied == [True]
@@ -208,14 +254,15 @@ import signal
 import sys
 import time
 from atlaseg.workflows import cli
+from atlaseg.workflows.console.commands import COMMANDS, STUDIES
 
 def imported(*names):
     return [name for name in names if name in sys.modules]
 
 cli.main(["--help"])
 found = imported("numpy", "torch", "monai", "nibabel", "scipy", "pandas", "matplotlib", "yaml", "tyro", "rich")
-for command in cli.COMMANDS.values():
-    importlib.import_module(command.module)
+for row in [*COMMANDS.rows(), *STUDIES.rows()]:
+    row.load()
 print(found + imported("torch", "monai", "nibabel", "scipy", "pandas", "matplotlib", "mlflow"))
 """
 

@@ -52,6 +52,6 @@ def test_commands_that_are_shown_can_be_typed(
     assert Demo(tmp_path, subjects=7, seed=3).run() == 0
     lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("$ atlaseg ")]
     typed = [shlex.split(line)[2:] for line in lines]
-    jobs = [cli._parse(words[0], words[1:]) for words in typed]
+    jobs = [cli.job_of(words) for words in typed]
     assert [type(job) for job in jobs] == [type(job) for job in ran]
     assert jobs == ran

@@ -16,20 +16,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from atlaseg.workflows.console.exit_codes import INTERRUPTED, TERMINATED, TerminatedError
 from atlaseg.workflows.console.heartbeat import Heartbeat
 from atlaseg.workflows.console.screen import on_output
 
-__all__ = ["INTERRUPTED", "TERMINATED", "TerminatedError", "heard_signals", "supervise"]
-
-INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
+__all__ = ["heard_signals", "supervise"]
 
 #: Seconds that a job has to end in order, once it was told to.
 GRACE = 5.0
 _SAID = {INTERRUPTED: "interrupted", TERMINATED: "terminated"}
-
-
-class TerminatedError(BaseException):
-    """SIGTERM was received, from a user or at the time limit of a cluster."""
 
 
 @contextmanager

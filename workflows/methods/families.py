@@ -11,6 +11,7 @@ from atlaseg.workflows.methods.classical.classical_family import CLASSICAL
 from atlaseg.workflows.methods.classical.seeds import SEEDS
 from atlaseg.workflows.methods.combined.combined_family import CLASSICAL_WITH_ATLASES, NETWORKS_WITH_ATLASES
 from atlaseg.workflows.methods.family import Family, Method, Source
+from atlaseg.workflows.methods.installed.installed_family import INSTALLED
 from atlaseg.workflows.methods.networks.network_family import NETWORKS
 from atlaseg.workflows.methods.option_groups import default_values, values_of
 
@@ -33,6 +34,7 @@ FAMILIES: tuple[Family, ...] = (
     NETWORKS_WITH_ATLASES,
     CLASSICAL,
     CLASSICAL_WITH_ATLASES,
+    INSTALLED,
 )
 #: Whatever labels scans.
 SOURCES: tuple[Source, ...] = (*FAMILIES, LABELLED_SCANS, SEEDS)
@@ -65,7 +67,9 @@ def find_method(name: str) -> Method:
     for family in FAMILIES:
         if (method := family.find(name)) is not None:
             return method
-    known = "; ".join(f"{family.plural}: {', '.join(family.names())}" for family in FAMILIES)
+    known = "; ".join(
+        f"{family.plural}: {', '.join(names)}" for family in FAMILIES if (names := family.names())
+    )
     raise OptionError(f"method {name!r} is not known; choose one of the {known}")
 
 

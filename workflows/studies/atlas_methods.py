@@ -1,4 +1,4 @@
-"""``atlaseg benchmark-atlases``: Dice and time of registrations and fusion rules on the same scans."""
+"""``atlaseg study atlases``: Dice and time of registrations and fusion rules on the same scans."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class _Corrections:
 
 @dataclass(frozen=True)
 class AtlasBenchmark:
-    """Label scans whose labels are known by atlases, in several ways, and compare: atlaseg benchmark-atlases DATASET.
+    """Label scans whose labels are known by atlases, in several ways, and compare: atlaseg study atlases DATASET.
 
     By default each labelled case is labelled by all others (leave-one-out). With --first 10 --last 60 the first ten
     cases by name are the atlases and the last sixty the scans. Each registration is done once and serves all rules;

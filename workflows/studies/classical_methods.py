@@ -1,4 +1,4 @@
-"""``atlaseg benchmark-classical``: Dice, time and memory of the classical methods on the same scans."""
+"""``atlaseg study classical``: Dice, time and memory of the classical methods on the same scans."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Row:
 
 @dataclass(frozen=True)
 class ClassicalBenchmark:
-    """Label scans whose labels are known by classical methods and compare: atlaseg benchmark-classical DATASET.
+    """Label scans whose labels are known by classical methods and compare: atlaseg study classical DATASET.
 
     By default each labelled case is labelled by what all others teach (leave-one-out). With --first 10 --last 20 the
     first ten cases by name are learnt from and the last twenty labelled. Masks in DATASET/masks are used.

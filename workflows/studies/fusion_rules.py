@@ -1,4 +1,4 @@
-"""``atlaseg benchmark-fusion``: time, memory and Dice of joint fusion and STAPLE beside ANTs' and SimpleITK's."""
+"""``atlaseg study fusion``: time, memory and Dice of joint fusion and STAPLE beside ANTs' and SimpleITK's."""
 
 from __future__ import annotations
 

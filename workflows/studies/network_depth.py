@@ -1,4 +1,4 @@
-"""``atlaseg experiment-depth``: how deep should a U-Net be? Context against precision, on simple shapes."""
+"""``atlaseg study depth``: how deep should a U-Net be? Context against precision, on simple shapes."""
 
 from __future__ import annotations
 

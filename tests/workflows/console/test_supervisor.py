@@ -16,7 +16,8 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot 
 SCRIPT = """
 import ctypes, os, sys, time
 from atlaseg.workflows.console import supervisor
-from atlaseg.workflows.console.supervisor import TERMINATED, TerminatedError, supervise
+from atlaseg.workflows.console.exit_codes import TERMINATED, TerminatedError
+from atlaseg.workflows.console.supervisor import supervise
 
 supervisor.GRACE = 0.5
 

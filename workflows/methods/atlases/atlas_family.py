@@ -57,6 +57,12 @@ class AtlasFamily(Family):
 
         return AtlasLabeller(folders[0], job)
 
+    def options(self, method: Method) -> Any:
+        """The fusion rule."""
+        from atlaseg.atlases.fusion.registry import make_rule
+
+        return type(make_rule(method.part.name))
+
 
 class LabelledScans(Source):
     """A folder of labelled scans, which become atlases as they are."""

@@ -56,5 +56,11 @@ class ClassicalFamily(Family):
 
         return ClassicalLabeller(folders[0], masks=job.masks, probabilities=job.probabilities)
 
+    def options(self, method: Method) -> Any:
+        """What ``--option`` may say."""
+        from atlaseg.pipeline.classical.registry import make_method
+
+        return type(make_method(method.part.name))
+
 
 CLASSICAL = ClassicalFamily()

@@ -1,0 +1,52 @@
+"""Exit codes of every command, and which error makes which.
+
+====  =================================================================================
+0     done
+1     done, but some cases failed or are doubtful; they are named at the end
+2     an error that the person can mend, in one line: options, files, disk
+130   interrupted from the keyboard
+143   terminated, by a person or by a cluster whose time limit is over
+====  =================================================================================
+
+Anything else is a crash, with a traceback: a fault of the program.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable
+
+from atlaseg.workflows.console.screen import printable
+
+__all__ = ["DONE", "INTERRUPTED", "REFUSED", "SOME_FAILED", "TERMINATED", "TerminatedError", "exit_code_of"]
+
+DONE, SOME_FAILED, REFUSED = 0, 1, 2
+INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
+
+
+class TerminatedError(BaseException):
+    """SIGTERM came: from a person, or from a cluster whose time limit is over."""
+
+
+def exit_code_of(name: str, work: Callable[[], int]) -> int:
+    """Do the work of a command; its exit code, with a line on stderr where something stopped it.
+
+    Args:
+        name: of the command, for the line.
+        work: returns 0 or 1.
+    """
+    from atlaseg.pipeline.errors import AtlasegError
+
+    try:
+        return int(work())
+    except (AtlasegError, OSError) as error:
+        # the system's own: no permission, no space, a file where a folder should be
+        print(f"atlaseg {name}: {printable(str(error))}", file=sys.stderr)
+        return REFUSED
+    except KeyboardInterrupt:
+        print(f"atlaseg {name}: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except TerminatedError:
+        print(f"atlaseg {name}: terminated", file=sys.stderr)
+        return TERMINATED

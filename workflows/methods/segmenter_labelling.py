@@ -48,12 +48,12 @@ class SegmenterLabeller(Labeller):
         """How many channels scans must have."""
         return self._channels
 
-    def label(self, name: str, files: tuple[Path, ...], title: str) -> Segmentation:
+    def label(self, name: str, files: tuple[Path, ...], title: str) -> Segmentation:  # noqa: ARG002
         """Labels of one scan."""
         from atlaseg.pipeline.io.volume import read_image
-        from atlaseg.pipeline.progress import ProgressDisplay
         from atlaseg.workflows.inputs.scan_masks import mask_of
 
         image, mask = read_image(files), mask_of(self.masks, name, files[0])
-        with ProgressDisplay(title, 1.0) as bar:
-            return self.segmenter.segment(image, mask=mask, progress=bar, **self._more)
+        segment: Any = self.segmenter.segment
+        result: Segmentation = segment(image, mask=mask, **self._more)
+        return result

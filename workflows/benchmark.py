@@ -37,7 +37,7 @@ _ONCE = {"surface": "voxels"}
 
 @dataclass(frozen=True)
 class Benchmark:
-    """Compare methods on the same cases: atlaseg benchmark DATASET --methods unet,joint-fusion --folds 5 --out OUT.
+    """Compare methods on the same cases: atlaseg benchmark DATASET --methods A,B --folds 5 --out OUT.
 
     Every method of `atlaseg train` may take part: networks, atlases, classical ones. In each fold all learn from the
     same training cases and label the same test scans; the label of a test case is read when it is scored, and by
@@ -54,8 +54,8 @@ class Benchmark:
     dataset: Path
     """Folder of labelled cases, in any layout that `atlaseg train` takes."""
     methods: tuple[str, ...]
-    """Methods, joined by commas, with options after a colon: unet,joint-fusion:keep=5,unet:depth=context,minutes=12;
-    or YAML files of them."""
+    """Methods that `atlaseg methods` lists, joined by commas, with options of training or labelling after a colon:
+    METHOD,METHOD:minutes=12,depth=context; or YAML files of them."""
     out: Path
     """Folder for tables, label maps and models."""
     folds: Count = 5

@@ -31,8 +31,8 @@ class Demo:
     """Number of labelled scans; a quarter of them is held out."""
     minutes: Positive = 3.0
     """Training time."""
-    method: str = "unet"
-    """Network to train."""
+    method: str | None = None
+    """Network to train; by default the one that `atlaseg train` takes."""
     seed: Seed = 0
     """Random seed."""
 
@@ -49,8 +49,9 @@ class Demo:
         say(f"check {data}")
         if code := Check(data).run():
             return code
+        named = "" if self.method is None else f" --method {self.method}"
         say(
-            f"train {data} --out {run} --method {self.method} --folds 4 --minutes {self.minutes:g} "
+            f"train {data} --out {run}{named} --folds 4 --minutes {self.minutes:g} "
             f"--seed {self.seed} --override {' '.join(OVERRIDE)}"
         )
         Train.of(

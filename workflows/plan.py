@@ -35,8 +35,8 @@ class MakePlan:
     out: Path = Path("plan.yaml")
     """File to write."""
 
-    method: str = "unet"
-    """Network: unet, attention-unet, fcn, dynunet or segresnet."""
+    method: str | None = None
+    """Network, as `atlaseg methods --kind network` lists them; by default the first."""
 
     depth: str | None = None
     """Depth of the network: context, standard or precision (4, 3 or 2 downsampling steps)."""
@@ -68,6 +68,7 @@ class MakePlan:
         from concurrent.futures import ThreadPoolExecutor
 
         from atlaseg.pipeline.datasets import read_dataset
+        from atlaseg.pipeline.planning.plan import NetworkPlan
         from atlaseg.pipeline.planning.plan_file import save_plan
         from atlaseg.pipeline.planning.rules import plan_for
         from atlaseg.pipeline.system.hardware import choose_device
@@ -79,7 +80,7 @@ class MakePlan:
         with ThreadPoolExecutor() as executor:
             plan = plan_for(
                 dataset,
-                method=self.method,
+                method=self.method or NetworkPlan.name,
                 memory_gb=memory_gb,
                 device=device,
                 minutes=self.minutes,

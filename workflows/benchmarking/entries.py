@@ -1,4 +1,4 @@
-"""Methods of a benchmark: ``unet:minutes=12,depth=context``, or a YAML file of them, into what the jobs take."""
+"""Methods of a benchmark: ``METHOD:minutes=12,depth=context``, or a YAML file of them, into what the jobs take."""
 
 from __future__ import annotations
 
@@ -76,16 +76,14 @@ def read_entries(words: Sequence[str], minutes: float | None = None) -> list[Ent
 
     Args:
         words: methods with their options, several joined by commas, or names of YAML files. A file holds a list of
-            texts as here, or of mappings ``unet: {minutes: 12}``; a mapping may also name the method:
-            ``{name: short, method: unet, minutes: 2}``.
+            texts as here, or of mappings ``METHOD: {minutes: 12}``; a mapping may also name the method:
+            ``{name: short, method: METHOD, minutes: 2}``.
         minutes: budget of networks that are given none of their own.
 
     Raises:
         OptionError: there is no such method or option, a value is not possible, or two methods have one name.
 
-    >>> [entry.name for entry in read_entries(["majority,joint-fusion:keep=3", "unet:minutes=2,depth=context"])]
-    ['majority', 'joint:keep=3', 'unet:minutes=2,depth=context']
-    >>> read_entries(["unet"], minutes=5)[0].train
+    >>> read_entries([default_method().name], minutes=5)[0].train
     {'minutes': 5.0}
     """
     given = [part for word in words for part in (_of_file(word) if _is_file(word) else split_methods(word))]

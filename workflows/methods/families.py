@@ -57,9 +57,7 @@ def find_method(name: str) -> Method:
         OptionError: there is no such method; the message lists all.
         PackageError: an installed package has it twice, or its own cannot be used.
 
-    >>> find_method("joint-fusion").name
-    'joint'
-    >>> find_method("unet").family.plural
+    >>> find_method(default_method().name).family.plural
     'networks'
     """
     from atlaseg.pipeline.errors import OptionError

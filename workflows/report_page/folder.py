@@ -73,8 +73,8 @@ class MethodEntry:
     """A method as it was asked for.
 
     Args:
-        name: as given, such as ``unet:depth=context``; what the tables know it by.
-        kind: entry of the table of methods, such as ``unet``.
+        name: as given, such as ``METHOD:depth=context``; what the tables know it by.
+        kind: the method's name.
         options: its options.
     """
 

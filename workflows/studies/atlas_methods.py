@@ -85,16 +85,9 @@ class AtlasBenchmark:
     """Folder for scores.csv and the registrations."""
     registrations: tuple[str, ...] = ("torch:deformable",)
     """ENGINE:TRANSFORM, or ENGINE:TRANSFORM:START with the linear start auto, rigid or affine."""
-    fusions: tuple[str, ...] = (
-        "majority",
-        "global-weighted",
-        "local-weighted",
-        "joint",
-        "staple",
-        "generative",
-    )
-    """Fusion rules, with options or without: joint:patch_radius=2:search_radius=1. joint+correction learns from the
-    atlases what the rule gets wrong."""
+    fusions: tuple[str, ...] = ()
+    """Fusion rules, with options or without: RULE:patch_radius=2:search_radius=1; by default all. RULE+correction
+    learns from the atlases what the rule gets wrong."""
     first: Count | None = None
     """Number of first cases by name to use as atlases, with --last."""
     last: Count | None = None
@@ -105,6 +98,11 @@ class AtlasBenchmark:
     """Processes that register at the same time."""
     seed: Seed = 0
     """Of the registrations."""
+
+    def _rules(self) -> tuple[str, ...]:
+        from atlaseg.workflows.methods.atlases.atlas_family import ATLASES
+
+        return self.fusions or ATLASES.names()
 
     def run(self) -> int:
         """Compare; returns 0.
@@ -119,7 +117,7 @@ class AtlasBenchmark:
         ways = {
             name: parse_registration(name, self.quality_control, self.seed) for name in self.registrations
         }
-        for text in self.fusions:
+        for text in self._rules():
             parse_fusion(text)
         atlases = AtlasSet.read(self.dataset)
         tasks = self._tasks(atlases)
@@ -179,7 +177,7 @@ class AtlasBenchmark:
         K = len(atlases.labels)
         single = float(np.mean([mean_dice(carried.labels, truth, K) for carried in found.carried]))
         rows = [Row(way, "single", target.name, single, out, seconds, 0.0)]
-        for text in self.fusions:
+        for text in self._rules():
             correction = corrections.of(way, text, options, atlases) if text.endswith(CORRECTED) else None
             labels, took = _fused(parse_fusion(text), found, correction)
             rows.append(Row(way, text, target.name, mean_dice(labels, truth, K), out, seconds, took))
@@ -213,9 +211,6 @@ def mean_dice(labels: Any, truth: Any, K: int) -> float:
 
 def parse_fusion(text: str) -> FusionRule:
     """Rule of ``RULE`` or ``RULE:option=value:option=value``, either with ``+correction`` at its end.
-
-    >>> parse_fusion("joint:search_radius=2,2,0")
-    JointFusion(patch_radius=None, search_radius=(2, 2, 0), ...)
 
     Raises:
         OptionError: there is no such rule, or it has no such option.

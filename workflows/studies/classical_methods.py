@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from atlaseg.pipeline.errors import AtlasegError, DatasetError, OptionError
 from atlaseg.pipeline.schema import Count, Seed
+from atlaseg.workflows.methods.classical.classical_family import CLASSICAL
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -18,17 +19,6 @@ if TYPE_CHECKING:
 
 __all__ = ["ClassicalBenchmark", "Row"]
 
-ALL = [
-    "region-growing",
-    "watershed",
-    "split-merge",
-    "region-graph",
-    "kmeans",
-    "knn",
-    "gmm",
-    "mrf",
-    "markov-chain",
-]
 #: Not a method: each voxel has the label that is most likely at its place; what the methods add is beyond this.
 PRIOR = "prior"
 
@@ -68,9 +58,9 @@ class ClassicalBenchmark:
     """Folder of labelled cases."""
     out: Path
     """Folder for scores.csv, structures.csv and sizes.csv."""
-    methods: tuple[str, ...] = (PRIOR, *ALL)
-    """Classical methods, with options or without, such as gmm:components=6; prior: location alone; or an atlas method,
-    such as majority, as company (its registrations take their time)."""
+    methods: tuple[str, ...] = ()
+    """Classical methods, with options or without, such as METHOD:components=6; prior: location alone; or a fusion rule
+    for atlases, to compare with (its registrations take their time). By default the prior and all classical ones."""
     first: Count | None = None
     """Number of first cases by name to learn from, with --last."""
     last: Count | None = None
@@ -79,6 +69,9 @@ class ClassicalBenchmark:
     """Edges in voxels of cubes to time, such as 64 128 256; at most ten minutes of processor time each."""
     seed: Seed = 0
     """Random seed."""
+
+    def _methods(self) -> tuple[str, ...]:
+        return self.methods or (PRIOR, *CLASSICAL.names())
 
     def run(self) -> int:
         """Compare; returns 0, or 1 where a method failed on a scan.
@@ -89,13 +82,13 @@ class ClassicalBenchmark:
         """
         from atlaseg.pipeline.datasets import read_dataset
 
-        for text in self.methods:
+        for text in self._methods():
             self._segmenter(text)  # refuses before any work is done
         dataset = read_dataset(self.dataset)
         rows: list[Row] = []
         structures: list[dict[str, Any]] = []
         failed: list[str] = []
-        for text in self.methods:
+        for text in self._methods():
             for case, row, dice in self._label(text, dataset, failed):
                 rows.append(row)
                 named = zip(dataset.labels.names[1:], dice, strict=True)
@@ -144,14 +137,15 @@ class ClassicalBenchmark:
 
     def _segmenter(self, text: str) -> Any:
         from atlaseg.pipeline.classical.classical_segmenter import ClassicalSegmenter
-        from atlaseg.pipeline.classical.registry import read_options
+        from atlaseg.pipeline.classical.registry import option_names, read_options
         from atlaseg.workflows.methods.atlases.atlas_family import ATLASES
-        from atlaseg.workflows.methods.classical.classical_family import CLASSICAL
         from atlaseg.workflows.methods.families import find_method
 
         name, *words = text.split(":")
         if name == PRIOR:
-            return ClassicalSegmenter(method="kmeans", options={"clusters": 1}, seed=self.seed)
+            # one cluster tells nothing apart: what is left is where structures lie
+            clustering = next(known for known in CLASSICAL.names() if "clusters" in option_names(known))
+            return ClassicalSegmenter(method=clustering, options={"clusters": 1}, seed=self.seed)
         method = find_method(name)
         if method.family is ATLASES and not words:
             from atlaseg.atlases.multi_atlas_segmenter import MultiAtlasSegmenter
@@ -196,7 +190,8 @@ class ClassicalBenchmark:
             return
         from atlaseg.workflows.studies.classical_timing import time_methods
 
-        texts = [text for text in self.methods if text.split(":")[0] in ALL]
+        known = CLASSICAL.names()
+        texts = [text for text in self._methods() if text.split(":")[0] in known]
         rows = []
         for row in time_methods(texts, self.sizes, failed):
             print(f"{row.method} {row.size}^3: {row.seconds:.1f} s, peak {row.peak_mb:.0f} MB", flush=True)

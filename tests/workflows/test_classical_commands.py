@@ -24,7 +24,7 @@ from atlaseg.pipeline.errors import (
 )
 from atlaseg.pipeline.io.volume import read_image
 from atlaseg.workflows.cli import main
-from atlaseg.workflows.methods.classical_labelling import read_seed
+from atlaseg.workflows.methods.classical.seeds import read_seed
 from atlaseg.workflows.segment import Segment
 from atlaseg.workflows.studies.classical_methods import ClassicalBenchmark
 from atlaseg.workflows.train import Train

@@ -24,7 +24,7 @@ from atlaseg.pipeline.errors import AtlasegError, DatasetError, MissingFileError
 from atlaseg.pipeline.io.volume import read_image, read_voxels
 from atlaseg.pipeline.system.worker_processes import available_cores, worker_pool
 from atlaseg.workflows.cli import main
-from atlaseg.workflows.methods.atlas_labelling import AtlasChoices, AtlasLabeller
+from atlaseg.workflows.methods.atlases.atlas_labelling import AtlasLabeller
 from atlaseg.workflows.segment import Segment
 from atlaseg.workflows.train import Train
 
@@ -207,7 +207,7 @@ def test_bad_masks(
 @pytest.mark.parametrize(
     ("which", "options", "message"),
     [
-        ("run", {"tta": True}, "--tta: for networks.* only, and .* is none"),
+        ("run", {"tta": True}, "--tta: for networks.* only, and not for .*run; leave it out"),
         ("run", {"device": "cpu"}, "--device: for networks.* only"),
         ("run", {"workers": 0}, "--workers must be at least 1"),
         ("run", {"threads": 0}, "--threads must be at least 1"),
@@ -316,8 +316,7 @@ def wait_until_broken(pool: Executor) -> None:
 
 
 def test_a_worker_that_dies_costs_one_scan(run: Path, scan: Path, tmp_path: Path) -> None:
-    choices = AtlasChoices(workers=2)
-    with AtlasLabeller(run, tmp_path / "out", choices, probabilities=False) as labeller:
+    with AtlasLabeller(run, Segment.of((run,), tmp_path / "out", workers=2)) as labeller:
         pool = labeller._workers()
         assert pool is not None
         os.kill(pool.submit(os.getpid).result(), signal.SIGKILL)

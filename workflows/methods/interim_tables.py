@@ -7,7 +7,7 @@ from typing import Any
 
 from atlaseg.pipeline.registry import METHODS, MethodRow, Registry
 
-__all__ = ["classical_table", "fusion_table", "network_table"]
+__all__ = ["classical_table", "network_table"]
 
 
 @dataclass(frozen=True)
@@ -21,14 +21,6 @@ _NETWORKS = {
     "fcn": "fully convolutional network with several heads; light",
     "dynunet": "U-Net with kernels that follow the voxel size, as nnU-Net builds it",
     "segresnet": "residual encoder and a light decoder",
-}
-_FUSION = {
-    "joint": "votes weighted by patch likeness and shared errors; the best",
-    "majority": "each atlas has one vote",
-    "global-weighted": "votes weighted by how well the whole image fits",
-    "local-weighted": "votes weighted by how well the surroundings fit",
-    "staple": "votes weighted by an estimate of each atlas' performance",
-    "generative": "a generative model of labels and intensities",
 }
 _CLASSICAL = {
     "region-growing": "regions grown from seeds, yours or learnt ones",
@@ -47,15 +39,6 @@ def network_table() -> Registry[Any]:
     """Networks."""
     rows = [MethodRow(name, summary, "") for name, summary in _NETWORKS.items()]
     return Registry("network", MethodRow, rows, group=METHODS)
-
-
-def fusion_table() -> Registry[Any]:
-    """Fusion rules."""
-    rows = [
-        MethodRow(name, summary, "", aliases=("joint-fusion",) if name == "joint" else ())
-        for name, summary in _FUSION.items()
-    ]
-    return Registry("fusion rule", MethodRow, rows, group=METHODS)
 
 
 def classical_table() -> Registry[Any]:

@@ -33,7 +33,7 @@ def names(family: str) -> list[str]:
 
 def test_everything_that_labels_is_a_method() -> None:
     assert names("network") == list(NETWORKS)
-    assert set(names("atlas")) == set(FUSION_RULES)
+    assert set(names("atlas")) == set(FUSION_RULES.names())
     assert names("joined") == [f"atlas-{name}" for name in NETWORKS]
     assert names("classical") == list(CLASSICAL_METHODS)
     assert names("atlas-classical") == [f"atlas-{name}" for name in CLASSICAL_METHODS if name != "knn"]

@@ -29,9 +29,9 @@ class AtlasFamily(Family):
 
     def table(self) -> Registry[Any]:
         """The fusion rules."""
-        from atlaseg.workflows.methods.interim_tables import fusion_table
+        from atlaseg.atlases.fusion.registry import FUSION_RULES
 
-        return fusion_table()
+        return FUSION_RULES
 
     def owns(self, folder: Path) -> bool:
         """Whether a folder has atlases and their settings."""
@@ -59,9 +59,7 @@ class AtlasFamily(Family):
 
     def options(self, method: Method) -> Any:
         """The fusion rule."""
-        from atlaseg.atlases.fusion.registry import make_rule
-
-        return type(make_rule(method.part.name))
+        return method.part.load()
 
 
 class LabelledScans(Source):

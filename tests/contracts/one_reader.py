@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import nibabel as nib
 import numpy as np
@@ -326,7 +326,7 @@ def _ends_in_one_line() -> Iterator[None]:
 def by_segment(variation: Variation, images: tuple[Path, ...], label: Path, folder: Path) -> Seen:
     """What `atlaseg segment` hands to a network, and the grid that it writes the result on."""
     from atlaseg.pipeline.segmenter import Segmentation
-    from atlaseg.workflows.methods.networks.network_labelling import NetworkLabeller
+    from atlaseg.workflows.methods.segmenter_labelling import SegmenterLabeller
 
     handed: list[Any] = []
 
@@ -334,9 +334,7 @@ def by_segment(variation: Variation, images: tuple[Path, ...], label: Path, fold
         handed.append(image)
         return Segmentation(np.ones(image.shape[1:], np.uint8), np.asarray(image.affine))
 
-    labeller = object.__new__(NetworkLabeller)
-    labeller.tta, labeller.probabilities = False, False
-    labeller._segmenter = SimpleNamespace(segment=segment)  # type: ignore[assignment]
+    labeller = SegmenterLabeller(cast("Any", SimpleNamespace(segment=segment)), 1)
     result = labeller.label("case", images, "case")
     from atlaseg.pipeline.io.volume import write_label_map
 

@@ -48,12 +48,17 @@ class SegmenterLabeller(Labeller):
         """How many channels scans must have."""
         return self._channels
 
-    def label(self, name: str, files: tuple[Path, ...], title: str) -> Segmentation:  # noqa: ARG002
-        """Labels of one scan."""
+    def label(self, name: str, files: tuple[Path, ...], title: str) -> Segmentation:
+        """Labels of one scan; prints a line."""
+        import time
+
         from atlaseg.pipeline.io.volume import read_image
+        from atlaseg.pipeline.progress import ProgressDisplay
         from atlaseg.workflows.inputs.scan_masks import mask_of
 
+        begun = time.monotonic()
         image, mask = read_image(files), mask_of(self.masks, name, files[0])
-        segment: Any = self.segmenter.segment
-        result: Segmentation = segment(image, mask=mask, **self._more)
+        with ProgressDisplay(title, 1.0) as bar:
+            result = self.segmenter.segment(image, mask=mask, progress=bar, **self._more)
+        print(f"{title}: {time.monotonic() - begun:.1f} s", flush=True)
         return result

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 from atlaseg.workflows.methods.family import Family, Method
 
 if TYPE_CHECKING:
+    from atlaseg.pipeline.classical.classical_segmenter import ClassicalSegmenter
     from atlaseg.pipeline.registry import Registry
     from atlaseg.workflows.methods.labeller import Labeller
     from atlaseg.workflows.methods.labelling_job import LabellingJob
     from atlaseg.workflows.methods.training_job import TrainingJob
 
-__all__ = ["CLASSICAL", "ClassicalFamily"]
+__all__ = ["CLASSICAL", "ClassicalFamily", "refuse_without_masks"]
 
 
 class ClassicalFamily(Family):
@@ -52,15 +53,32 @@ class ClassicalFamily(Family):
 
     def labeller(self, job: LabellingJob, folders: tuple[Path, ...]) -> Labeller:
         """The method that a run has learnt."""
-        from atlaseg.workflows.methods.classical.classical_labelling import ClassicalLabeller
+        from atlaseg.pipeline.classical.classical_segmenter import ClassicalSegmenter
+        from atlaseg.workflows.methods.segmenter_labelling import SegmenterLabeller
 
-        return ClassicalLabeller(folders[0], masks=job.masks, probabilities=job.probabilities)
+        segmenter = ClassicalSegmenter.load(folders[0])
+        refuse_without_masks(folders[0], segmenter, job)
+        return SegmenterLabeller(
+            segmenter, len(segmenter.channels), masks=job.masks, probabilities=job.probabilities
+        )
 
     def options(self, method: Method) -> Any:
         """What ``--option`` may say."""
         from atlaseg.pipeline.classical.registry import make_method
 
         return type(make_method(method.part.name))
+
+
+def refuse_without_masks(run: Path, segmenter: ClassicalSegmenter, job: LabellingJob) -> None:
+    """Refuse to label without masks where the method has learnt inside masks.
+
+    Raises:
+        OptionError: the job names none.
+    """
+    from atlaseg.pipeline.errors import OptionError
+
+    if segmenter.needs_masks and job.masks is None:
+        raise OptionError(f"{run}: learnt inside masks, so scans need theirs: give --masks FOLDER")
 
 
 CLASSICAL = ClassicalFamily()

@@ -33,13 +33,12 @@ class ClassicalAtlasLabeller(AtlasLabeller):
 
     def __init__(self, source: Path, job: LabellingJob) -> None:
         from atlaseg.atlases.atlas_classical_segmenter import AtlasClassicalSegmenter
-        from atlaseg.pipeline.errors import OptionError
+        from atlaseg.workflows.methods.classical.classical_family import refuse_without_masks
 
         self._told = AtlasClassicalSegmenter.load(source)
         if job.with_atlases.weight is not None:
             self._told.weight = job.with_atlases.weight
-        if self._told.classical.needs_masks and job.masks is None:
-            raise OptionError(f"{source}: learnt inside masks, so scans need theirs: give --masks FOLDER")
+        refuse_without_masks(source, self._told.classical, job)
         super().__init__(source, job)
 
     def _open(self) -> MultiAtlasSegmenter:

@@ -70,10 +70,16 @@ class NetworkFamily(Family):
 
     def labeller(self, job: LabellingJob, folders: tuple[Path, ...]) -> Labeller:
         """The network, or the ensemble."""
-        from atlaseg.workflows.methods.networks.network_labelling import NetworkLabeller
+        from atlaseg.pipeline.network_segmenter import NetworkSegmenter
+        from atlaseg.workflows.methods.segmenter_labelling import SegmenterLabeller
 
-        options = job.network
-        return NetworkLabeller(folders, options.device, tta=options.tta, probabilities=job.probabilities)
+        segmenter = NetworkSegmenter.load(*folders, device=job.network.device)
+        return SegmenterLabeller(
+            segmenter,
+            len(segmenter.fitted_plan.channels),
+            probabilities=job.probabilities,
+            tta=True if job.network.tta else None,
+        )
 
 
 NETWORKS = NetworkFamily()

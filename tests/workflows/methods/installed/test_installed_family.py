@@ -17,7 +17,7 @@ from atlaseg.workflows.methods.installed.installed_family import INSTALLED
 from atlaseg.workflows.segment import Segment
 from atlaseg.workflows.train import Train
 
-THRESHOLD = '''
+THRESHOLD = """
 import json
 from pathlib import Path
 import numpy as np
@@ -54,7 +54,7 @@ class Threshold:
         made = cls()
         made.share, made.value, made.cases, made.seed = json.loads((Path(directory) / "threshold.json").read_text())
         return made
-'''
+"""
 
 
 @pytest.fixture
@@ -85,7 +85,9 @@ def test_train_and_segment(shapes_folder: Path, tmp_path: Path) -> None:
 @pytest.mark.usefixtures("threshold")
 def test_it_is_listed_and_explained(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["methods", "--kind", "installed"]) == 0
-    assert "threshold  what is brighter than a share of the voxels (thresholds 1.0)" in capsys.readouterr().out
+    assert (
+        "threshold  what is brighter than a share of the voxels (thresholds 1.0)" in capsys.readouterr().out
+    )
     assert main(["methods", "threshold"]) == 0
     said = capsys.readouterr().out
     assert "source: a book" in said

@@ -33,7 +33,8 @@ class Fuse:
     paths: tuple[Path, ...]
     """Two or more label maps (.nii or .nii.gz)."""
     out: Path
-    """Output file (.nii or .nii.gz); staple also writes its estimates for each label map to NAME.json beside it."""
+    """File for the result, .nii or .nii.gz; what a rule finds out of each label map goes beside it, in
+    NAME.json."""
     method: str = DEFAULT_WITHOUT_IMAGES
     """A fusion rule (`atlaseg methods` lists them); those that compare intensities need --target and --images."""
     target: Path | None = None
@@ -41,8 +42,8 @@ class Fuse:
     images: tuple[Path, ...] = ()
     """The warped image of each label map, in the same order and on the grid of the label maps."""
     option: tuple[str, ...] = ()
-    """Option of the method as name=value, such as region=all of staple or search_radius=2,2,0 of joint; may be
-    repeated. Distances of generative follow the shape of the voxels unless its spacing is given."""
+    """Option of the rule as name=value, such as search_radius=2,2,0; `atlaseg methods RULE` lists them; may be repeated.
+    Distances follow the shape of the voxels unless a rule's spacing is given."""
     probabilities: bool = False
     """Also write NAME_probabilities.nii.gz, 4-D, one volume per label, background first."""
 

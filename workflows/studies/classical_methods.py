@@ -209,9 +209,9 @@ class ClassicalBenchmark:
 def summary(rows: list[Row]) -> str:
     """Table of the methods: mean and worst Dice over the cases, and seconds of processor time.
 
-    >>> print(summary([Row("gmm", "a", 0.5, 1.0, 2.0), Row("gmm", "b", 0.7, 3.0, 2.0)]))
+    >>> print(summary([Row("some", "a", 0.5, 1.0, 2.0), Row("some", "b", 0.7, 3.0, 2.0)]))
     method   Dice  worst  s per case  s to fit
-    gmm     0.600  0.500         2.0       2.0
+    some    0.600  0.500         2.0       2.0
     """
     names = list(dict.fromkeys(row.method for row in rows))
     width = max(map(len, ("method", *names)))

@@ -45,7 +45,7 @@ class AtlasLabelling:
     benchmark_decides: ClassVar[tuple[str, ...]] = ("fusion", "workers", "threads", "work")
 
     fusion: str | None = None
-    """How labels are fused, as `atlaseg methods --kind fusion-rule` lists; by default as the run has it."""
+    """How labels are fused, as `atlaseg methods --kind atlas` lists; by default as the run has it."""
     transform: str | None = None
     """rigid, similarity, affine, bspline, syn or deformable (the default)."""
     engine: str | None = None

@@ -42,8 +42,8 @@ class Fuse:
     images: tuple[Path, ...] = ()
     """The warped image of each label map, in the same order and on the grid of the label maps."""
     option: tuple[str, ...] = ()
-    """Option of the rule as name=value, such as search_radius=2,2,0; `atlaseg methods RULE` lists them; may be repeated.
-    Distances follow the shape of the voxels unless a rule's spacing is given."""
+    """Option of the rule as name=value, such as search_radius=2,2,0; `atlaseg methods RULE` lists them; may be
+    repeated. Distances follow the shape of the voxels unless a rule's spacing is given."""
     probabilities: bool = False
     """Also write NAME_probabilities.nii.gz, 4-D, one volume per label, background first."""
 

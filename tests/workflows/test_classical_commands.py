@@ -133,7 +133,7 @@ def test_seeds_of_another_form(text: str) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"method": "kmeans", "epochs": 3}, "--epochs: for networks .*, and method kmeans is none"),
+        ({"method": "kmeans", "epochs": 3}, "--epochs: for networks .*, and not for method kmeans"),
         ({"method": "kmeans", "keep": 3}, "--keep: for atlases "),
         (
             {"method": "unet", "option": ("a=1",)},

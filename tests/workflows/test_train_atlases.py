@@ -177,12 +177,12 @@ def test_a_network_in_the_place_of_atlases(run: Path, tiny_run: Path, shapes_fol
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"epochs": 3}, "--epochs: for networks.* only, and method majority is none"),
+        ({"epochs": 3}, "--epochs: for networks.* only, and not for method majority"),
         ({"minutes": 3.0, "device": "cpu"}, "--minutes, --device: for networks.* only"),
         ({"plan": Path("p.yaml")}, "--plan: for networks.* only"),
         ({"override": ("a=1",), "depth": "context", "memory": "1GB"}, "--override, --depth, --memory"),
         ({"tracking": "none"}, "--tracking: for networks.* only"),
-        ({"method": "unet", "keep": 3}, "--transform, --keep: for atlases.* only, and method unet is none"),
+        ({"method": "unet", "keep": 3}, "--transform, --keep: for atlases.* only, and not for method unet"),
         ({"method": None, "engine": "ants"}, "--transform, --engine: for atlases.* only"),
         (
             {"method": "joint"},

@@ -94,13 +94,20 @@ def refuse_options_of_others(
     from atlaseg.pipeline.errors import OptionError
 
     values, defaults = values_of(job), default_values(type(job))
-    having: dict[str, dict[str, None]] = {}
+    having: dict[str, list[Source]] = {}
     for source in sources:
         for name in getattr(source, taken):
-            having.setdefault(name, {})[source.plural] = None
+            having.setdefault(name, []).append(source)
     wrong: dict[str, list[str]] = {}
     for name, owners in having.items():
         if values[name] != defaults[name] and name not in getattr(this, taken):
-            wrong.setdefault(" and ".join(owners), []).append(f"--{name.replace('_', '-')}")
-    for owners_, said in wrong.items():
-        raise OptionError(f"{', '.join(said)}: for {owners_} only, and not for {subject}; leave it out")
+            wrong.setdefault(_called(owners), []).append(f"--{name.replace('_', '-')}")
+    for others, said in wrong.items():
+        raise OptionError(f"{', '.join(said)}: for {others} only, and not for {subject}; leave it out")
+
+
+def _called(sources: Iterable[Source]) -> str:
+    """What several sources are called together; families that have no method here are not named."""
+    present = (source for source in sources if not isinstance(source, Family) or source.names())
+    *others, last = dict.fromkeys(source.plural for source in present)
+    return f"{', '.join(others)} and {last}" if others else last

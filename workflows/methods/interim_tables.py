@@ -11,6 +11,11 @@ __all__ = ["classical_table", "network_table"]
 
 
 @dataclass(frozen=True)
+class _Network(MethodRow):
+    pass
+
+
+@dataclass(frozen=True)
 class _Classical(MethodRow):
     kind: str = ""
 
@@ -37,8 +42,8 @@ _CLASSICAL = {
 
 def network_table() -> Registry[Any]:
     """Networks."""
-    rows = [MethodRow(name, summary, "") for name, summary in _NETWORKS.items()]
-    return Registry("network", MethodRow, rows, group=METHODS)
+    rows = [_Network(name, summary, "") for name, summary in _NETWORKS.items()]
+    return Registry("network", _Network, rows, group=METHODS)
 
 
 def classical_table() -> Registry[Any]:

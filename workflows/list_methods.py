@@ -18,6 +18,10 @@ __all__ = ["ListMethods"]
 
 #: Tables of what methods are made of, or measured by: kind -> module:table, and what several are called.
 _PARTS: dict[str, tuple[str, str]] = {
+    "loss": ("atlaseg.pipeline.training.losses.registry:LOSSES", "losses of networks"),
+    "optimizer": ("atlaseg.pipeline.training.optimizers:OPTIMIZERS", "optimizers of networks"),
+    "schedule": ("atlaseg.pipeline.training.learning_rate:SCHEDULES", "schedules of the learning rate"),
+    "layout": ("atlaseg.pipeline.datasets.registry:LAYOUTS", "layouts of data sets"),
     "engine": ("atlaseg.atlases.registration.engines.registry:ENGINES", "registration engines"),
 }
 

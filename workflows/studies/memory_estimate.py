@@ -82,5 +82,5 @@ def benchmark_plans() -> dict[str, Plan]:
     best: Literal["bf16", "fp32"] = "bf16" if bf16_is_fast("cpu") else "fp32"
     usual = NetworkPlan.name
     selection = [(usual, 40, 2), (usual, 96, 2), (usual, 64, 37)]
-    selection += [(name, 64, 2) for name in NETWORKS if name != usual]
+    selection += [(name, 64, 2) for name in NETWORKS.names() if name != usual]
     return dict([make(*entry, best) for entry in selection] + [make(usual, 96, 2, "fp32")])

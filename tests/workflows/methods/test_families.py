@@ -32,11 +32,13 @@ def names(family: str) -> list[str]:
 
 
 def test_everything_that_labels_is_a_method() -> None:
-    assert names("network") == list(NETWORKS)
+    assert names("network") == list(NETWORKS.names())
     assert set(names("atlas")) == set(FUSION_RULES.names())
-    assert names("joined") == [f"atlas-{name}" for name in NETWORKS]
-    assert names("classical") == list(CLASSICAL_METHODS)
-    assert names("atlas-classical") == [f"atlas-{name}" for name in CLASSICAL_METHODS if name != "knn"]
+    assert names("joined") == [f"atlas-{name}" for name in NETWORKS.names()]
+    assert names("classical") == list(CLASSICAL_METHODS.names())
+    assert names("atlas-classical") == [
+        f"atlas-{name}" for name in CLASSICAL_METHODS.names() if name != "knn"
+    ]
 
 
 def test_names_are_taken_once() -> None:

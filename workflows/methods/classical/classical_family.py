@@ -28,9 +28,9 @@ class ClassicalFamily(Family):
 
     def table(self) -> Registry[Any]:
         """The classical methods."""
-        from atlaseg.workflows.methods.interim_tables import classical_table
+        from atlaseg.pipeline.classical.registry import CLASSICAL_METHODS
 
-        return classical_table()
+        return CLASSICAL_METHODS
 
     def owns(self, folder: Path) -> bool:
         """Whether a folder has the settings of a classical method."""
@@ -64,9 +64,7 @@ class ClassicalFamily(Family):
 
     def options(self, method: Method) -> Any:
         """What ``--option`` may say."""
-        from atlaseg.pipeline.classical.registry import make_method
-
-        return type(make_method(method.part.name))
+        return method.part.load()
 
 
 def refuse_without_masks(run: Path, segmenter: ClassicalSegmenter, job: LabellingJob) -> None:

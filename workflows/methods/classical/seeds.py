@@ -141,9 +141,9 @@ def read_seed(text: str) -> tuple[int, tuple[float, float, float], bool]:
 
 def seeded_methods() -> tuple[str, ...]:
     """Names of the classical methods that can grow from a person's seeds."""
-    from atlaseg.workflows.methods.interim_tables import classical_table
+    from atlaseg.pipeline.classical.registry import CLASSICAL_METHODS
 
-    return tuple(row.name for row in classical_table().rows() if row.kind == "seeded")
+    return tuple(row.name for row in CLASSICAL_METHODS.rows() if row.kind == "seeded")
 
 
 SEEDS = SeedSource()

@@ -89,7 +89,7 @@ class ClassicalWithAtlases(ClassicalFamily):
 
     def takes(self, row: Any) -> bool:
         """All but those that have no prior of where structures lie, but places among their features."""
-        return bool(row.kind != "supervised")
+        return bool(row.takes_prior)
 
     def summary(self, row: Any) -> str:
         """One line on the method and the atlases."""

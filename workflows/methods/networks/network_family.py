@@ -35,9 +35,9 @@ class NetworkFamily(Family):
 
     def table(self) -> Registry[Any]:
         """The networks."""
-        from atlaseg.workflows.methods.interim_tables import network_table
+        from atlaseg.pipeline.networks.registry import NETWORKS as TABLE
 
-        return network_table()
+        return TABLE
 
     def owns(self, folder: Path) -> bool:
         """Whether a folder has a plan."""

@@ -1,1 +1,1 @@
-"""Registration engines, one a file or folder."""
+"""Registration engines, one a file or folder; the table of them, and how to add one, is :mod:`.registry`."""

@@ -13,11 +13,11 @@ import numpy.typing as npt
 
 from atlaseg.atlases.atlas_set import AtlasSet
 from atlaseg.atlases.correction.correction import Correction
-from atlaseg.atlases.correction.learn_correction import learn_correction
+from atlaseg.atlases.correction.learn_correction import learn_correction, learns_by_itself
 from atlaseg.atlases.fusion.registry import DEFAULT_FUSION, FUSION_RULES, make_rule
 from atlaseg.atlases.multi_atlas_bundle import MultiAtlasSettings, read_bundle, write_bundle
 from atlaseg.atlases.propagation.propagation import Propagation, PropagationOptions, propagate
-from atlaseg.pipeline.errors import NotFittedError
+from atlaseg.pipeline.errors import NotFittedError, NothingToLearnError
 from atlaseg.pipeline.io.volume import read_header, read_label_map
 from atlaseg.pipeline.progress import Progress
 from atlaseg.pipeline.segmenter import Segmentation, refuse_other_channels
@@ -123,6 +123,28 @@ class MultiAtlasSegmenter:
             progress=progress,
         )
         self._source = None
+        return self
+
+    def learn_correction_where_worth(self, asked: bool | None, progress: Progress | None = None) -> Self:
+        """Learn a correction if it was asked for, or if it is worth its registrations; returns itself.
+
+        Args:
+            asked: whether to learn one; ``None`` where nobody has said
+                (:func:`atlaseg.atlases.correction.learn_correction.learns_by_itself`): atlases that leave nothing to be
+                corrected are no error then.
+            progress: as of :meth:`learn_correction`.
+
+        Raises:
+            AtlasegError: as :meth:`learn_correction`.
+        """
+        if asked is None and not learns_by_itself(self.settings.fusion, len(self.atlases)):
+            return self
+        if asked is not False:
+            try:
+                self.learn_correction(progress)
+            except NothingToLearnError:
+                if asked:
+                    raise
         return self
 
     @property

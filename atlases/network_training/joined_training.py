@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
-
-from atlaseg.atlases.atlas_network_segmenter import ATLASES, write_combination
-from atlaseg.atlases.correction.learn_correction import learns_by_itself
+from atlaseg.atlases.combined.chosen_atlases import chosen_atlases, refuse_too_few
+from atlaseg.atlases.combined.combination import DEFAULT_WEIGHT, Combination, Kind
+from atlaseg.atlases.combined.combined_bundle import ATLASES, write_combination
+from atlaseg.atlases.combined.weight_learning import weight_beside_network
 from atlaseg.atlases.fusion.registry import DEFAULT_FUSION
 from atlaseg.atlases.multi_atlas_bundle import is_atlas_bundle
 from atlaseg.atlases.multi_atlas_segmenter import MultiAtlasSegmenter
-from atlaseg.atlases.network_training.prior import FusedPrior, prior_of, write_priors
+from atlaseg.atlases.network_training.prior import FusedPrior, write_priors
 from atlaseg.atlases.network_training.pseudo_labels import PseudoCase, write_pseudo_labels
 from atlaseg.atlases.propagation.propagation import PropagationOptions
-from atlaseg.atlases.propagation.selection import spread
 from atlaseg.pipeline.bundle import MadeFiles, holds_another_run, render_bundle
-from atlaseg.pipeline.errors import DatasetError, NothingToLearnError, OptionError
-from atlaseg.pipeline.inference.combination import DEFAULT_WEIGHT, Combination, Kind, learn_weight
-from atlaseg.pipeline.io.volume import read_image, read_label_map
+from atlaseg.pipeline.errors import DatasetError, OptionError
 from atlaseg.pipeline.progress import Progress
 
 if TYPE_CHECKING:
@@ -62,13 +58,8 @@ class JoinedOptions:
     combine: Kind = "ensemble"
     weight: float | None = None
 
-    #: Of many training cases, at most so many become atlases by themselves. More of them hardly help: P. Aljabar et
-    #: al., NeuroImage 46 (2009) 726-738, doi:10.1016/j.neuroimage.2009.02.018, fused 10 to 20 of 275.
-    MOST_ATLASES = 20
-
     def __post_init__(self) -> None:
-        if self.atlases is not None and self.atlases < 2:
-            raise OptionError(f"atlases: at least 2, found {self.atlases}; they are registered to each other")
+        refuse_too_few(self.atlases)
         if self.warped < 0:
             raise OptionError(f"warped scans: at least 0, found {self.warped}")
         if self.weight is not None:
@@ -78,13 +69,7 @@ class JoinedOptions:
 
     def atlases_among(self, cases: Sequence[Case]) -> list[Case]:
         """The training cases that become atlases, in their order."""
-        return spread(cases, self.MOST_ATLASES if self.atlases is None else self.atlases)
-
-    def corrects(self, atlases: int) -> bool:
-        """Whether a correction is learnt from this number of atlases."""
-        if self.correct is None:
-            return self.combine != "none" and learns_by_itself(self.fusion, atlases)
-        return self.correct
+        return chosen_atlases(cases, self.atlases)
 
 
 def held_out(dataset: Dataset) -> tuple[list[Case], list[Case]]:
@@ -220,12 +205,10 @@ class _Job:
         if not self.options.borders:
             segmenter.borders = ()
         segmenter.executor = executor
-        if self.options.corrects(len(names)):
-            try:
-                segmenter.learn_correction(self.progress)
-            except NothingToLearnError:
-                if self.options.correct:
-                    raise
+        if (
+            self.options.correct is not None or self.options.combine != "none"
+        ):  # otherwise nobody hears the votes
+            segmenter.learn_correction_where_worth(self.options.correct, self.progress)
         segmenter.executor = None  # copying needs no processes
         segmenter.save(home)
 
@@ -309,22 +292,7 @@ class _Job:
                 "weight_from": "no case was held out to learn it from: the default"
             }
         network = NetworkSegmenter.load(self.folder, device=device)
-        found, scores = learn_weight(kind, self._examples(network, segmenter))
-        return found, {
-            "weight_from": f"{len(self.held_out)} held-out cases",
-            "dice_of_weights": {str(weight): round(score, 5) for weight, score in scores.items()},
-        }
-
-    def _examples(
-        self, network: Any, segmenter: MultiAtlasSegmenter
-    ) -> Iterator[tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]]:
-        for done, case in enumerate(self.held_out):
-            self.progress(done, len(self.held_out), "learning the weight of the atlases")
-            image = read_image(case.images)
-            found = segmenter.propagate(image)
-            prior = prior_of(segmenter, found, image) if self.options.prior else None
-            result = network.segment(image, prior=prior, probabilities=True)
-            votes: Any = segmenter.fuse(found, probabilities=True, borders=False).probabilities
-            label: Any = case.label
-            truth = self.dataset.labels.to_indices(read_label_map(label))
-            yield np.asarray(result.probabilities), np.asarray(votes), truth
+        learnt = weight_beside_network(
+            kind, network, segmenter, self.held_out, self.dataset.labels, self.progress
+        )
+        return Combination(kind, learnt.weight), learnt.about

@@ -16,8 +16,8 @@ import torch
 from monai.data import MetaTensor
 from scipy.spatial.transform import Rotation
 
-from atlaseg.atlases.atlas_classical_segmenter import AtlasClassicalSegmenter
-from atlaseg.atlases.atlas_network_segmenter import AtlasNetworkSegmenter
+from atlaseg.atlases.combined.atlas_classical_segmenter import AtlasClassicalSegmenter
+from atlaseg.atlases.combined.atlas_network_segmenter import AtlasNetworkSegmenter
 from atlaseg.atlases.multi_atlas_segmenter import MultiAtlasSegmenter
 from atlaseg.atlases.network_training.joined_training import JoinedOptions
 from atlaseg.atlases.propagation.propagation import PropagationOptions

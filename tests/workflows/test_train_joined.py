@@ -12,7 +12,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from atlaseg.atlases.atlas_network_segmenter import AtlasNetworkSegmenter
+from atlaseg.atlases.combined.atlas_network_segmenter import AtlasNetworkSegmenter
 from atlaseg.pipeline.errors import GeometryError, MissingFileError, OptionError, UnreadableFileError
 from atlaseg.pipeline.io.volume import read_image
 from atlaseg.pipeline.network_segmenter import NetworkSegmenter

@@ -32,7 +32,7 @@ class ClassicalAtlasLabeller(AtlasLabeller):
     """
 
     def __init__(self, source: Path, job: LabellingJob) -> None:
-        from atlaseg.atlases.atlas_classical_segmenter import AtlasClassicalSegmenter
+        from atlaseg.atlases.combined.atlas_classical_segmenter import AtlasClassicalSegmenter
         from atlaseg.workflows.methods.classical.classical_family import refuse_without_masks
 
         self._told = AtlasClassicalSegmenter.load(source)

@@ -26,7 +26,8 @@ def train_classical_with_atlases(job: TrainingJob, method: Method, request: dict
         AtlasegError: a file of the data set is not as it must be (nothing has been written then), a structure has too
             few scans, or no atlas could be registered.
     """
-    from atlaseg.atlases.atlas_classical_segmenter import AtlasClassicalSegmenter, is_atlas_classical_bundle
+    from atlaseg.atlases.combined.atlas_classical_segmenter import AtlasClassicalSegmenter
+    from atlaseg.atlases.combined.combined_bundle import is_atlas_classical_bundle
     from atlaseg.workflows.methods.atlases.atlas_labelling import WORK
 
     if is_atlas_classical_bundle(job.out):
@@ -41,8 +42,8 @@ def train_classical_with_atlases(job: TrainingJob, method: Method, request: dict
 def _learn(job: TrainingJob, method: Method, request: dict[str, Any]) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
-    from atlaseg.atlases.atlas_classical_segmenter import AtlasClassicalSegmenter
     from atlaseg.atlases.atlas_set import AtlasSet
+    from atlaseg.atlases.combined.atlas_classical_segmenter import AtlasClassicalSegmenter
     from atlaseg.pipeline.bundle import cases_text
     from atlaseg.pipeline.io.files import write_text
     from atlaseg.pipeline.progress import ProgressDisplay

@@ -49,7 +49,7 @@ class NetworksWithAtlases(NetworkFamily):
 
     def owns(self, folder: Path) -> bool:
         """Whether a folder has atlases in it."""
-        from atlaseg.atlases.atlas_network_segmenter import ATLASES as FOLDER
+        from atlaseg.atlases.combined.combined_bundle import ATLASES as FOLDER
         from atlaseg.atlases.multi_atlas_bundle import is_atlas_bundle
 
         return is_atlas_bundle(folder / FOLDER)
@@ -97,7 +97,7 @@ class ClassicalWithAtlases(ClassicalFamily):
 
     def owns(self, folder: Path) -> bool:
         """Whether a folder has a classical method, atlases and their weight."""
-        from atlaseg.atlases.atlas_classical_segmenter import is_atlas_classical_bundle
+        from atlaseg.atlases.combined.combined_bundle import is_atlas_classical_bundle
 
         return is_atlas_classical_bundle(folder)
 

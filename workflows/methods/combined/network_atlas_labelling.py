@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from monai.data import MetaTensor
 
+    from atlaseg.atlases.combined.combination import Combination, Kind
     from atlaseg.atlases.multi_atlas_segmenter import MultiAtlasSegmenter
     from atlaseg.atlases.propagation.propagation import Propagation
-    from atlaseg.pipeline.inference.combination import Combination, Kind
     from atlaseg.pipeline.segmenter import Segmentation
     from atlaseg.workflows.methods.labelling_job import LabellingJob
 
@@ -33,13 +33,14 @@ class NetworkAtlasLabeller(AtlasLabeller):
     """
 
     def __init__(self, source: Path, job: LabellingJob) -> None:
-        from atlaseg.atlases.atlas_network_segmenter import AtlasNetworkSegmenter
+        from atlaseg.atlases.combined.atlas_network_segmenter import AtlasNetworkSegmenter
 
-        self._joined = AtlasNetworkSegmenter.load(source, device=job.network.device)
+        self._joined = AtlasNetworkSegmenter.load(
+            source, device=job.network.device, tta=True if job.network.tta else None
+        )
         self._joined.combination = _chosen(
             self._joined.combination, job.with_atlases.combine, job.with_atlases.weight
         )
-        self._tta = True if job.network.tta else None
         super().__init__(source, job)
 
     def _open(self) -> MultiAtlasSegmenter:
@@ -60,9 +61,7 @@ class NetworkAtlasLabeller(AtlasLabeller):
 
         if mask_of(self.job.masks, name, files[0]) is not None:  # one that does not fit is refused as ever
             print(f"{title}: the atlases have no say, so the mask is not used", flush=True)
-        return self._joined.finish(
-            read_image(files), None, tta=self._tta, probabilities=self.job.probabilities
-        )
+        return self._joined.finish(read_image(files), None, probabilities=self.job.probabilities)
 
     def _result(
         self,
@@ -73,13 +72,13 @@ class NetworkAtlasLabeller(AtlasLabeller):
         corrected: bool,
     ) -> Segmentation:
         return self._joined.finish(
-            image, propagation, tta=self._tta, probabilities=self.job.probabilities, corrected=corrected
+            image, propagation, probabilities=self.job.probabilities, corrected=corrected
         )
 
 
 def _chosen(of_run: Combination, kind: Kind | None, weight: float | None) -> Combination:
     """The combination that was asked for, filled up by the run's own."""
-    from atlaseg.pipeline.inference.combination import DEFAULT_WEIGHT, Combination
+    from atlaseg.atlases.combined.combination import DEFAULT_WEIGHT, Combination
 
     kind = kind or of_run.kind
     if weight is None:

@@ -26,11 +26,11 @@ def train_network_with_atlases(job: TrainingJob, method: Method, request: dict[s
         OptionError: an option is not possible.
         AtlasegError: a file of the data set is not as it must be; nothing has been written then.
     """
-    from atlaseg.atlases.atlas_network_segmenter import is_joined_bundle, read_combination
+    from atlaseg.atlases.combined.combined_bundle import is_atlas_network_bundle, read_combination
     from atlaseg.workflows.methods.atlases.atlas_labelling import WORK
     from atlaseg.workflows.methods.networks.network_training import say_result
 
-    if is_joined_bundle(job.out):
+    if is_atlas_network_bundle(job.out):
         print(f"{job.out}: already finished; nothing to do", file=sys.stderr)
     else:
         _train(job, method, request)

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from atlaseg.pipeline.errors import DatasetError, GeometryError, OptionError
-from atlaseg.pipeline.evaluation.overlap import mean_dice
+from atlaseg.pipeline.errors import GeometryError, OptionError
 
-__all__ = ["DEFAULT_WEIGHT", "KINDS", "WEIGHTS", "Combination", "Kind", "learn_weight"]
+__all__ = ["DEFAULT_WEIGHT", "KINDS", "WEIGHTS", "Combination", "Kind", "checked_weight"]
 
 Floats = npt.NDArray[np.floating[Any]]
 Kind = Literal["none", "bayes", "ensemble"]
 
 KINDS: tuple[Kind, ...] = ("none", "bayes", "ensemble")
-#: Weights of the atlases among which :func:`learn_weight` chooses.
+#: Weights of the atlases among which training chooses (:mod:`atlaseg.atlases.combined.weight_learning`).
 WEIGHTS: dict[Kind, tuple[float, ...]] = {
     "none": (0.0,),
     "bayes": (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0),
@@ -64,12 +62,7 @@ class Combination:
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise OptionError(f"no combination {self.kind!r}; choose one of {', '.join(KINDS)}")
-        largest = np.inf if self.kind == "bayes" else 1.0
-        if not 0 <= self.weight <= largest or self.weight == np.inf:
-            raise OptionError(
-                f"the weight of the atlases must be at least 0{'' if largest > 1 else ' and at most 1'}, "
-                f"found {self.weight}"
-            )
+        checked_weight(self.weight, np.inf if self.kind == "bayes" else 1.0)
 
     @property
     def needs_atlases(self) -> bool:
@@ -105,34 +98,18 @@ class Combination:
         return np.asarray(joined / joined.sum(axis=0), dtype=np.float32)
 
 
-def learn_weight(
-    kind: Kind,
-    examples: Iterable[tuple[Floats, Floats, npt.NDArray[Any]]],
-    weights: Sequence[float] | None = None,
-) -> tuple[Combination, dict[float, float]]:
-    """The weight that labels held-out cases best, by mean Dice over structures and cases; the smallest of equals.
+def checked_weight(weight: float, largest: float = 1.0) -> float:
+    """The weight of the atlases.
 
     Args:
-        kind: of the combination.
-        examples: network's and atlases' probabilities ``(K, *spatial)`` and the true channel indices ``(*spatial)`` of
-            cases from which neither of the two has learnt.
-        weights: to choose from; by default those of :data:`WEIGHTS`.
-
-    Returns:
-        The combination, and the mean Dice of each weight.
+        weight: to be checked.
+        largest: that is possible; infinity for no bound.
 
     Raises:
-        DatasetError: there is no example.
-        GeometryError: shapes differ.
+        OptionError: it is less than 0, more than the largest, or not a finite number.
     """
-    tried = [Combination(kind, weight) for weight in (WEIGHTS[kind] if weights is None else weights)]
-    scores: list[list[float]] = [[] for _ in tried]
-    for network, atlases, truth in examples:
-        for combination, found in zip(tried, scores, strict=True):
-            labels = combination.apply(network, atlases).argmax(axis=0)
-            found.append(mean_dice(labels, truth, len(network)))
-    if not scores[0]:
-        raise DatasetError("no held-out case to learn the weight of the atlases from; give a weight")
-    means = [float(np.mean(found)) for found in scores]
-    best = max(range(len(tried)), key=lambda n: (round(means[n], 6), -tried[n].weight))
-    return tried[best], {c.weight: mean for c, mean in zip(tried, means, strict=True)}
+    if not 0 <= weight <= largest or weight == np.inf:
+        raise OptionError(
+            f"the weight of the atlases must be at least 0{'' if largest > 1 else ' and at most 1'}, found {weight}"
+        )
+    return weight

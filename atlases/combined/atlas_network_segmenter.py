@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from atlaseg.atlases.multi_atlas_bundle import is_atlas_bundle
+from atlaseg.atlases.combined.combination import Combination
+from atlaseg.atlases.combined.combined_bundle import ATLASES, read_combination, write_combination
+from atlaseg.atlases.combined.combined_segmenter import CombinedSegmenter
 from atlaseg.atlases.multi_atlas_segmenter import MultiAtlasSegmenter
-from atlaseg.pipeline.errors import MissingFileError, NotFittedError, OptionError
-from atlaseg.pipeline.inference.combination import Combination
-from atlaseg.pipeline.io.files import read_json, taking_apart, write_text
+from atlaseg.pipeline.errors import NotFittedError, OptionError
 from atlaseg.pipeline.network_segmenter import NetworkSegmenter
 from atlaseg.pipeline.progress import Progress
 from atlaseg.pipeline.segmenter import Segmentation, refuse_mask
@@ -29,25 +28,15 @@ if TYPE_CHECKING:
     from atlaseg.pipeline.case import Case, Dataset
     from atlaseg.pipeline.planning.plan import Plan
 
-__all__ = ["ATLASES", "COMBINATION", "AtlasNetworkSegmenter", "is_joined_bundle"]
-
-#: Where a run keeps its atlases, a folder of :class:`MultiAtlasSegmenter`.
-ATLASES = "prior"
-#: Written last, so that a run without it is not finished.
-COMBINATION = Path("configs") / "combination.json"
+__all__ = ["AtlasNetworkSegmenter"]
 
 
-def is_joined_bundle(folder: Path) -> bool:
-    """Whether a folder is a finished run of a network with its atlases."""
-    return (folder / COMBINATION).is_file() and is_atlas_bundle(folder / ATLASES)
-
-
-class AtlasNetworkSegmenter:
+class AtlasNetworkSegmenter(CombinedSegmenter):
     """Labels scans by atlases and a network together.
 
     Atlases are registered to the scan once. Their fused votes enter the network as further channels, if it learnt with
     them, and its probabilities are joined with theirs in the end by a
-    :class:`~atlaseg.pipeline.inference.combination.Combination`.
+    :class:`~atlaseg.atlases.combined.combination.Combination`.
 
     Args:
         folder: of the run: where :meth:`fit` works. Not needed to :meth:`load`.
@@ -55,6 +44,7 @@ class AtlasNetworkSegmenter:
         make_plan: plans the network; by default chosen from the data set by
             :func:`atlaseg.pipeline.planning.rules.plan_for`.
         device: of the network: ``auto``, ``cpu``, ``cuda`` or ``cuda:1``.
+        tta: test-time augmentation of the network; ``None`` as its plan says.
     """
 
     def __init__(
@@ -64,11 +54,13 @@ class AtlasNetworkSegmenter:
         make_plan: Callable[[Dataset], Plan] | None = None,
         *,
         device: str = "auto",
+        tta: bool | None = None,
     ) -> None:
         self.folder = folder
         self.options = options
         self.make_plan = make_plan
         self.device = device
+        self.tta = tta
         self.combination = Combination()
         self._network: NetworkSegmenter | None = None
         self._atlases: MultiAtlasSegmenter | None = None
@@ -106,7 +98,7 @@ class AtlasNetworkSegmenter:
         return self._open(self.folder)
 
     @classmethod
-    def load(cls, directory: Path, *, device: str = "auto") -> Self:
+    def load(cls, directory: Path, *, device: str = "auto", tta: bool | None = None) -> Self:
         """Open a run; reads plan, weights and atlases, runs nothing of the folder.
 
         Raises:
@@ -114,7 +106,7 @@ class AtlasNetworkSegmenter:
             UnreadableFileError: a file of it is damaged.
             UnsafeModelError: plan or weights hold something that would run as code.
         """
-        return cls(directory, device=device)._open(directory)
+        return cls(directory, device=device, tta=tta)._open(directory)
 
     def _open(self, folder: Path) -> Self:
         self.combination = read_combination(folder)
@@ -145,69 +137,49 @@ class AtlasNetworkSegmenter:
         return self._atlases
 
     @property
+    def weight(self) -> float:
+        """Of the atlases in the combination; may be set."""
+        return self.combination.weight
+
+    @weight.setter
+    def weight(self, value: float) -> None:
+        self.combination = replace(self.combination, weight=value)
+
+    @property
     def needs_atlases(self) -> bool:
         """Whether the atlases have a say in the labels of a scan, or have only helped to train."""
         return self.combination.needs_atlases or self.network.fitted_plan.prior_channels > 0
 
-    def segment(
-        self,
-        image: MetaTensor,
-        *,
-        probabilities: bool = False,
-        mask: npt.NDArray[Any] | None = None,
-        progress: Progress | None = None,
-        tta: bool | None = None,
-    ) -> Segmentation:
-        """Label a scan ``(C, *spatial)``.
+    @property
+    def needs_masks(self) -> bool:
+        """Never: a network learns from whole scans."""
+        return False
 
-        Args:
-            image: the scan, affine in RAS+ mm.
-            probabilities: also return them, ``(K, *spatial)``.
-            mask: ``(*spatial)``, not 0 where the atlases are to be registered; refused where the atlases have no say.
-            progress: told the number of registrations done and their total, then the share that the network has done.
-            tta: test-time augmentation of the network; ``None`` as its plan says.
-
-        Raises:
-            NotFittedError: neither fitted nor loaded.
-            GeometryError: the scan has other channels than the training scans, or overlaps with no atlas.
-            OptionError: a mask is given, and the atlases have no say.
-            AtlasegError: no atlas could be registered.
-        """
-        if self.needs_atlases:
-            found = self.atlases.propagate(image, mask=mask, progress=progress)
-        else:
-            refuse_mask(mask, "a network whose atlases have no say")
-            found = None
-        return self.finish(image, found, tta=tta, probabilities=probabilities, progress=progress)
+    @property
+    def takes_masks(self) -> bool:
+        """Whether there are atlases to be registered inside the mask."""
+        return self.needs_atlases
 
     def finish(
         self,
         image: MetaTensor,
         found: Propagation | None,
         *,
-        tta: bool | None = None,
         probabilities: bool = False,
-        corrected: bool = True,
+        mask: npt.NDArray[Any] | None = None,
         progress: Progress | None = None,
+        corrected: bool = True,
     ) -> Segmentation:
-        """The second half of :meth:`segment`, after the registrations.
-
-        Args:
-            image: the scan.
-            found: its atlases, as ``self.atlases.propagate(image)`` gives them; ``None`` where none are needed.
-            tta: as of :meth:`segment`.
-            probabilities: also return them.
-            corrected: by what was learnt from all atlases (correction and slice borders), which must not be on an
-                atlas' own scan.
-            progress: told the share that the network has done.
-        """
+        """As :meth:`CombinedSegmenter.finish`; a mask has done its part by then, or is refused."""
         from atlaseg.atlases.network_training.prior import prior_of
 
+        if found is None:
+            refuse_mask(mask, "a network whose atlases have no say")
         plan = self.network.fitted_plan
         prior = prior_of(self.atlases, found, image) if found is not None and plan.prior_channels else None
         joins = self.combination.needs_atlases and found is not None
         result = self.network.segment(
-            image, prior=prior, tta=tta, probabilities=probabilities or joins, progress=progress
+            image, prior=prior, tta=self.tta, probabilities=probabilities or joins, progress=progress
         )
         chances: Any = result.probabilities
         labels = plan.labels.to_indices(result.label_map)
@@ -229,31 +201,3 @@ class AtlasNetworkSegmenter:
         network.save(directory)
         atlases.save(directory / ATLASES)
         write_combination(directory, self.combination)
-
-
-def read_combination(folder: Path) -> Combination:
-    """How a run joins network and atlases.
-
-    Raises:
-        MissingFileError: the run is not finished, or no run of a joined method.
-        UnreadableFileError: the file is damaged.
-    """
-    path = folder / COMBINATION
-    if not path.is_file():
-        raise MissingFileError(
-            f"{folder}: not a finished run of a network with atlases (it has no {COMBINATION})"
-        )
-    with taking_apart(path, "how network and atlases are joined"):
-        content = read_json(path, dict)
-        return Combination(content["kind"], float(content["weight"]))
-
-
-def write_combination(folder: Path, combination: Combination, about: dict[str, Any] | None = None) -> None:
-    """Write it, whole or not at all.
-
-    Args:
-        folder: of the run.
-        combination: to be written.
-        about: how it was found, plain values.
-    """
-    write_text(folder / COMBINATION, json.dumps({**asdict(combination), **(about or {})}, indent=1) + "\n")

@@ -1,8 +1,7 @@
-"""Network and atlases joined: known answers, the network back to the last bit, weights learnt from held-out cases."""
+"""Network and atlases joined: known answers, the network back to the last bit."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -11,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from atlaseg.pipeline.errors import DatasetError, GeometryError, OptionError
-from atlaseg.pipeline.inference import combination as module
-from atlaseg.pipeline.inference.combination import KINDS, WEIGHTS, Combination, learn_weight
+from atlaseg.atlases.combined import combination as module
+from atlaseg.atlases.combined.combination import KINDS, WEIGHTS, Combination
+from atlaseg.pipeline.errors import GeometryError, OptionError
 
 
 def chances(seed: int, K: int = 3, shape: tuple[int, ...] = (5, 4, 3)) -> Any:
@@ -67,33 +66,6 @@ def test_probabilities_stay_probabilities(network: Any, atlases: Any, way: Any) 
     np.testing.assert_allclose(joined.sum(axis=0), 1, atol=1e-5)
 
 
-def examples(network_is_right: bool, cases: int = 3) -> Iterator[tuple[Any, Any, Any]]:
-    """One of the two knows the truth, the other guesses."""
-    for case in range(cases):
-        truth = np.random.default_rng(case).integers(0, 3, (6, 6, 6))
-        right = 0.9 * np.eye(3)[truth].transpose(3, 0, 1, 2) + 0.1 / 3
-        guess = chances(case + 10, 3, (6, 6, 6))
-        yield (right, guess, truth) if network_is_right else (guess, right, truth)
-
-
-@pytest.mark.parametrize("kind", ["bayes", "ensemble"])
-def test_the_weight_goes_to_who_is_right(kind: Any) -> None:
-    found, scores = learn_weight(kind, examples(network_is_right=True))
-    assert found == Combination(kind, 0.0)
-    assert scores[0.0] == pytest.approx(1)
-    found, scores = learn_weight(kind, examples(network_is_right=False))
-    assert found.weight >= 0.5
-    assert scores[found.weight] == max(scores.values())
-    assert set(scores) == set(WEIGHTS[kind])
-
-
-def test_equal_weights_give_the_smallest() -> None:
-    truth = np.zeros((4, 4, 4), dtype=int)
-    truth[:2] = 1
-    agreed = np.eye(2)[truth].transpose(3, 0, 1, 2)
-    assert learn_weight("ensemble", [(agreed, agreed, truth)])[0].weight == 0
-
-
 def test_what_is_refused() -> None:
     with pytest.raises(OptionError, match="'vote'; choose one of none, bayes, ensemble"):
         Combination("vote")  # type: ignore[arg-type]
@@ -102,5 +74,3 @@ def test_what_is_refused() -> None:
             Combination(kind, weight)  # type: ignore[arg-type]
     with pytest.raises(GeometryError, match="differ in shape"):
         Combination("ensemble", 0.5).apply(chances(0), chances(0, 4))
-    with pytest.raises(DatasetError, match="no held-out case"):
-        learn_weight("ensemble", [])

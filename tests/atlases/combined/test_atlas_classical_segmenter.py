@@ -10,13 +10,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from atlaseg.atlases.atlas_classical_segmenter import (
-    WEIGHT,
-    WEIGHTS,
-    AtlasClassicalSegmenter,
-    is_atlas_classical_bundle,
-)
 from atlaseg.atlases.atlas_set import AtlasSet
+from atlaseg.atlases.combined.atlas_classical_segmenter import AtlasClassicalSegmenter
+from atlaseg.atlases.combined.combined_bundle import WEIGHT, is_atlas_classical_bundle
+from atlaseg.atlases.combined.weight_learning import CLASSICAL_WEIGHTS
 from atlaseg.atlases.multi_atlas_segmenter import MultiAtlasSegmenter
 from atlaseg.atlases.propagation.propagation import PropagationOptions
 from atlaseg.atlases.registration.stage import Stage
@@ -105,7 +102,7 @@ def test_no_scan_teaches_its_own_weight(shapes: AtlasSet, monkeypatch: pytest.Mo
     assert fitted[0] == set(shapes.names)
     assert asked == list(shapes.names)
     tried = {float(weight): dice for weight, dice in learnt.about["dice_of_weights"].items()}
-    assert tuple(tried) == WEIGHTS
+    assert tuple(tried) == CLASSICAL_WEIGHTS
     assert tried[learnt.weight] == max(tried.values())
     assert "4 training scans" in learnt.about["weight_from"]
 

@@ -1,0 +1,1 @@
+"""A network or a classical method together with atlases."""

@@ -89,7 +89,7 @@ def tasks(job: Benchmark, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Cell, b
     return handed
 
 
-def test_no_method_is_told_where_test_labels_are(
+def test_no_method_gets_the_path_of_test_labels(
     shapes_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = Benchmark(shapes_folder, methods=(",".join(all_methods()),), folds=2, out=tmp_path / "out")

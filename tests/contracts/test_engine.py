@@ -199,7 +199,7 @@ def test_known_warp_is_recovered(name: str, kind: str, where: str) -> None:
     assert after < allowed, f"{after:.3f} voxels of error remain of {before:.2f}"
 
 
-def test_stages_go_on_from_one_another(engine: RegistrationEngine) -> None:
+def test_stages_start_from_the_previous_one(engine: RegistrationEngine) -> None:
     kind = next(k for k in ("syn", "bspline", "deformable") if k in engine.kinds)
     truth = Truth(truth_of("affine").matrix, bend_mm=1.5)
     size, affine = grid("oblique")

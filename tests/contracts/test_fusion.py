@@ -165,7 +165,7 @@ def test_two_atlases(rule: FusionRule) -> None:
     check(rule.fuse(candidates), candidates)
 
 
-def test_nobody_votes_where_he_has_not_seen(rule: FusionRule) -> None:
+def test_atlases_do_not_vote_outside_their_image(rule: FusionRule) -> None:
     candidates, _ = scene()
     inside = np.ones(candidates.labels.shape, bool)
     inside[:2, :5] = False

@@ -170,7 +170,7 @@ def test_the_table_is_as_long_as_promised() -> None:
 
 
 @pytest.mark.parametrize("name", ["no code at all", "rounded pixdim", "qform close to sform"])
-def test_what_is_assumed_is_said(name: str, tmp_path: Path) -> None:
+def test_assumptions_are_printed(name: str, tmp_path: Path) -> None:
     from atlaseg.pipeline.io.volume import read_image
 
     (variation,) = (v for v in VARIATIONS if v.name == name)

@@ -273,7 +273,7 @@ def test_odd_folder_names(tiny_run: Path, tmp_path: Path, name: str) -> None:
         assert found.run() == [str(run / "models" / "model.pt")]
 
 
-def test_templates_whatever_else_is_called_configs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_templates_beside_another_configs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "configs").mkdir()
     for name in ("common.yaml", "train.yaml"):
         (tmp_path / "configs" / name).write_text("decoy: true\n")

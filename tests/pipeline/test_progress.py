@@ -26,7 +26,7 @@ def test_lines(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
     ]
 
 
-def test_a_share_is_told_in_percent(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_share_is_shown_in_percent(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
     with ProgressDisplay("[1/2] scan", 1.0, terminal=False) as work:
         clock[0] = 31.0
         work.show(0.25)

@@ -48,7 +48,7 @@ def learnt():
     return Correction.learn([example(seed) for seed in range(6)])
 
 
-def test_an_error_that_is_always_the_same_is_mended(learnt):
+def test_a_systematic_error_is_corrected(learnt):
     for seed in (100, 101, 102):
         new = example(seed)
         before = dice(new.probabilities.argmax(axis=0), new.truth)
@@ -76,7 +76,7 @@ def test_the_brightness_of_a_scan_does_not_matter(learnt):
     np.testing.assert_allclose(brighter, learnt.apply(new.probabilities, new.image), atol=1e-3)
 
 
-def test_where_nobody_disagrees_nothing_changes(learnt):
+def test_without_disagreement_nothing_changes(learnt):
     sure = np.zeros((3, *SHAPE), np.float32)
     sure[0] = 1
     np.testing.assert_array_equal(learnt.apply(sure, example(0).image), sure)
@@ -155,7 +155,7 @@ def test_other_scans_are_refused(learnt):
         Correction.learn([example(0), new])
 
 
-def test_nothing_to_learn_from_is_said():
+def test_nothing_to_learn_from_is_reported():
     one = example(0)
     sure = np.zeros_like(one.probabilities)
     sure[0] = 1

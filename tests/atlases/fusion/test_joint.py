@@ -192,7 +192,7 @@ def test_units_of_intensity_do_not_matter():
     np.testing.assert_allclose(one.probabilities, other.probabilities, atol=1e-2)
 
 
-def test_search_mends_a_shift():
+def test_search_corrects_a_shift():
     """Each atlas is off by a voxel along its own axis: with search the true labels come back."""
     from scipy.ndimage import gaussian_filter
 

@@ -119,7 +119,7 @@ def test_words_that_are_no_options(rule, word, message):
     assert message in str(caught.value)
 
 
-def test_an_option_is_said_once():
+def test_an_option_is_given_once():
     with pytest.raises(OptionError, match="given twice"):
         read_options("joint", ["alpha=1", "alpha=2"])
 

@@ -55,7 +55,7 @@ def test_two_classes_agree_with_simpleitk(truth: np.ndarray) -> None:
     np.testing.assert_allclose(fused.probabilities[1], sitk.GetArrayFromImage(probability), atol=1e-4)
 
 
-def test_too_few_iterations_are_said(truth: np.ndarray, recwarn: pytest.WarningsRecorder) -> None:
+def test_too_few_iterations_warn(truth: np.ndarray, recwarn: pytest.WarningsRecorder) -> None:
     maps = Candidates(raters(truth, [0.95, 0.8, 0.9, 0.7], classes=3), classes=3)
     assert Staple().fuse(maps).details["converged"]  # type: ignore[index]
     assert not [w for w in recwarn if w.category is NotConvergedWarning]

@@ -274,7 +274,7 @@ def test_what_is_there_is_kept_and_what_is_missing_made_again(registered, three,
     assert registered.seen == ["b", "c"]
 
 
-def test_a_call_that_broke_off_goes_on_to_the_same_files(registered, three, tmp_path, monkeypatch):
+def test_an_interrupted_call_resumes_with_the_same_files(registered, three, tmp_path, monkeypatch):
     cases = write_warped_cases(three, tmp_path / "whole", OPTIONS, count=8)
     done: list[str] = []
 

@@ -127,7 +127,7 @@ def test_carried_maps_are_itks_linear_interpolation(balls) -> None:
     assert np.allclose(found[1], expected, atol=1e-5)
 
 
-def test_priors_go_on_after_an_interruption(balls, tmp_path: Path) -> None:
+def test_priors_resume_after_an_interruption(balls, tmp_path: Path) -> None:
     folder, out = balls(5, 5.5, 6), tmp_path / "priors"
     atlases = AtlasSet.read(folder)
     prior = fused(folder)

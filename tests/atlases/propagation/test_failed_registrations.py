@@ -39,7 +39,7 @@ def test_images_that_do_not_correspond():
     assert "local correlation" in reason
 
 
-def test_a_scan_of_another_contrast_leaves_nobody_out():
+def test_a_scan_of_another_contrast_leaves_no_atlas_out():
     assert leave_out([Quality(0.8, local, -0.4, 1.1, 1.0) for local in (-0.5, -0.4, 0.01, 0.1, -0.3)]) == []
 
 

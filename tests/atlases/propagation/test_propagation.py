@@ -186,7 +186,7 @@ def test_all_channels_are_carried_and_one_is_registered(tmp_path):
     assert np.array_equal(other.candidates().labels, found.candidates().labels)
 
 
-def test_the_most_similar_atlases_go_on(atlases, tmp_path):
+def test_the_most_similar_atlases_are_kept(atlases, tmp_path):
     noisy = head(SHIFTS["b"])[0][0] + np.random.default_rng(0).normal(0, 30, SHAPE).astype(np.float32)
     write(tmp_path / "images/b_0.nii", noisy)
     calls: list[tuple[int, int]] = []
@@ -236,7 +236,7 @@ def test_masks_steer_the_metric_and_are_carried(atlases, tmp_path):
     assert not same(found, carry_all(atlases))
 
 
-def test_one_failure_is_listed_and_the_others_go_on(atlases, tmp_path):
+def test_one_failure_is_listed_and_the_others_continue(atlases, tmp_path):
     write(tmp_path / "images/c_0.nii", np.full(SHAPE, 3, np.float32))
     found = carry_all(atlases)
     ((name, reason),) = found.failed
@@ -370,7 +370,7 @@ def test_damaged_registrations_are_made_again(atlases, tmp_path, monkeypatch, ca
 
 
 @pytest.mark.slow
-def test_a_killed_propagation_goes_on_where_it_was(tmp_path, monkeypatch):
+def test_a_killed_propagation_resumes(tmp_path, monkeypatch):
     atlases, work = make(tmp_path), tmp_path / "work"
     script = (
         "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[1])\n"

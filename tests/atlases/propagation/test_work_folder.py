@@ -70,7 +70,7 @@ def test_damage_is_found_and_logged(tmp_path, caplog, suffix, damage):
     assert ("registering again" in caplog.text) == ((suffix, damage) != (".json", "gone"))
 
 
-def test_digests_tell_values_shapes_and_types_apart():
+def test_digests_differ_by_values_shapes_and_types():
     array = np.arange(8, dtype=np.float32)
     variants = [
         (array,),

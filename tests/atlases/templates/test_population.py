@@ -31,7 +31,7 @@ def test_an_outlier_is_drawn_in_and_the_others_keep_their_mean() -> None:
     assert np.abs(robust - np.mean(found, axis=0)).max() < 0.3
 
 
-def test_mean_of_what_nobody_saw_is_zero() -> None:
+def test_mean_of_unseen_voxels_is_zero() -> None:
     found = images(5)
     for image in found:
         image[0] = np.nan

@@ -25,7 +25,7 @@ def begun(tmp_path: Path) -> Path:
     return tmp_path / "work"
 
 
-def test_template_has_the_mean_size_whatever_it_began_with(balls, begun: Path) -> None:
+def test_template_has_the_mean_size_from_any_start(balls, begun: Path) -> None:
     """Radii 5, 5.2 and 8: the first template is an atlas of 5.2; the geometric mean is 5.92."""
     atlases = AtlasSet.read(balls(5, 5.2, 8))
     template = build_template(atlases, begun, AFFINE)

@@ -38,7 +38,7 @@ def test_the_seed_is_kept(shapes: Dataset, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "again" / "configs" / "classical.json").read_text())["seed"] == 7
 
 
-def test_what_training_chooses_is_kept_and_can_be_chosen_anew(shapes: Dataset, tmp_path: Path) -> None:
+def test_what_training_chooses_is_kept_and_can_be_chosen_again(shapes: Dataset, tmp_path: Path) -> None:
     segmenter = ClassicalSegmenter(tmp_path, method="kmeans", options={"restarts": 1}).fit(shapes)
     chosen = segmenter.chosen
     assert set(chosen) == {"clusters"}

@@ -96,7 +96,7 @@ def test_the_right_number_of_cases(build):
     assert len(read_dataset(build.decathlon(numTraining=2)).cases) == 2
 
 
-def test_volumes_that_are_not_listed_are_said(build):
+def test_unlisted_volumes_are_reported(build):
     folder = build.decathlon()
     build.volume(folder / "imagesTr/extra.nii.gz", build.noise())
     build.volume(folder / "labelsTr/old/a.nii.gz", build.labels())

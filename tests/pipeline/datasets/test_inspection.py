@@ -90,7 +90,7 @@ def test_truncated_file(build, kind: str, kept: float):
     assert problem.severity == "error"
 
 
-def test_unreadable_first_image_is_told_once(build):
+def test_unreadable_first_image_is_reported_once(build):
     folder = build.folders()
     (folder / "images/a.nii.gz").write_bytes(b"not NIfTI")
     assert only(folder).kind == "unreadable"
@@ -266,7 +266,7 @@ def test_constant_image(build):
     assert problem.message == "all voxels have the value 7; the scan is empty"
 
 
-def test_structure_that_nobody_labelled(build):
+def test_structure_without_labels(build):
     folder = build.nnunet(labels={"background": 0, "liver": 1, "lesion": 4, "kidney": 6})
     problem = only(folder)
     assert (problem.kind, problem.severity) == ("unused-label", "warning")

@@ -101,7 +101,7 @@ def test_real_scans(real_data: Path) -> None:
     assert {hounsfield_units(np.asarray(nib.load(path).dataobj)) for path in others} == {"no"}
 
 
-def test_channels_that_nobody_named_follow_intensities() -> None:
+def test_unnamed_channels_follow_intensities() -> None:
     assert assume_channels(("MRI",), None, [("yes",), ("yes",), ("unclear",)]).channels == ("CT",)
     both = assume_channels(("channel 0", "channel 1"), None, [("yes", "yes")])
     assert (both.channels, both.modality) == (("CT 0", "CT 1"), "CT")

@@ -40,7 +40,7 @@ def test_each_recognises_its_own_folder(build, name: str, method: str) -> None:
     assert is_dataset(folder)
 
 
-def test_a_folder_of_scans_is_none(build, tmp_path: Path) -> None:
+def test_a_folder_of_scans_is_no_data_set(build, tmp_path: Path) -> None:
     build.volume(tmp_path / "scans" / "images" / "a.nii.gz", np.zeros((4, 4, 4)))
     assert not is_dataset(tmp_path / "scans")
     assert not is_dataset(tmp_path / "nothing")

@@ -43,7 +43,7 @@ def test_two_axes_are_mirrored_in_all_combinations(windows):
     torch.testing.assert_close(predictor(windows).exp(), torch.stack(expected).mean(0))
 
 
-def test_class_that_nobody_believes_in_stays_finite(windows):
+def test_a_class_of_zero_probability_stays_finite(windows):
     class Certain(torch.nn.Module):
         def forward(self, x):
             return torch.cat([x * 0 + 1000, x * 0, x * 0], dim=1)

@@ -70,7 +70,7 @@ def write_transform(path: Path) -> None:
         (write_transform, "a.h5"),
     ],
 )
-def test_whatever_a_writer_calls_it(small_disk: Path, write: Callable[[Path], None], name: str) -> None:
+def test_a_full_disk_under_any_error(small_disk: Path, write: Callable[[Path], None], name: str) -> None:
     path = small_disk / name
     with pytest.raises(FullDiskError, match=f"{path}: no space left on the disk; free some"):
         write(path)

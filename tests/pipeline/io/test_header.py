@@ -88,7 +88,7 @@ def test_a_gantry_tilt_of_fifteen_degrees(tmp_path: Path) -> None:
         read_header(volume(tmp_path / "a.nii", affine, codes=(0, 1)))
 
 
-def test_a_unit_that_is_none(tmp_path: Path) -> None:
+def test_an_invalid_unit(tmp_path: Path) -> None:
     path = volume(tmp_path / "a.nii", np.eye(4))
     content = bytearray(path.read_bytes())
     content[123] = 5

@@ -37,7 +37,7 @@ def drawn() -> np.ndarray:
         (np.int32, 2**24 + 1),
     ],
 )
-def test_whatever_is_not_0_is_inside(tmp_path: Path, kind: type, value: float) -> None:
+def test_every_non_zero_voxel_is_inside(tmp_path: Path, kind: type, value: float) -> None:
     inside = drawn()
     path = save(tmp_path / "m.nii.gz", np.where(inside, value, 0).astype(kind))
     np.testing.assert_array_equal(read_mask(path), inside)

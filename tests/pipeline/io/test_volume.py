@@ -390,7 +390,7 @@ def test_results_of_the_wrong_shape_or_name_are_not_written(tmp_path: Path):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_file_that_goes_on_after_its_voxels(tmp_path: Path) -> None:
+def test_a_file_with_bytes_after_its_voxels(tmp_path: Path) -> None:
     """What follows the voxels is not unpacked to its end: it may be of any size."""
     whole = nib.Nifti1Image(np.ones((4, 5, 6), np.uint8), np.eye(4)).to_bytes()
     (tmp_path / "padded.nii.gz").write_bytes(gzip.compress(whole + bytes(4096), 1))

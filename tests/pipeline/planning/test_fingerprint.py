@@ -55,7 +55,7 @@ def dataset(tmp_path: Path) -> Dataset:
     return Dataset("toy", tuple(cases), LABELS, ("T1",))
 
 
-def test_geometry_is_in_anatomical_axes_whatever_the_axes_on_disk(dataset: Dataset) -> None:
+def test_geometry_is_in_anatomical_axes_for_any_axes_on_disk(dataset: Dataset) -> None:
     found = compute_fingerprint(dataset)
     assert found.orientations == {"PIL": 1, "RAS": 1}
     assert found.shapes == ((20, 30, 10),) * 2
@@ -117,7 +117,7 @@ def test_fingerprint_is_json(dataset: Dataset) -> None:
     assert content["shape_percentiles"]["50.0"] == [20, 30, 10]
 
 
-def test_channels_that_nobody_named_are_what_intensities_say(tmp_path: Path) -> None:
+def test_intensities_decide_on_unnamed_channels(tmp_path: Path) -> None:
     image, label = anatomy()
     hounsfield = np.where(image == 0, np.float32(-1000), image)  # air around soft tissue
     file = write(tmp_path / "scan.nii", hounsfield, np.eye(4))

@@ -98,7 +98,7 @@ MALICIOUS = [
 
 
 @pytest.mark.parametrize("malicious", MALICIOUS, ids=range(len(MALICIOUS)))
-def test_whatever_could_run_is_refused(malicious: dict[str, Any], tmp_path: Path) -> None:
+def test_expressions_are_refused(malicious: dict[str, Any], tmp_path: Path) -> None:
     path = tmp_path / "plan.yaml"
     path.write_text(yaml.safe_dump(malicious))
     with pytest.raises(UnsafeModelError, match=re.escape(f"{path}: plan: ")) as raised:

@@ -62,7 +62,7 @@ def test_another_place_is_free(run: Path, holder: subprocess.Popen[str]) -> None
         pass
 
 
-def test_a_lock_of_a_killed_job_hinders_nobody(run: Path, holder: subprocess.Popen[str]) -> None:
+def test_a_lock_of_a_killed_job_is_ignored(run: Path, holder: subprocess.Popen[str]) -> None:
     holder.send_signal(signal.SIGKILL)
     holder.wait()
     assert len(list(run.parent.iterdir())) == 2

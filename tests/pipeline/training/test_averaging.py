@@ -65,7 +65,7 @@ def test_none_keeps_no_average() -> None:
     train(nn.Linear(3, 2, bias=False), average, 2)
 
 
-def test_goes_on_after_an_interruption() -> None:
+def test_resumes_after_an_interruption() -> None:
     torch.manual_seed(0)
     network = nn.Linear(3, 2, bias=False)
     start = network.weight.detach().clone()

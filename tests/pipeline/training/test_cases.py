@@ -86,7 +86,7 @@ def test_each_case_is_read_once(tmp_path: Path, cache: str) -> None:
     assert reading.count == 2
 
 
-def test_a_changed_file_is_read_anew_from_disk(tmp_path: Path) -> None:
+def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
     data = two_cases(tmp_path)
 
     def first() -> list[int]:
@@ -104,7 +104,7 @@ def test_unknown_cache(tmp_path: Path) -> None:
         preprocessed_cases([], lambda case: case, "cloud", str(tmp_path))
 
 
-def test_another_recipe_is_prepared_anew(tmp_path: Path) -> None:
+def test_another_recipe_is_prepared_again(tmp_path: Path) -> None:
     data, reading = two_cases(tmp_path), Reading()
     for recipe, expected in (("a", 1), ("a", 1), ("b", 2)):
         preprocessed_cases(data, Compose([reading]), "disk", str(tmp_path / "cache"), recipe)[0]

@@ -88,7 +88,7 @@ def test_only_the_first_process_writes(tmp_path: Path, clock: SimpleNamespace) -
     assert not (tmp_path / "h.json").exists()
 
 
-def test_goes_on(tmp_path: Path, clock: SimpleNamespace) -> None:
+def test_resumes(tmp_path: Path, clock: SimpleNamespace) -> None:
     first = History(tmp_path / "h.json", Budget(1, None, 1), batch_size=1)
     engine_with(first, clock, [1.0]).run(range(1), max_epochs=1)
     state = first.state_dict()

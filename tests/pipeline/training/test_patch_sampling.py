@@ -118,9 +118,7 @@ def test_threads_change_nothing(first_batches: list[dict[str, torch.Tensor]], wo
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_goes_on_with_the_batch_that_is_due(
-    first_batches: list[dict[str, torch.Tensor]], workers: int
-) -> None:
+def test_resumes_with_the_next_batch(first_batches: list[dict[str, torch.Tensor]], workers: int) -> None:
     batches = stream(noisy(), workers=workers)
     assert all(map(same, take(batches, 2), first_batches[:2]))
     assert batches.next_batch == 2  # though workers had prepared more

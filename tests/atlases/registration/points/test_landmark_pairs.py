@@ -11,7 +11,7 @@ POINTS = np.arange(12.0).reshape(4, 3)
 NAMES = ("AC", "PC", "left", "right")
 
 
-def test_names_pair_points_whatever_their_order() -> None:
+def test_names_pair_points_in_any_order() -> None:
     order = [2, 0, 3, 1]
     moving = Landmarks(POINTS[order] + 100, labels=tuple(NAMES[n] for n in order))
     pairs = pair_landmarks(Landmarks(POINTS, labels=NAMES), moving)

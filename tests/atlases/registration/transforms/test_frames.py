@@ -87,7 +87,7 @@ def test_points_and_matrices_agree():
     assert np.allclose(flip_points(there), points @ matrix[:3, :3].T + matrix[:3, 3])
 
 
-def test_whatever_a_caller_has(tmp_path: Path):
+def test_any_type_of_image(tmp_path: Path):
     from monai.data import MetaTensor
 
     both = np.stack([voxels(), voxels() + 1])

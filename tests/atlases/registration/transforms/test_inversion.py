@@ -126,7 +126,7 @@ def test_known_inverses_are_used_and_measured():
     assert invert(inverse.transform, grid, tolerance_mm=9).transform.itk is transform.itk
 
 
-def test_known_inverses_that_are_none_are_worked_out_anew():
+def test_wrong_known_inverses_are_computed_again():
     grid = grid_named("RAS")
     wrong = Transform(field(grid).itk, sitk.TranslationTransform(3, (9, 9, 9)))
     assert invert(wrong, grid).error_mm < 0.5

@@ -111,7 +111,7 @@ def test_noisy_spheres_are_found(criterion: Criterion) -> None:
     assert joint.max(axis=1).sum() / truth.size > 0.995
 
 
-def test_second_channel_tells_apart_what_the_first_does_not() -> None:
+def test_second_channel_separates_what_the_first_does_not() -> None:
     voxels = np.random.default_rng(0).normal(0, 0.05, (2, 16, 16, 16))
     voxels[1, :7] += 1
     regions = split_merge(voxels, (1, 1, 1), regions=2)

@@ -86,7 +86,7 @@ def test_channels_are_smoothed_one_by_one() -> None:
     torch.testing.assert_close(smooth(volumes, matrices), wanted)
 
 
-def test_sampling_is_that_of_scipy_and_goes_on_beyond_the_edge() -> None:
+def test_sampling_is_that_of_scipy_also_beyond_the_edge() -> None:
     volume = noise(2, 9, 11, 7)
     rng = np.random.default_rng(4)
     places = rng.uniform(-4, 14, (3, 5, 6, 7))

@@ -171,7 +171,7 @@ def _moved(image: object, matrix: npt.NDArray[np.float64]) -> object:
     return to_itk(from_itk(image)[0], matrix @ affine_of(image))  # type: ignore[arg-type]
 
 
-def test_levels_that_cannot_be_told_apart_leave_the_beginning() -> None:
+def test_indistinguishable_levels_leave_the_initialisation() -> None:
     """Where nothing pulls, the mapping is the identity, not nonsense."""
     voxels = ndimage.gaussian_filter(np.random.default_rng(0).normal(size=SHAPE), 2).astype(np.float32)
     image = to_itk(voxels, AFFINE)

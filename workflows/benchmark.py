@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from atlaseg.pipeline.schema import Count, NotNegative, Positive, Seed
+from atlaseg.workflows.console.exit_codes import DONE, SOME_FAILED
 
 if TYPE_CHECKING:
     from atlaseg.pipeline.case import Dataset
@@ -156,7 +157,7 @@ class Benchmark:
         write_about(self.out, {**about, "finished": True})
         print_tables(tables)
         print(f"Tables in {self.out}; a page of all of it: atlaseg report {self.out}")
-        return 1 if len(tables.failures) else 0
+        return SOME_FAILED if len(tables.failures) else DONE
 
     def _about(self, dataset: Dataset, entries: list[Entry]) -> dict[str, Any]:
         """What ``benchmark.json`` says, without this machine; names of folders do not enter it."""

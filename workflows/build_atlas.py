@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from atlaseg.atlases.registration.defaults import DEFAULT_TRANSFORM
 from atlaseg.pipeline.schema import Count, NotNegative, Seed, Whole
+from atlaseg.workflows.console.exit_codes import DONE, SOME_FAILED
 
 if TYPE_CHECKING:
     from concurrent.futures import Executor
@@ -95,7 +96,7 @@ class BuildAtlas:
         write_text(self.out / "template.json", json.dumps(template.report(), indent=1) + "\n")
         self._draw(atlas)
         self._say(template)
-        return 1 if template.left_out else 0
+        return SOME_FAILED if template.left_out else DONE
 
     def _build(self, atlases: AtlasSet, options: TemplateOptions, executor: Executor | None) -> Template:
         from atlaseg.atlases.templates.template import build_template

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from atlaseg.pipeline.errors import OptionError
 from atlaseg.pipeline.schema import Whole
+from atlaseg.workflows.console.exit_codes import DONE, REFUSED
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -61,7 +62,7 @@ class Check:
             print(_as_json(found))
         else:
             _print(found, every_case=self.cases)
-        return 2 if found.errors else 0
+        return REFUSED if found.errors else DONE
 
     def _inspect(self) -> Inspection:
         from concurrent.futures import ThreadPoolExecutor

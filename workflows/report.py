@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from atlaseg.pipeline.errors import OptionError
 from atlaseg.pipeline.schema import Whole
+from atlaseg.workflows.console.exit_codes import DONE, SOME_FAILED
 
 __all__ = ["Report"]
 
@@ -63,4 +64,4 @@ class Report:
             )
         for problem in page.problems:
             print(problem, file=sys.stderr)
-        return 1 if page.problems else 0
+        return SOME_FAILED if page.problems else DONE

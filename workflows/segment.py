@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from atlaseg.workflows.console.exit_codes import DONE, SOME_FAILED
 from atlaseg.workflows.methods.labelling_job import LabellingJob
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class Segment(LabellingJob):
             print(f"FAILED {printable(name)}: {reason}", file=sys.stderr)
         for name, reason in labeller.doubtful.items():
             print(f"LEAKED {printable(name)}: {reason}", file=sys.stderr)
-        return 1 if failed or labeller.doubtful else 0
+        return SOME_FAILED if failed or labeller.doubtful else DONE
 
     def _check(self, models: Models) -> None:
         from atlaseg.pipeline.errors import OptionError

@@ -26,7 +26,7 @@ INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
 
 
 class TerminatedError(BaseException):
-    """SIGTERM came: from a person, or from a cluster whose time limit is over."""
+    """SIGTERM was received, from a user or at the time limit of a cluster."""
 
 
 def exit_code_of(name: str, work: Callable[[], int]) -> int:

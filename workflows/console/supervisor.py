@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from atlaseg.workflows.console.exit_codes import INTERRUPTED, TERMINATED, TerminatedError
+from atlaseg.workflows.console.exit_codes import INTERRUPTED, REFUSED, TERMINATED, TerminatedError
 from atlaseg.workflows.console.heartbeat import Heartbeat
 from atlaseg.workflows.console.screen import on_output
 
@@ -80,7 +80,7 @@ def supervise(name: str, job: Callable[[], int], after_a_crash: Callable[[], Non
         with heard_signals():
             signal.pthread_sigmask(signal.SIG_UNBLOCK, handed_on)
             code = job()
-        if code in _SAID or code == 2:
+        if code in _SAID or code == REFUSED:
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(code)  # waits for no thread; HDF5 that could not write crashes at an orderly end
@@ -140,4 +140,4 @@ def _say_crash(name: str, ended_by: signal.Signals, told: int | None) -> int:
         "another method or engine",
         file=sys.stderr,
     )
-    return 2
+    return REFUSED

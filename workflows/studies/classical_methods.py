@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from atlaseg.pipeline.errors import AtlasegError, DatasetError, OptionError
 from atlaseg.pipeline.schema import Count, Seed
+from atlaseg.workflows.console.exit_codes import DONE, SOME_FAILED
 from atlaseg.workflows.methods.classical.classical_family import CLASSICAL
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ class ClassicalBenchmark:
         self._time(failed)
         for line in failed:
             print(f"FAILED {line}")
-        return 1 if failed else 0
+        return SOME_FAILED if failed else DONE
 
     def _label(
         self, text: str, dataset: Dataset, failed: list[str]

@@ -16,7 +16,7 @@ __all__ = ["plan_for_job", "refuse_another_plan", "settled"]
 
 
 def settled(job: TrainingJob, dataset: Dataset, found: Inspection) -> Dataset:
-    """The data set with the channels that --channels or --plan names, or that it names, or that intensities tell.
+    """The data set with channel names from --channels, from --plan, from its files, or assumed from intensities.
 
     Raises:
         OptionError: another number of names than of channels.
@@ -49,7 +49,7 @@ def plan_for_job(
         job: with the options of networks.
         dataset: to be planned for.
         network: its name, unless a plan names it.
-        prior: whether the network is told beforehand what atlases say.
+        prior: whether label probabilities of fused atlases are further input channels.
         versions: training scans that are warped onto others, to be trained with.
 
     Raises:

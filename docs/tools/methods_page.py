@@ -54,7 +54,7 @@ def methods_page() -> str:
         for row in getattr(import_module(module), name).rows():
             also = "".join(f", also `{alias}`" for alias in row.aliases)
             lines.append(f"| `{row.name}`{also} | {_cell(row.summary)} | {_linked(_cell(row.source))} |")
-        parts += [f"## {table.title}", table.text, "\n".join(lines)]
+        parts += [f"## {table.title}", table.text, '<div class="names" markdown>', "\n".join(lines), "</div>"]
     return "\n\n".join(parts) + "\n"
 
 
@@ -65,5 +65,5 @@ def _cell(text: str) -> str:
 def _linked(text: str) -> str:
     """Make links of decisions, DOIs and addresses."""
     text = re.sub(r"docs/(decisions/)(\d+)([\w-]*\.md)", r"[decision \2](../\1\2\3)", text)
-    text = re.sub(r"(?<![/\w])doi:(10\.[^\s,;]+[^\s,;.)])", r"[doi:\1](https://doi.org/\1)", text)
+    text = re.sub(r"(?:doi:|https?://doi\.org/)(10\.[^\s,;]+[^\s,;.)])", r"[doi](https://doi.org/\1)", text)
     return re.sub(r"(?<![(\[])(https?://[^\s,;)]+[^\s,;.)])", r"<\1>", text)

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from atlaseg.pipeline.registry import Registry, Row
     from atlaseg.workflows.methods.family import Method
 
-__all__ = ["ListMethods"]
+__all__ = ["PARTS", "Entry", "ListMethods", "entries_of", "own_options"]
 
 #: Tables of what methods are made of, or measured by: kind -> module:table, and what several are called.
-_PARTS: dict[str, tuple[str, str]] = {
+PARTS: dict[str, tuple[str, str]] = {
     "loss": ("atlaseg.pipeline.training.losses.registry:LOSSES", "losses of networks"),
     "optimizer": ("atlaseg.pipeline.training.optimizers:OPTIMIZERS", "optimizers of networks"),
     "schedule": ("atlaseg.pipeline.training.learning_rate:SCHEDULES", "schedules of the learning rate"),
@@ -70,18 +70,18 @@ class ListMethods:
             PackageError: an installed package adds something that cannot be used.
         """
         kinds = {family.name: family.plural for family in FAMILIES}
-        kinds |= {kind: plural for kind, (_, plural) in _PARTS.items()}
+        kinds |= {kind: plural for kind, (_, plural) in PARTS.items()}
         if self.kind is not None and self.kind not in kinds:
             raise OptionError(f"no kind {self.kind!r}; choose one of {', '.join(kinds)}")
         chosen = [kind for kind in kinds if self.kind in (None, kind)]
         if self.name is None:
             print(
                 "\n\n".join(
-                    _listed(kind, kinds[kind], entries) for kind in chosen if (entries := _entries(kind))
+                    _listed(kind, kinds[kind], entries) for kind in chosen if (entries := entries_of(kind))
                 )
             )
             return 0
-        every = [entry for kind in chosen for entry in _entries(kind)]
+        every = [entry for kind in chosen for entry in entries_of(kind)]
         found = [entry for entry in every if self.name in (entry.name, *entry.aliases)]
         if not found:
             among = "" if self.kind is None else f" of kind {self.kind}"
@@ -90,12 +90,12 @@ class ListMethods:
         return 0
 
 
-def _entries(kind: str) -> list[Entry]:
+def entries_of(kind: str) -> list[Entry]:
     """Everything of a kind."""
     family = next((family for family in FAMILIES if family.name == kind), None)
     if family is not None:
         return [Entry(m.name, kind, m.summary, m.part, m.aliases, m) for m in family.methods()]
-    table: Registry[Any] = import_target(_PARTS[kind][0], "", kind)
+    table: Registry[Any] = import_target(PARTS[kind][0], "", kind)
     return [Entry(row.name, kind, row.summary, row, row.aliases) for row in table.rows()]
 
 
@@ -117,7 +117,7 @@ def _explained(entry: Entry) -> str:
         "source": row.source,
         "package": row.package,
         "earlier name": ", ".join(entry.aliases),
-        "options": _own_options(method),
+        "options": own_options(method),
     }
     lines = [f"{entry.name}: {entry.summary}", *(f"  {what}: {text}" for what, text in about.items() if text)]
     if method is not None:
@@ -129,7 +129,7 @@ def _explained(entry: Entry) -> str:
     return "\n".join(lines)
 
 
-def _own_options(method: Method | None) -> str:
+def own_options(method: Method | None) -> str:
     """Name and default of each option of the method itself."""
     made = None if method is None else method.family.options(method)
     if made is None:

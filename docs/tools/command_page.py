@@ -11,22 +11,26 @@ from unittest.mock import patch
 
 __all__ = ["Help", "command_page", "parse_help"]
 
-#: So wide that only the help texts themselves break lines.
-_COLUMNS = "1000"
+#: As wide as boxes still stand below each other.
+_COLUMNS = "129"
 
 
 @dataclass
 class Help:
-    """The parts of one command's help: usage, description, and for each panel its options with their texts."""
+    """The parts of one command's help: usage, description, and for each panel its options with their texts.
+
+    ``about`` has what a panel says of all its options, if it does.
+    """
 
     usage: str
     description: str
     panels: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
+    about: dict[str, str] = field(default_factory=dict)
 
 
 def command_page() -> str:
     """The page in Markdown: every command with its options, in the order of the overview."""
-    from atlaseg.workflows.cli import COMMANDS
+    from atlaseg.workflows.console.commands import COMMANDS, STUDIES
 
     parts = [
         "# Command line",
@@ -34,8 +38,12 @@ def command_page() -> str:
         "with 1 when it is done except for the cases that it lists, and with 2 when the data or the command are "
         "wrong. `atlaseg --version` prints the version.",
     ]
-    for name, command in COMMANDS.items():
-        parts += [f"## `atlaseg {name}`", f"*{command.summary}*", *_section(help_of(name))]
+    for row in COMMANDS.rows():
+        parts += [f"## `atlaseg {row.name}`", f"*{row.summary}*", *_section(help_of(row.name))]
+    parts += ["## `atlaseg study`", "Measurements for those who work on atlaseg itself."]
+    for row in STUDIES.rows():
+        name = f"study {row.name}"
+        parts += [f"### `atlaseg {name}`", f"*{row.summary}*", *_section(help_of(name))]
     return "\n\n".join(parts) + "\n"
 
 
@@ -46,7 +54,7 @@ def help_of(name: str) -> Help:
     said = io.TextIOWrapper(io.BytesIO(), encoding="utf-8")  # boxes are drawn where the screen can show them
     with patch.dict(os.environ, {"COLUMNS": _COLUMNS, "NO_COLOR": "1"}), redirect_stdout(said):
         try:
-            main([name, "--help"])
+            main([*name.split(), "--help"])
         except SystemExit as end:
             if end.code:
                 raise
@@ -67,9 +75,16 @@ def parse_help(text: str) -> Help:
     found = Help(usage.removeprefix("usage: "), description.strip())
     for title, box in zip(boxes[::2], boxes[1::2], strict=True):
         rows: list[tuple[str, str]] = []
-        for raw in box.splitlines():
-            line = raw.removeprefix("│ ").removesuffix("│").rstrip()
-            if raw.startswith("╰") or not line.strip("─ ") or line.startswith("-h, --help"):
+        inside = [
+            raw.removeprefix("│ ").removesuffix("│").rstrip() for raw in box.splitlines() if raw[:1] == "│"
+        ]
+        lines = [line for line in inside if line.strip()]
+        rule = next((place for place, line in enumerate(lines) if not line.strip("─ ")), None)
+        if rule is not None:  # what stands above it is said of the whole panel
+            found.about[title] = " ".join(" ".join(lines[:rule]).split())
+            lines = lines[rule + 1 :]
+        for line in lines:
+            if line.startswith("-h, --help"):
                 continue
             if not line.startswith(" "):  # an option; its text begins after two blanks, or on the next line
                 option, _, said = line.partition("  ")
@@ -86,6 +101,8 @@ def parse_help(text: str) -> Help:
 def _section(found: Help) -> list[str]:
     parts = [f"```text\n{found.usage}\n```", found.description]
     for title, rows in found.panels.items():
+        if title in found.about:
+            parts.append(f"**{title}.** {found.about[title]}")
         lines = [f"| {title} | |", "|---|---|"]
         lines += [f"| {_code(option)} | {_cell(said)} |" for option, said in rows]
         parts.append("\n".join(lines))

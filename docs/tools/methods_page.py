@@ -1,60 +1,48 @@
-"""The reference of methods, made from the tables of the code: one row for each name, with its summary and source."""
+"""The reference of methods and their parts, made from what ``atlaseg methods`` lists."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from importlib import import_module
 
-__all__ = ["TABLES", "Table", "methods_page"]
+__all__ = ["methods_page"]
 
-
-@dataclass(frozen=True)
-class Table:
-    """A registry on the page.
-
-    Args:
-        title: heading.
-        registry: the :class:`~atlaseg.pipeline.registry.Registry`, as ``module:name``.
-        text: what one does with its names.
-    """
-
-    title: str
-    registry: str
-    text: str
-
-
-TABLES = (
-    Table(
-        "Fusion rules",
-        "atlaseg.atlases.fusion.registry:FUSION_RULES",
-        "`--fusion NAME` of `atlaseg segment`, `--method NAME` of `atlaseg train` and `atlaseg fuse`. "
-        "[What each does](../explanation/fusion.md#the-rules).",
-    ),
-    Table(
-        "Registration engines",
-        "atlaseg.atlases.registration.engines.registry:ENGINES",
-        "`--engine NAME` of `atlaseg register`, `segment`, `train` and `build-atlas`. "
-        "[What each can do](../explanation/registration.md#engines).",
-    ),
-)
+#: Where a kind is explained; kinds of the list that are not here stand without a link.
+EXPLAINED = {
+    "network": "[How a network is planned](../explanation/planning.md).",
+    "atlas": "[What each rule does](../explanation/fusion.md#the-rules).",
+    "joined": "[How they are joined](../explanation/joined.md).",
+    "classical": "[How they work](../explanation/classical.md).",
+    "atlas-classical": "[How atlases help them](../explanation/joined.md#classical-methods-with-atlases).",
+    "layout": "[What each looks like](../how-to/data.md).",
+    "engine": "[What each can do](../explanation/registration.md#engines).",
+    "metric": "[Definitions](../explanation/scores.md#one-row-of-the-table).",
+}
 
 
 def methods_page() -> str:
     """The page in Markdown."""
+    from atlaseg.workflows.list_methods import PARTS, entries_of, own_options
+    from atlaseg.workflows.methods.families import FAMILIES
+
     parts = [
         "# Methods",
-        "Made from the tables of the code. `atlas-` before a network, or before a classical method other than `knn`, "
-        "[joins it with atlases](../explanation/joined.md). An installed package may add rows of its own: "
-        "[add a method](../how-to/add-a-method.md).",
+        "What `atlaseg methods` lists. `--method` of `atlaseg train` and `--methods` of `atlaseg benchmark` take "
+        "the names of methods; `atlaseg methods NAME` says which options they take. An installed package may add rows "
+        "of its own: [add a method](../how-to/add-a-method.md).",
     ]
-    for table in TABLES:
-        module, name = table.registry.split(":")
-        lines = ["| name | what | source |", "|---|---|---|"]
-        for row in getattr(import_module(module), name).rows():
-            also = "".join(f", also `{alias}`" for alias in row.aliases)
-            lines.append(f"| `{row.name}`{also} | {_cell(row.summary)} | {_linked(_cell(row.source))} |")
-        parts += [f"## {table.title}", table.text, '<div class="names" markdown>', "\n".join(lines), "</div>"]
+    plurals = {family.name: family.plural for family in FAMILIES}
+    plurals |= {kind: plural for kind, (_, plural) in PARTS.items()}
+    for kind, plural in plurals.items():
+        lines = ["| name | what | options of its own | source |", "|---|---|---|---|"]
+        for entry in (entries := entries_of(kind)):
+            also = "".join(f", also `{alias}`" for alias in entry.aliases)
+            options = ", ".join(f"`{option}`" for option in own_options(entry.method).split(", ") if option)
+            cells = (f"`{entry.name}`{also}", _cell(entry.summary), options, _linked(_cell(entry.row.source)))
+            lines.append(f"| {' | '.join(cells)} |")
+        if entries:
+            explained = [EXPLAINED[kind]] if kind in EXPLAINED else []
+            heading = f"## {plural[0].upper()}{plural[1:]}"
+            parts += [heading, *explained, '<div class="names" markdown>', "\n".join(lines), "</div>"]
     return "\n\n".join(parts) + "\n"
 
 

@@ -1,4 +1,4 @@
-"""``atlaseg benchmark``: several methods on the same folds of a data set, in one honest table."""
+"""``atlaseg benchmark``: compare several methods on the same folds of a data set."""
 
 from __future__ import annotations
 
@@ -53,45 +53,45 @@ class Benchmark:
     positional: ClassVar[tuple[str, ...]] = ("dataset",)
 
     dataset: Path
-    """Folder of labelled cases, in any layout that `atlaseg train` takes."""
+    """Folder of the data set, in any layout that `atlaseg train` takes."""
     methods: tuple[str, ...]
-    """Methods that `atlaseg methods` lists, joined by commas, with options of training or labelling after a colon:
-    METHOD,METHOD:minutes=12,depth=context; or YAML files of them."""
+    """Methods that `atlaseg methods` lists, separated by commas, with options of training or segmentation after a
+    colon: METHOD,METHOD:minutes=12,depth=context; or YAML files of them."""
     out: Path
     """Folder for tables, label maps and models."""
     folds: Count = 5
-    """Number of folds; every labelled case is tested once."""
+    """Number of cross-validation folds; every labelled case is tested once."""
     first: Count | None = None
-    """Instead of folds: the first so many cases by name train; with --last."""
+    """Instead of folds: number of first cases by name to train on; with --last."""
     last: Count | None = None
-    """Instead of folds: the last so many cases by name are tested; with --first."""
+    """Instead of folds: number of last cases by name to test on; with --first."""
     labels: tuple[str, ...] = ()
-    """How many labelled cases of a fold a method may learn from, such as 10; several (5,10,20,all) give a learning
+    """Number of labelled cases of a fold to train on, such as 10; several (5,10,20,all) give a learning
     curve. By default all."""
     channels: tuple[str, ...] = ()
     """Names of the channels, such as CT or T1 T2, instead of those in the data set."""
     minutes: Positive | None = None
-    """Training budget of networks that name none of their own."""
+    """Training budget in minutes of networks without a budget among their options."""
     seed: Seed = 0
-    """Of folds, choice of cases, training and registration."""
+    """Random seed of folds, choice of cases, training and registration."""
     device: str = "auto"
-    """Networks: auto (a GPU where there is one), cpu or cuda."""
+    """Networks: device, auto (a GPU where available), cpu or cuda."""
     probabilities: bool = False
-    """Also keep the probabilities of methods that give them."""
+    """Also keep the probabilities of methods that predict them."""
     tolerance_mm: NotNegative = 1.0
-    """Distance in mm that the surface Dice takes as agreement."""
+    """Tolerance in mm of the surface Dice."""
     surface: Literal["voxels", "elements"] = "voxels"
     """What surfaces are made of: voxels at the border of a structure, or elements between voxels, weighted by their
     area (docs/explanation/scores.md)."""
     workers: Count = 1
-    """Methods that run at the same time; each gets its share of the cores. Times are honest with 1."""
+    """Number of methods to run in parallel, which share the cores. Measured times are comparable with 1 only."""
     share_registrations: bool = True
-    """Register two scans once for all methods that would do it alike; each is charged the time of it."""
+    """Run equal registrations once for all methods that need them; each method is charged their time."""
     retry_failed: bool = False
-    """Run again what failed before."""
+    """Run cells again that failed before."""
 
     def run(self, executor: Executor | None = None) -> int:
-        """Compare, or go on; returns 0, or 1 where a case failed.
+        """Compare, or resume; returns 0, or 1 where a case failed.
 
         Args:
             executor: runs the cells, such as that of a Dask client; it must see the same files. By default threads of
@@ -160,7 +160,7 @@ class Benchmark:
         return SOME_FAILED if len(tables.failures) else DONE
 
     def _about(self, dataset: Dataset, entries: list[Entry]) -> dict[str, Any]:
-        """What ``benchmark.json`` says, without this machine; names of folders do not enter it."""
+        """Content of ``benchmark.json``, without details of the machine and without names of folders."""
         return {
             "format": FORMAT,
             "dataset": dataset.name,
@@ -222,7 +222,7 @@ class Benchmark:
         return numbers or [None]
 
     def _refuse_another(self, about: dict[str, Any], found: dict[str, Any]) -> None:
-        """Refuse a folder that holds something else than an earlier part of this benchmark."""
+        """Refuse a folder that holds anything other than an earlier part of this benchmark."""
         from atlaseg.pipeline.datasets.dataset_identity import difference
         from atlaseg.pipeline.errors import OptionError
         from atlaseg.pipeline.io.files import read_json
@@ -244,7 +244,7 @@ class Benchmark:
         if different:
             raise OptionError(
                 f"{self.out}: holds a benchmark with another {', '.join(dict.fromkeys(different))}; give the same "
-                "to go on with it, or another --out"
+                "to resume it, or another --out"
             )
 
     def _conditions(self, dataset: Dataset) -> Conditions:

@@ -104,7 +104,7 @@ def _work(name: str, job: Any, process: int) -> int:
     """Do the job, alone in the place that it writes; returns the exit code."""
 
     def do() -> int:
-        with heard_signals(), assumptions_said(name), _alone(name, job, process), _told_of_space(job):
+        with heard_signals(), assumptions_said(name), _alone(name, job, process), _full_disk_named(job):
             return int(job.run())
 
     return exit_code_of(name, do)
@@ -119,8 +119,8 @@ def _alone(name: str, job: Any, process: int) -> AbstractContextManager[None]:
 
 
 @contextmanager
-def _told_of_space(job: Any) -> Iterator[None]:
-    """Say in words that the system has no space left for a file, which it says without a name."""
+def _full_disk_named(job: Any) -> Iterator[None]:
+    """Report a full disk with the name of the output, which the system's error lacks."""
     import errno
 
     from atlaseg.pipeline.errors import FullDiskError

@@ -1,4 +1,4 @@
-"""``atlaseg methods``: everything that there is to choose from, and what one of them is and takes."""
+"""``atlaseg methods``: list all methods and other named parts, or describe one of them."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class ListMethods:
-    """List what there is to choose from, or explain one of them: atlaseg methods [NAME].
+    """List all methods, engines, metrics, ..., or describe one of them: atlaseg methods [NAME].
 
     Methods of `atlaseg train`, `segment` and `benchmark` come first, by kind; then the parts that they are made of and
     measured by. What installed packages add is listed with the package's name.
@@ -58,9 +58,9 @@ class ListMethods:
     positional: ClassVar[tuple[str, ...]] = ("name",)
 
     name: str | None = None
-    """What to explain; by default all are listed."""
+    """Name to describe; by default all are listed."""
     kind: str | None = None
-    """Only of this kind; the list shows the kinds."""
+    """List this kind only; the list shows the kinds."""
 
     def run(self) -> int:
         """Print it; returns 0.

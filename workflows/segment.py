@@ -1,4 +1,4 @@
-"""``atlaseg segment``: scans in, label maps on the scans' own grids out."""
+"""``atlaseg segment``: segment scans; label maps lie on the scans' own grids."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["Segment"]
 
 @dataclass(frozen=True)
 class Segment(LabellingJob):
-    """Label scans by networks, atlases or a classical method: atlaseg segment RUN SCAN... --out LABELS.
+    """Segment scans with networks, atlases or a classical method: atlaseg segment RUN SCAN... --out LABELS.
 
     RUN is a folder that `atlaseg train` wrote; several networks (such as the folds) are averaged as an ensemble.
     RUN may also be a folder of labelled scans in any layout that `atlaseg train` takes: they are registered to each
@@ -89,7 +89,7 @@ class Segment(LabellingJob):
                 "--dataset says where the cases of --validation are: give both, or name scans alone"
             )
         if not self.validation and not models.rest:
-            raise OptionError("name the scans, or folders of scans, to label after the run")
+            raise OptionError("give the scans, or folders of scans, to segment after the run")
         subject = str(models.folders[0]) if models.folders else f"--method {self.seeds.method}"
         refuse_options_of_others(self, "labelling", SOURCES, models.source, subject)
 

@@ -1,4 +1,4 @@
-"""``atlaseg train``: a data set in, a trained bundle folder out."""
+"""``atlaseg train``: train a method on a data set; the result is a bundle folder."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["Train"]
 
 @dataclass(frozen=True)
 class Train(TrainingJob):
-    """Train a network on the labelled cases of a data set, put them together as atlases, or teach a classical method.
+    """Train a network or a classical method on the labelled cases of a data set, or prepare them as atlases.
 
     OUT becomes a MONAI bundle. For a network, OUT/configs/train.yaml trains and OUT/configs/inference.yaml labels
     scans by `python -m monai.bundle run` too. For an atlas method the cases are checked and copied into OUT, which
@@ -21,7 +21,7 @@ class Train(TrainingJob):
     """
 
     def run(self) -> int:
-        """Train, or go on; returns 0.
+        """Train, or resume; returns 0.
 
         Raises:
             OptionError: OUT holds a run of another command, or options exclude each other.

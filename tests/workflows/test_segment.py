@@ -227,7 +227,7 @@ def test_refusals(tiny_run: Path, two_channel_run: Path, scans: Path, tmp_path: 
     shutil.copytree(scans, another)
     for paths, options, error, message in (
         ((scans,), {}, OptionError, "is a run of atlaseg train"),
-        ((tiny_run,), {}, OptionError, "name the scans"),
+        ((tiny_run,), {}, OptionError, "give the scans"),
         ((tiny_run, scans), {"validation": True}, OptionError, "name that run alone"),
         ((tiny_run, tiny_run), {"validation": True}, OptionError, "name that run alone"),
         ((tiny_run, scans / "missing.nii.gz"), {}, MissingFileError, "no such file or folder"),

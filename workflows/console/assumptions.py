@@ -1,4 +1,4 @@
-"""What a command assumes and a person should know, said once on stderr."""
+"""Print warnings about assumptions once each on stderr."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MOST_ASSUMPTIONS = 10
 
 @contextmanager
 def assumptions_said(name: str) -> Iterator[None]:
-    """Print what a user should know (:class:`~atlaseg.pipeline.errors.AtlasegWarning`), one line each, each once."""
+    """Print warnings for the user (:class:`~atlaseg.pipeline.errors.AtlasegWarning`), one line each, each once."""
     import warnings
 
     from atlaseg.pipeline.errors import AtlasegWarning

@@ -15,50 +15,56 @@ COMMANDS: Registry[Row] = Registry(
     (
         Row(
             "demo",
-            "the whole path on made scans: check, plan, train, segment, score",
+            "the complete workflow on synthetic scans: check, plan, train, segment, evaluate",
             "atlaseg.workflows.demo:Demo",
         ),
-        Row("check", "read a whole data set and say what is wrong with it", "atlaseg.workflows.check:Check"),
-        Row("plan", "choose patch, network and training for a data set", "atlaseg.workflows.plan:MakePlan"),
+        Row("check", "read a whole data set and list its problems", "atlaseg.workflows.check:Check"),
+        Row(
+            "plan", "plan patch size, network and training for a data set", "atlaseg.workflows.plan:MakePlan"
+        ),
         Row(
             "methods",
-            "list all methods, or explain one of them and its options",
+            "list all methods, or describe one of them and its options",
             "atlaseg.workflows.list_methods:ListMethods",
         ),
         Row(
             "train",
-            "train a network, teach a classical method or put atlases together",
+            "train a network or a classical method, or prepare atlases",
             "atlaseg.workflows.train:Train",
         ),
         Row(
             "segment",
-            "label scans with networks, atlases or classical methods",
+            "segment scans with networks, atlases or classical methods",
             "atlaseg.workflows.segment:Segment",
         ),
-        Row("evaluate", "score label maps against references", "atlaseg.workflows.evaluate:Evaluate"),
+        Row(
+            "evaluate",
+            "compare label maps with reference segmentations",
+            "atlaseg.workflows.evaluate:Evaluate",
+        ),
         Row(
             "benchmark",
-            "compare methods on the same folds: scores, tests, ranking, times",
+            "compare methods by cross-validation: scores, tests, ranking, times",
             "atlaseg.workflows.benchmark:Benchmark",
         ),
         Row(
             "report",
-            "show a benchmark as one HTML page that works offline",
+            "write a benchmark as one HTML page that works offline",
             "atlaseg.workflows.report:Report",
         ),
         Row(
             "register",
-            "find the transform between two scans, with a picture",
+            "register two scans",
             "atlaseg.workflows.register:Register",
         ),
-        Row("warp", "carry images, label maps or points through transforms", "atlaseg.workflows.warp:Warp"),
-        Row("fuse", "make one label map out of several of the same scan", "atlaseg.workflows.fuse:Fuse"),
+        Row("warp", "apply transforms to images, label maps or points", "atlaseg.workflows.warp:Warp"),
+        Row("fuse", "fuse several label maps of the same scan", "atlaseg.workflows.fuse:Fuse"),
         Row(
             "build-atlas",
-            "average labelled scans into a template with probability maps",
+            "build a template with probability maps from labelled scans",
             "atlaseg.workflows.build_atlas:BuildAtlas",
         ),
-        Row("phantom", "make labelled scans or shapes to try things on", "atlaseg.workflows.phantom:Phantom"),
+        Row("phantom", "make a synthetic data set", "atlaseg.workflows.phantom:Phantom"),
     ),
     group="atlaseg.commands",
 )
@@ -76,13 +82,13 @@ STUDIES: Registry[Row] = Registry(
         ),
         Row(
             "augmentation",
-            "time elastic augmentation beside MONAI's",
+            "time of elastic augmentation compared with MONAI's",
             "atlaseg.workflows.studies.augmentation_speed:AugmentationBenchmark",
             aliases=("benchmark-augmentation",),
         ),
         Row(
             "inference",
-            "time and memory of labelling beside MONAI's",
+            "time and memory of inference compared with MONAI's",
             "atlaseg.workflows.studies.inference_speed:InferenceBenchmark",
             aliases=("benchmark-inference",),
         ),
@@ -100,7 +106,7 @@ STUDIES: Registry[Row] = Registry(
         ),
         Row(
             "fusion",
-            "time and Dice of label fusion beside ANTs and SimpleITK",
+            "time and Dice of label fusion compared with ANTs and SimpleITK",
             "atlaseg.workflows.studies.fusion_rules:FusionBenchmark",
             aliases=("benchmark-fusion",),
         ),
@@ -116,33 +122,33 @@ STUDIES: Registry[Row] = Registry(
 
 
 def overview() -> str:
-    """What ``atlaseg --help`` prints."""
+    """Text of ``atlaseg --help``."""
     return "\n".join(
         [
             "usage: atlaseg COMMAND [options]",
             "",
-            "Segment 3-D medical scans: networks and atlases made from your own labels, scored honestly.",
+            "Segment 3-D medical scans with networks, atlases and classical methods trained on your own labels.",
             "",
             "commands:",
             *_lines(COMMANDS),
             "",
-            "atlaseg COMMAND --help explains one of them; atlaseg --version says which this is.",
+            "atlaseg COMMAND --help describes a command; atlaseg --version prints the version.",
         ]
     )
 
 
 def overview_of_studies() -> str:
-    """What ``atlaseg study`` prints."""
+    """Text of ``atlaseg study``."""
     return "\n".join(
         [
             "usage: atlaseg study NAME [options]",
             "",
-            "Measurements for those who work on atlaseg itself.",
+            "Measurements for developers of atlaseg.",
             "",
             "studies:",
             *_lines(STUDIES),
             "",
-            "atlaseg study NAME --help explains one of them.",
+            "atlaseg study NAME --help describes a study.",
         ]
     )
 

@@ -1,14 +1,14 @@
-"""Exit codes of every command, and which error makes which.
+"""Exit codes of every command, and the errors that lead to them.
 
 ====  =================================================================================
 0     done
-1     done, but some cases failed or are doubtful; they are named at the end
-2     an error that the person can mend, in one line: options, files, disk
+1     done, but some cases failed or are doubtful; they are listed at the end
+2     an error that the user can fix, in one line: options, files, disk
 130   interrupted from the keyboard
 143   terminated, by a person or by a cluster whose time limit is over
 ====  =================================================================================
 
-Anything else is a crash, with a traceback: a fault of the program.
+Any other code is a crash with a traceback: a bug.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class TerminatedError(BaseException):
 
 
 def exit_code_of(name: str, work: Callable[[], int]) -> int:
-    """Do the work of a command; its exit code, with a line on stderr where something stopped it.
+    """Run a command; returns its exit code, and prints an error in one line on stderr.
 
     Args:
         name: of the command, for the line.

@@ -1,4 +1,4 @@
-"""The words of a command line into the job of a command, by tyro; mistakes in one sentence."""
+"""Parse a command line into the job of a command with tyro; errors are one sentence."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def parse(job: Any, name: str, words: list[str]) -> Any:
 
 
 def _without_box(text: str) -> str:
-    """The one sentence that matters of what tyro draws: title, frame, help texts and inner errors are left out."""
+    """The essential sentence of tyro's error message, without title, frame, help texts and inner errors."""
     boxed = "╭" in text  # otherwise the title stands above a rule, as where the screen takes ASCII only
     inside = [line.strip("│").rstrip() for line in text.splitlines() if not line.startswith(("╭", "╰"))]
     rules = [place for place, line in enumerate(inside) if line.strip() and not line.strip(" ─-")]

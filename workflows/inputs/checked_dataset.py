@@ -1,4 +1,4 @@
-"""A data set that training can depend on: every file of it is read beforehand."""
+"""Check every file of a data set before training."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["refuse_problems"]
 
 
 def refuse_problems(folder: Path) -> Inspection:
-    """Read every file before a night's training depends on it.
+    """Read every file of a data set before training starts.
 
     Scans without labels, or without any labelled voxel, are no problem for training.
 

@@ -1,4 +1,4 @@
-"""Masks of the scans that a command is to label."""
+"""Masks of the scans to segment."""
 
 from __future__ import annotations
 
@@ -41,6 +41,8 @@ def mask_of(masks: Path | None, name: str, scan: Path) -> npt.NDArray[np.bool_] 
     if masks.is_dir():
         found = find_volume(masks, (name, volume_name(scan)))
         if found is None:
-            raise MissingFileError(f"{masks / name}.nii.gz: no mask for this scan; draw it, or go without")
+            raise MissingFileError(
+                f"{masks / name}.nii.gz: no mask for this scan; draw one, or leave --masks out"
+            )
         path = found
     return read_mask(path, scan)

@@ -79,7 +79,7 @@ def family_of_run(folder: Path) -> Family | None:
 def refuse_options_of_others(
     job: Any, taken: str, sources: Iterable[Source], this: Source, subject: str
 ) -> None:
-    """Refuse what was said to a job and means nothing to the method at hand.
+    """Refuse options of a job that the method does not take.
 
     Args:
         job: of training or labelling; an option that has its default counts as not said.
@@ -107,7 +107,7 @@ def refuse_options_of_others(
 
 
 def _called(sources: Iterable[Source]) -> str:
-    """What several sources are called together; families that have no method here are not named."""
+    """Joint name of several sources; families without a method are left out."""
     present = (source for source in sources if not isinstance(source, Family) or source.names())
     *others, last = dict.fromkeys(source.plural for source in present)
     return f"{', '.join(others)} and {last}" if others else last

@@ -1,4 +1,4 @@
-"""What ``train``, ``segment`` and ``benchmark`` know of methods: they come in families, each an object of one kind.
+"""Families of methods, through which ``train``, ``segment`` and ``benchmark`` use them.
 
 A family knows its methods by the tables of the lower floors (networks, fusion rules, classical methods, ...), which say
 their names, summaries and sources. Commands ask the family of a method what it takes and hand the work over to it.
@@ -62,7 +62,7 @@ class Source(ABC):
         """
 
     def keeps_no_cases(self, folders: tuple[Path, ...]) -> str:  # noqa: ARG002
-        """Why there are no validation cases to label; empty where a run has some."""
+        """Why there are no validation cases to segment; empty where a run has some."""
         return ""
 
 

@@ -1,4 +1,4 @@
-"""What labels one scan after the other, for ``atlaseg segment`` and benchmarks."""
+"""Protocol of labellers, which segment one scan after the other for ``atlaseg segment`` and benchmarks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ``atlaseg segment`` is asked for: runs and scans, a folder, and the options of what labels."""
+"""Options of ``atlaseg segment``: runs and scans, output folder, and the options of each family."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["LabellingJob"]
 
 @dataclass(frozen=True)
 class LabellingJob:
-    """The options of ``atlaseg segment``; what labels takes some of them, and the others are refused."""
+    """The options of ``atlaseg segment``; those that a method does not take are refused."""
 
     positional: ClassVar[tuple[str, ...]] = ("paths",)
     benchmark_decides: ClassVar[tuple[str, ...]] = ("masks",)
@@ -26,7 +26,7 @@ class LabellingJob:
     out: Path
     """Folder for the label maps."""
     validation: bool = False
-    """Label the validation cases of the run; then name the run alone."""
+    """Segment the validation cases of the run; then give the run alone."""
     dataset: Path | None = None
     """With --validation: the data set of the run; by default RUN/dataset, or the folder near RUN, or below the current
     one, that has the run's cases."""

@@ -1,4 +1,4 @@
-"""Which words of ``atlaseg segment`` are models (runs, or a folder of labelled scans), and which are scans."""
+"""Split the paths given to ``atlaseg segment`` into models (runs, or a folder of labelled scans) and scans."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Models:
 
 
 def find_models(job: LabellingJob) -> Models:
-    """Tell models from scans.
+    """Split paths into models and scans.
 
     Raises:
         OptionError: there is no model among the paths, or several that do not go together.

@@ -1,4 +1,4 @@
-"""The part of ``atlaseg segment`` for whatever satisfies the protocol of segmenters."""
+"""``atlaseg segment`` for any segmenter that satisfies the protocol."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ``atlaseg train`` is asked for: a data set, a folder, a method, and the options of its family."""
+"""Options of ``atlaseg train``: data set, output folder, method, and the options of each family."""
 
 from __future__ import annotations
 
@@ -29,24 +29,24 @@ class TrainingJob:
     dataset: Path
     """Folder of the data set: Medical Segmentation Decathlon, nnU-Net raw, or images/ and labels/."""
     out: Path
-    """Folder of the run; made if it is not there."""
+    """Folder of the run; created if it does not exist."""
     method: str | None = None
-    """One of those that `atlaseg methods` lists: a network, a fusion rule for atlases, a classical method, or atlas-
-    before one of them for both together. By default the first network listed (with --plan, that of the plan)."""
+    """Method, one of those that `atlaseg methods` lists: a network, a fusion rule for atlases, a classical method, or
+    atlas- before one of them to combine it with atlases. Default: the first network (that of --plan)."""
     fold: Whole = 0
-    """Which fold is kept for validation, from 0."""
+    """Index of the validation fold, from 0."""
     folds: Count = 5
-    """Number of folds that the labelled cases are split into; 1, without a network: none is kept for validation."""
+    """Number of cross-validation folds; with 1 (not for networks) no case is kept for validation."""
     split_seed: Seed = 0
     """Seed of the split; the same for all folds of an ensemble."""
     channels: tuple[str, ...] = ()
     """Names of the channels, such as CT or T1 T2, instead of those in the data set (not with --plan); for networks CT
     is clipped and scaled, others get mean 0 and standard deviation 1."""
     seed: Seed | None = None
-    """Of everything random in training, learning or registration; by default 0, or what --plan says."""
+    """Random seed of training and registration; by default 0, or that of --plan."""
     option: tuple[str, ...] = ()
-    """An option of the method itself, name=value, as `atlaseg methods NAME` lists them; may be repeated. Networks and
-    fusion rules take none here."""
+    """Option of the method as name=value, see `atlaseg methods NAME`; may be repeated. Not for networks and
+    fusion rules."""
     network: NetworkTraining = field(default_factory=NetworkTraining)
     atlas: AtlasTraining = field(default_factory=AtlasTraining)
     with_atlases: CombinedTraining = field(default_factory=CombinedTraining)

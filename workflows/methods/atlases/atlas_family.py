@@ -1,4 +1,4 @@
-"""Atlases, as the commands know them: runs of them, and folders of labelled scans."""
+"""Family of atlas methods: their runs, and folders of labelled scans."""
 
 from __future__ import annotations
 

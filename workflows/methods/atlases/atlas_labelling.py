@@ -1,4 +1,4 @@
-"""The part of ``atlaseg segment`` for atlases: a run of an atlas method, or simply a folder of labelled scans."""
+"""``atlaseg segment`` for atlases: a run of an atlas method, or a folder of labelled scans."""
 
 from __future__ import annotations
 

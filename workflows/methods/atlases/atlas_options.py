@@ -1,4 +1,4 @@
-"""What training and labelling by atlases can be asked for, also beside a network or a classical method."""
+"""Options of training and segmentation with atlases, also in combination with a network or a classical method."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ class AtlasTraining:
     free: ClassVar[tuple[str, ...]] = ("work",)
 
     transform: str | None = None
-    """rigid, similarity, affine, bspline, syn or deformable (the default)."""
+    """Type of transform: rigid, similarity, affine, bspline, syn or deformable (the default)."""
     engine: str | None = None
-    """What registers, as `atlaseg methods --kind engine` lists; by default the one that suits the transform."""
+    """Registration engine, as `atlaseg methods --kind engine` lists; by default the one that suits the transform."""
     linear: Linear | None = None
-    """Where the bending begins; by default the better of several is found (auto)."""
+    """Linear initialisation of the deformable registration; by default the best of several (auto)."""
     keep: Count | None = None
-    """How many atlases to register in full to each scan, the most similar to it; by default all."""
+    """Number of atlases, the most similar ones, to register in full to each scan; by default all."""
     correct: Literal["auto", "yes", "no"] = "auto"
-    """Also learn what fusion gets wrong every time, from each atlas labelled by the others; the best labels, for
+    """Also learn a correction of systematic fusion errors, from each atlas segmented by the others; most accurate, for
     n (n - 1) registrations of n atlases, 20 (n - 1) of more than 20. By default (auto) the default fusion rule does so
     with 4 to 20 atlases."""
     borders: Literal["yes", "no"] = "yes"
-    """Where the raters of all atlases changed from one structure to the next along a slice, do so too."""
+    """Place borders between structures along a slice where the raters of all atlases did so."""
     work: Path | None = None
     """Folder for finished registrations of the atlases to each other, which is kept; by default in OUT, and removed in
     the end."""
@@ -45,21 +45,21 @@ class AtlasLabelling:
     benchmark_decides: ClassVar[tuple[str, ...]] = ("fusion", "workers", "threads", "work")
 
     fusion: str | None = None
-    """How labels are fused, as `atlaseg methods --kind atlas` lists; by default as the run has it."""
+    """Fusion rule, as `atlaseg methods --kind atlas` lists; by default that of the run."""
     transform: str | None = None
-    """rigid, similarity, affine, bspline, syn or deformable (the default)."""
+    """Type of transform: rigid, similarity, affine, bspline, syn or deformable (the default)."""
     engine: str | None = None
-    """What registers, as `atlaseg methods --kind engine` lists; by default the one that suits the transform."""
+    """Registration engine, as `atlaseg methods --kind engine` lists; by default the one that suits the transform."""
     linear: Linear | None = None
-    """Where the bending begins; by default the better of several is found (auto)."""
+    """Linear initialisation of the deformable registration; by default the best of several (auto)."""
     different_modality: bool = False
-    """The atlases come from another kind of scan (CT for MRI, T2 for T1)."""
+    """The atlases are of another modality or sequence than the scans (CT for MRI, T2 for T1)."""
     keep: Count | None = None
-    """How many atlases to register in full to each scan, the most similar to it; by default all."""
+    """Number of atlases, the most similar ones, to register in full to each scan; by default all."""
     workers: Count | None = None
-    """Registrations at the same time, each in a process of its own; by default one for each core."""
+    """Number of parallel registrations, each in a separate process; by default one per core."""
     threads: Count | None = None
-    """Threads of each registration; by default 1."""
+    """Number of threads of each registration; by default 1."""
     work: Path | None = None
     """Folder for finished registrations, which is kept, for example to fuse them in another way; by default
     OUT/.registrations, which is removed once every scan is labelled."""

@@ -1,4 +1,4 @@
-"""The part of ``atlaseg train`` for atlas methods: the atlases are checked, put together and, if asked, learnt from."""
+"""``atlaseg train`` for atlas methods: check and save the atlases, and optionally learn a correction."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def propagation_of(job: TrainingJob) -> PropagationOptions:
 
 
 def _shall_correct(job: TrainingJob, method: Method, atlases: int) -> bool:
-    """Whether a correction is learnt: where it was asked for, or where it is the best and soon learnt."""
+    """Whether a correction is learnt: on request, or by default for few atlases."""
     from atlaseg.atlases.correction.learn_correction import learns_by_itself
 
     if job.atlas.correct != "auto":

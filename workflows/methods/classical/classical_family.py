@@ -1,4 +1,4 @@
-"""Classical methods, as the commands know them."""
+"""Family of classical methods."""
 
 from __future__ import annotations
 

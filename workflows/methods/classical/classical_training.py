@@ -1,4 +1,4 @@
-"""The part of ``atlaseg train`` for classical methods: learns from the labelled cases what the method needs."""
+"""``atlaseg train`` for classical methods."""
 
 from __future__ import annotations
 

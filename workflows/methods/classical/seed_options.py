@@ -1,4 +1,4 @@
-"""What growing from seeds, without a run, can be asked for."""
+"""Options of region growing from seeds, without a run."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class Seeds:
     repeated: ClassVar[tuple[str, ...]] = ("seed", "option")
 
     method: str | None = None
-    """The method, one that `atlaseg methods` says to grow from seeds."""
+    """Method that grows regions from seeds, see `atlaseg methods`."""
     seed: tuple[str, ...] = ()
-    """Where to begin, x,y,z in voxels from 0, or x,y,zmm in RAS+ millimetres; VALUE:x,y,z gives the region another
+    """Seed, x,y,z in voxels from 0, or x,y,zmm in RAS+ millimetres; VALUE:x,y,z gives the region another
     label value than 1. May be repeated."""
     option: tuple[str, ...] = ()
     """An option of the method, name=value; may be repeated."""

@@ -1,4 +1,4 @@
-"""The part of ``atlaseg segment`` that needs no run: regions grown from seeds that a person gives."""
+"""``atlaseg segment`` without a run: region growing from seeds of the user."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ class SeedSource(Source):
 
 
 def _leak(grown: int, reachable: int) -> str:
-    """What to say of a region that fills most of what it can reach."""
+    """Warning about a region that fills most of the volume."""
     if grown <= MOST_OF_SCAN * reachable:
         return ""
     return (
-        f", {grown / reachable:.0%} of all: it has leaked into what surrounds it; try --option multiplier=1.5 (the "
+        f", {grown / reachable:.0%} of all: it has leaked into its surroundings; try --option multiplier=1.5 (the "
         "default is 2.5), or --option homogeneity=neighbourhood with a --option tolerance that suits"
     )
 

@@ -1,4 +1,4 @@
-"""The part of ``atlaseg train`` for a classical method that atlases tell where structures lie."""
+"""``atlaseg train`` for a classical method with a location prior from atlases."""
 
 from __future__ import annotations
 

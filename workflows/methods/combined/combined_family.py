@@ -1,4 +1,4 @@
-"""Networks and classical methods that atlases help, as the commands know them."""
+"""Families of networks and classical methods that are combined with atlases."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _WORK = ("masks", "workers", "threads", "work")
 
 
 class NetworksWithAtlases(NetworkFamily):
-    """A network that is trained beside atlases: for few labels."""
+    """A network combined with atlases: for few labels."""
 
     name = "joined"
     plural = "networks with atlases"
@@ -45,7 +45,7 @@ class NetworksWithAtlases(NetworkFamily):
 
     def summary(self, row: Any) -> str:
         """One line on the network and the atlases."""
-        return f"atlases and {row.name} together: for few labels"
+        return f"atlases and {row.name} combined: for few labels"
 
     def owns(self, folder: Path) -> bool:
         """Whether a folder has atlases in it."""
@@ -78,7 +78,7 @@ class NetworksWithAtlases(NetworkFamily):
 
 
 class ClassicalWithAtlases(ClassicalFamily):
-    """A classical method that atlases tell where structures lie."""
+    """A classical method with a location prior from atlases."""
 
     name = "atlas-classical"
     plural = "classical methods with atlases"
@@ -93,7 +93,7 @@ class ClassicalWithAtlases(ClassicalFamily):
 
     def summary(self, row: Any) -> str:
         """One line on the method and the atlases."""
-        return f"{row.name}, told by registered atlases where structures lie"
+        return f"{row.name}, with a location prior from registered atlases"
 
     def owns(self, folder: Path) -> bool:
         """Whether a folder has a classical method, atlases and their weight."""

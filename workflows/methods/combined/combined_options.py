@@ -1,4 +1,4 @@
-"""What training and labelling by a method together with atlases can be asked for, beyond what each of the two can."""
+"""Further options of training and segmentation with a method combined with atlases."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class CombinedTraining:
     """For networks and classical methods with atlases."""
 
     atlases: Count | None = None
-    """How many training cases become atlases; by default all, but at most 20 of many."""
+    """Number of training cases that become atlases; by default all, but at most 20."""
     weight: Share | None = None
-    """Of the atlases in the end; by default learnt, beside a network from the cases kept for validation, beside a
+    """Weight of the atlases in the combination; by default learnt: for a network from the validation cases, for a
     classical method from training cases."""
 
 
@@ -27,13 +27,13 @@ class NetworkBesideAtlases:
     """For networks with atlases."""
 
     prior: Literal["yes", "no"] = "no"
-    """Whether the network sees what the atlases say, as further channels."""
+    """Whether fused label probabilities of the atlases are further input channels of the network."""
     warped: Whole = 0
-    """How many atlases, warped onto each other, the network trains with; n of them make n (n - 1) pairs."""
+    """Number of atlases to warp onto each other for training; n of them make n (n - 1) warped scans."""
     combine: Literal["ensemble", "bayes", "none"] = "ensemble"
-    """How network and atlases are joined in the end."""
+    """Rule that combines the probabilities of network and atlases."""
     unlabelled: Path | None = None
-    """Folder of further scans, without labels, which the atlases label for the network to learn from too."""
+    """Folder of unlabelled scans, which get pseudo-labels from the atlases for training the network."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,6 @@ class CombinedLabelling:
     late: ClassVar[tuple[str, ...]] = ("combine", "weight")
 
     combine: Literal["ensemble", "bayes", "none"] | None = None
-    """Networks with atlases: how the two are joined in the end; by default as the run has it."""
+    """Networks with atlases: rule that combines the two; by default that of the run."""
     weight: Share | None = None
-    """Of the atlases in the end; 0 takes network or method alone."""
+    """Weight of the atlases in the combination; 0 takes network or method alone."""

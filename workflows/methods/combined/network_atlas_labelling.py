@@ -1,4 +1,4 @@
-"""The part of ``atlaseg segment`` for a network that was trained beside atlases."""
+"""``atlaseg segment`` for a network combined with atlases."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class NetworkAtlasLabeller(AtlasLabeller):
         from atlaseg.workflows.inputs.scan_masks import mask_of
 
         if mask_of(self.job.masks, name, files[0]) is not None:  # one that does not fit is refused as ever
-            print(f"{title}: the atlases have no say, so the mask is not used", flush=True)
+            print(f"{title}: the atlases have no weight, so the mask is not used", flush=True)
         return self._joined.finish(read_image(files), None, probabilities=self.job.probabilities)
 
     def _result(
@@ -77,7 +77,7 @@ class NetworkAtlasLabeller(AtlasLabeller):
 
 
 def _chosen(of_run: Combination, kind: Kind | None, weight: float | None) -> Combination:
-    """The combination that was asked for, filled up by the run's own."""
+    """The requested combination, completed by that of the run."""
     from atlaseg.atlases.combined.combination import DEFAULT_WEIGHT, Combination
 
     kind = kind or of_run.kind

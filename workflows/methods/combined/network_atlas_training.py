@@ -1,4 +1,4 @@
-"""The part of ``atlaseg train`` for a network beside atlases."""
+"""``atlaseg train`` for a network combined with atlases."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["joined_options", "train_network_with_atlases"]
 
 
 def train_network_with_atlases(job: TrainingJob, method: Method, request: dict[str, Any]) -> None:
-    """Train a network beside atlases, or go on with it, or find that it is finished.
+    """Train a network combined with atlases; resume an interrupted run, do nothing for a finished one.
 
     Args:
         job: what was asked for.
@@ -37,7 +37,7 @@ def train_network_with_atlases(job: TrainingJob, method: Method, request: dict[s
         shutil.rmtree(job.out / WORK, ignore_errors=True)
     found = read_combination(job.out)
     if found.needs_atlases:
-        print(f"In the end the atlases are joined by {found.kind} with weight {found.weight:g}")
+        print(f"Network and atlases are combined by {found.kind} with weight {found.weight:g}")
     say_result(job.out)
 
 

@@ -1,4 +1,4 @@
-"""Methods that other installed packages bring as a class of their own, as the commands know them."""
+"""Family of the methods of installed packages."""
 
 from __future__ import annotations
 

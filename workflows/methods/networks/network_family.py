@@ -1,4 +1,4 @@
-"""Networks, as the commands know them."""
+"""Family of networks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What training and labelling by networks can be asked for, also beside atlases."""
+"""Options of training and segmentation with networks, also in combination with atlases."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ class NetworkTraining:
     plan: Path | None = None
     """Plan to follow, as `atlaseg plan` writes it; by default it is made from the data."""
     override: tuple[str, ...] = ()
-    """Values of the plan to replace, such as training.learning_rate=0.01 patch_size=[64,64,64]."""
+    """Values of the plan to override, such as training.learning_rate=0.01 patch_size=[64,64,64]."""
     depth: Literal["context", "standard", "precision"] | None = None
-    """Levels down: context 4, standard 3, precision 2 (not with --plan)."""
+    """Depth of the network: context 4, standard 3, precision 2 downsampling steps (not with --plan)."""
     memory: str | None = None
-    """Memory that training may take, such as 500MB; by default 8GB (not with --plan)."""
+    """Memory budget of training, such as 500MB; by default 8GB (not with --plan)."""
     device: str = "auto"
-    """auto (a GPU where there is one), cpu or cuda."""
+    """Device: auto (a GPU where available), cpu or cuda."""
     tracking: Literal["mlflow", "none"] = "mlflow"
     """Experiment tracking; mlflow writes a local sqlite file into OUT/mlflow, nothing leaves the machine."""
 
@@ -44,6 +44,6 @@ class NetworkLabelling:
     benchmark_decides: ClassVar[tuple[str, ...]] = ("device",)
 
     tta: bool = False
-    """Test-time augmentation, the average over mirrored and shifted copies; 8 times slower."""
+    """Test-time augmentation: average over mirrored and shifted copies; 8 times slower."""
     device: str = "auto"
-    """auto (a GPU where there is one), cpu or cuda."""
+    """Device: auto (a GPU where available), cpu or cuda."""

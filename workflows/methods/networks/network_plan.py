@@ -130,12 +130,12 @@ def refuse_another_plan(plan: Plan, dataset: Dataset, path: Path | None) -> None
 
 
 def _refuse_another_prior(plan: Plan, *, prior: bool) -> None:
-    """Refuse a plan whose network expects what nobody will tell it, or does not expect what it will be told."""
+    """Refuse a plan that expects a prior where there is none, or no prior where there is one."""
     from atlaseg.pipeline.errors import PlanError
 
     if plan.prior_channels and not prior:
         raise PlanError(
-            "prior.source: atlases, but no atlases are asked what they say; set it to none, or give --method "
+            "prior.source: atlases, but no prior is made from atlases; set it to none, or give --method "
             f"atlas-{plan.network.name} --prior yes"
         )
     if prior and not plan.prior_channels:

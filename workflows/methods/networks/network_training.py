@@ -1,4 +1,4 @@
-"""The part of ``atlaseg train`` for networks: the data set is checked and planned for, then MONAI trains the bundle."""
+"""``atlaseg train`` for networks: check the data set, plan, and train the bundle with MONAI."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["prepare_run", "say_result", "train_network"]
 
 
 def train_network(job: TrainingJob, network: str, request: dict[str, Any], *, begun: bool) -> None:
-    """Train a network, or go on where an earlier job stopped.
+    """Train a network, or resume an interrupted training.
 
     Args:
         job: what was asked for.
@@ -53,7 +53,7 @@ def prepare_run(job: TrainingJob, network: str, request: dict[str, Any]) -> None
 
 
 def say_result(run: Path) -> None:
-    """What came of training, in a few lines."""
+    """Print the result of training in a few lines."""
     from atlaseg.pipeline.io.files import read_json, taking_apart
 
     path = run / "history.json"

@@ -353,7 +353,7 @@ def test_progress_rises_to_one():
         data["image"],
         [random_network()],
         geometry,
-        window_batch=2,
+        batch_size=2,
         progress=lambda done, total, what: seen.append(done / total),
     )
     assert seen == sorted(seen)

@@ -133,7 +133,7 @@ def test_whole_benchmark(job: Callable[..., Benchmark], capsys: pytest.CaptureFi
     assert said.err.count("majority, fold 1: labels 2 scans; follow it in") == 1
 
 
-def test_interrupted_it_goes_on_to_the_same_tables(
+def test_interrupted_it_resumes_to_the_same_tables(
     job: Callable[..., Benchmark], fakes: FakeProcesses, tmp_path: Path
 ) -> None:
     at_once, in_parts = job(out=tmp_path / "a"), job(out=tmp_path / "b")
@@ -235,7 +235,7 @@ def test_more_methods_join_later(job: Callable[..., Benchmark], fakes: FakeProce
         ({"methods": ("magic",)}, "not known"),
     ],
 )
-def test_mistakes_are_told_before_any_work(
+def test_mistakes_are_reported_before_any_work(
     job: Callable[..., Benchmark], options: dict[str, Any], says: str
 ) -> None:
     bad = job(**options)
@@ -307,7 +307,7 @@ def command(dataset: Path, out: Path) -> list[str]:
 
 
 @pytest.mark.slow
-def test_killed_it_goes_on_to_the_same_tables(shapes_folder: Path, tmp_path: Path) -> None:
+def test_killed_it_resumes_to_the_same_tables(shapes_folder: Path, tmp_path: Path) -> None:
     at_once, killed = tmp_path / "at-once", tmp_path / "killed"
     subprocess.run(command(shapes_folder, at_once), check=True)
     for seals in (0, 2):
@@ -362,7 +362,7 @@ def test_what_is_trained_in_the_same_way_is_trained_once(job: Callable[..., Benc
     assert list(fit["seconds"]) == [1.5] * 6
 
 
-def test_a_twin_that_failed_is_none(job: Callable[..., Benchmark], fakes: Any) -> None:
+def test_a_failed_twin_does_not_count(job: Callable[..., Benchmark], fakes: Any) -> None:
     fakes.dies = {("unet", "")}
     assert job(methods=("unet,unet:tta=true",)).run() == 1
     assert [task.stage for task in fakes.tasks] == ["fit"] * 4

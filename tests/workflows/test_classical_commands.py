@@ -105,7 +105,7 @@ def test_seeds_without_a_run(balls: Path, tmp_path: Path, in_mm: bool) -> None:
 
 
 @pytest.mark.parametrize(("seed", "told"), [("5,10,10", False), ("0,0,0", True)])
-def test_a_region_that_leaks_is_told_of(
+def test_a_leaking_region_is_reported(
     balls: Path, tmp_path: Path, capsys: Any, seed: str, told: bool
 ) -> None:
     words = ["segment", "--method", "region-growing", "--seed", seed, "--option", "homogeneity=range"]
@@ -274,7 +274,7 @@ def test_benchmark_beside_atlases(shapes_folder: Path, tmp_path: Path) -> None:
     assert [row.split(",")[0] for row in rows] == ["method", "prior", "majority"]
 
 
-def test_training_tells_what_it_chose(shapes_folder: Path, tmp_path: Path, capsys: Any) -> None:
+def test_training_prints_what_it_chose(shapes_folder: Path, tmp_path: Path, capsys: Any) -> None:
     words = ("restarts=1", "max_samples=2000")
     assert Train.of(shapes_folder, tmp_path / "run", method="kmeans", option=words).run() == 0
     assert "Chosen by scans held out of the training: clusters=" in capsys.readouterr().out

@@ -93,7 +93,7 @@ def test_only_predicted_leaves_the_others_out(job, capsys):
     assert content["summary"][-1]["metrics"]["dice"]["n"] == 2
 
 
-def test_other_grid_is_listed_and_the_batch_goes_on(job, capsys):
+def test_other_grid_is_listed_and_the_batch_continues(job, capsys):
     shifted = AFFINE.copy()
     shifted[0, 3] = 3
     save(job.predictions / "a.nii.gz", make_map(), shifted)
@@ -107,7 +107,7 @@ def test_other_grid_is_listed_and_the_batch_goes_on(job, capsys):
     assert json.loads(job.out.with_suffix(".json").read_text())["not_compared"] == ["a", "b"]
 
 
-def test_broken_file_is_listed_and_the_batch_goes_on(job, capsys):
+def test_broken_file_is_listed_and_the_batch_continues(job, capsys):
     (job.predictions / "c.nii.gz").write_bytes(b"no NIfTI")
     assert job.run() == 1
     assert "c.nii.gz" in capsys.readouterr().err
@@ -154,7 +154,7 @@ def test_names_from_a_plan_beside_the_references(job, capsys):
     assert "structure names from" in capsys.readouterr().err
 
 
-def test_unusable_names_beside_the_references_are_said(job, capsys):
+def test_unusable_names_beside_the_references_are_reported(job, capsys):
     (job.references / "dataset.json").write_text("{")
     assert job.run() == 0
     assert "not taken from there" in capsys.readouterr().err

@@ -101,9 +101,7 @@ def test_a_killed_job_is_finished_by_the_same_command(
 
 
 @pytest.mark.parametrize("job", ["train", "segment", "register", "build-atlas", "benchmark"])
-def test_a_job_that_is_told_to_end(
-    shapes_folder: Path, tmp_path: Path, tiny: tuple[str, ...], job: str
-) -> None:
+def test_a_job_ends_at_sigterm(shapes_folder: Path, tmp_path: Path, tiny: tuple[str, ...], job: str) -> None:
     out, log = tmp_path / "out", tmp_path / "log.txt"
     words, patterns = jobs(shapes_folder, out, tiny)[job]
     assert end_early(words, lambda: any(out.glob(patterns[0])), signal.SIGTERM, log) == 143

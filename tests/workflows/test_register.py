@@ -206,7 +206,7 @@ def test_a_mask_of_another_type_is_the_same_mask(scans: dict[str, Path], tmp_pat
     np.testing.assert_array_equal(*found)
 
 
-def test_an_engine_that_gives_up_is_told_of_with_both_scans(scans: dict[str, Path], tmp_path: Path) -> None:
+def test_a_failed_engine_is_reported_with_both_scans(scans: dict[str, Path], tmp_path: Path) -> None:
     far = np.eye(4)
     far[:3, 3] = 5000
     write_transform(tmp_path / "far.tfm", Transform.from_matrix(far))

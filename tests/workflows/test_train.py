@@ -44,7 +44,7 @@ def timeless(run: Path) -> list[dict[str, Any]]:
     return [{k: v for k, v in row.items() if k not in ("seconds", "patches_per_second")} for row in rows]
 
 
-def test_what_it_leaves_behind(tiny_run: Path) -> None:
+def test_output_files(tiny_run: Path) -> None:
     found = {str(p.relative_to(tiny_run)) for p in tiny_run.rglob("*") if p.is_file() and p.suffix != ".pyc"}
     configs = {"train", "inference", "evaluate", "multi_gpu_train", "plan"}
     assert found == {
@@ -108,7 +108,7 @@ CHOICES = {
 
 
 @pytest.mark.parametrize("overrides", CHOICES.values(), ids=CHOICES)
-def test_goes_on_after_an_interruption_to_the_same_result(
+def test_resumes_after_an_interruption_to_the_same_result(
     runs: Any,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -370,7 +370,7 @@ ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 
 
 @pytest.mark.slow
-def test_goes_on_after_kill_9(runs: Any, tmp_path: Path) -> None:
+def test_resumes_after_kill_9(runs: Any, tmp_path: Path) -> None:
     cut, whole = (runs.job(tmp_path / name, epochs=40) for name in ("cut", "whole"))
     process = subprocess.Popen(command(cut), env=ENVIRONMENT, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 300

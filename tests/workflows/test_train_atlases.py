@@ -39,7 +39,7 @@ def names(run: Path, part: str) -> list[str]:
     return [case["name"] for case in json.loads((run / "configs" / "cases.json").read_text())[part]]
 
 
-def test_what_it_leaves_behind(run: Path) -> None:
+def test_output_files(run: Path) -> None:
     configs = {path.name for path in (run / "configs").iterdir()}
     assert configs == {"atlases.json", "cases.json", "metadata.json", "request.json"}
     segmenter = MultiAtlasSegmenter.load(run)

@@ -37,7 +37,7 @@ def cases(run: Path) -> Any:
     return json.loads((run / "configs" / "cases.json").read_text())
 
 
-def test_what_it_leaves_behind(run: Path) -> None:
+def test_output_files(run: Path) -> None:
     there = {path.name for path in run.iterdir()}
     assert {"configs", "models", "prior", "priors", "warped"} <= there
     assert ".registrations" not in there
@@ -64,7 +64,7 @@ def test_the_weight_is_learnt_from_cases_that_were_held_out(run: Path) -> None:
     assert found["dice_of_weights"][str(found["weight"])] == max(found["dice_of_weights"].values())
 
 
-def test_the_same_command_goes_on(run: Path, runs: Any, tmp_path: Path, capsys: Any) -> None:
+def test_the_same_command_resumes(run: Path, runs: Any, tmp_path: Path, capsys: Any) -> None:
     capsys.readouterr()
     assert job(runs, run).run() == 0
     assert "already finished" in capsys.readouterr().err

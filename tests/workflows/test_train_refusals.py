@@ -22,7 +22,7 @@ def foreign(tiny_run: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(tiny_run, tmp_path / "run"))
 
 
-def test_configs_of_the_folder_are_made_anew(foreign: Path, runs: Any, tmp_path: Path) -> None:
+def test_configs_of_the_folder_are_rendered_again(foreign: Path, runs: Any, tmp_path: Path) -> None:
     trace = tmp_path / "was-run"
     call = f"__import__('pathlib').Path({str(trace)!r}).touch()"
     train = foreign / "configs" / "train.yaml"

@@ -281,7 +281,7 @@ def test_flat_images_and_references_of_more_dimensions(shifted: Path):
     assert np.allclose(found.get_fdata()[1:], image[:-1], atol=1e-5)
 
 
-def test_what_is_assumed_is_said(shifted: Path, capsys: pytest.CaptureFixture[str]):
+def test_assumptions_are_printed(shifted: Path, capsys: pytest.CaptureFixture[str]):
     scan = np.random.default_rng(0).normal(-900, 20, SMALL).astype(np.float32)
     volume(shifted / "ct.nii.gz", scan, CENTRED)
     assert shift(shifted, "ct.nii.gz").get_fdata()[0, 0, 0] == 0

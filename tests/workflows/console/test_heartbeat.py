@@ -32,7 +32,7 @@ sys.exit(supervisor.supervise("register", job, lambda: None))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs fork")
-def test_a_silent_job_is_told_of() -> None:
+def test_a_silent_job_is_reported() -> None:
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM],
         capture_output=True,

@@ -71,7 +71,7 @@ def test_check_doubts_names_that_intensities_do_not_suit(
     )
 
 
-def test_plan_normalises_ct_that_nobody_named_and_says_so(ct: Path, tmp_path: Path, capsys: Any) -> None:
+def test_plan_normalises_unnamed_ct_and_says_so(ct: Path, tmp_path: Path, capsys: Any) -> None:
     plan = plan_of(ct, tmp_path)
     assert (plan.channels, plan.normalisation.kind) == (("CT",), "clip-scale")
     said = capsys.readouterr().err
@@ -147,7 +147,7 @@ def test_atlases_keep_names_and_make_none_up(ct: Path, tmp_path: Path) -> None:
     assert json.loads((copies / "channels.json").read_text()) == ["CT"]
 
 
-def test_a_benchmark_tells_every_method_the_same(
+def test_a_benchmark_gives_every_method_the_same(
     ct: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     def not_begun(self: Benchmark, cells: Any, *_: Any) -> Any:

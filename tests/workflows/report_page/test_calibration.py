@@ -21,7 +21,7 @@ def test_bins_are_those_of_scikit_learn():
     assert found.error == pytest.approx((np.abs(accuracy - confidence) * weights).sum())
 
 
-def test_honest_probabilities_have_no_error_and_sums_add_up():
+def test_calibrated_probabilities_have_no_error_and_sums_add_up():
     rng = np.random.default_rng(1)
     sure = rng.uniform(0.5, 1, (40, 40, 40))
     truth = np.where(rng.uniform(size=sure.shape) < sure, 1, 0)

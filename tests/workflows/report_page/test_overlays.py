@@ -98,7 +98,7 @@ def test_picture_is_the_slice(made_benchmark):
     assert np.corrcoef(axial[inside], plane[inside])[0, 1] > 0.9999
 
 
-def test_what_cannot_be_drawn_is_said(drawn):
+def test_what_cannot_be_drawn_is_reported(drawn):
     _, _, draw, problems = drawn
     assert draw({}) is None
     assert problems.pop().startswith("case case_03 is not drawn: it is not in the data set")

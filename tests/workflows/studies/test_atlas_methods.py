@@ -58,7 +58,7 @@ def test_first_cases_label_the_last(shapes_folder: Path, tmp_path: Path) -> None
         ({"first": 3, "last": 3}, "choose fewer"),
     ],
 )
-def test_mistakes_are_told_before_any_work(
+def test_mistakes_are_reported_before_any_work(
     shapes_folder: Path, tmp_path: Path, change: dict[str, object], words: str
 ) -> None:
     with pytest.raises(OptionError, match=words) as caught:

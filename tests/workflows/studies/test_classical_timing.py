@@ -29,7 +29,7 @@ def test_a_method_is_timed() -> None:
     assert timing.peak_mb > 10
 
 
-def test_what_fails_is_one_line_and_the_rest_goes_on() -> None:
+def test_what_fails_is_one_line_and_the_rest_continues() -> None:
     """And memory is that of the process alone, whatever its parent has held."""
     held = np.ones(100_000_000)
     failed: list[str] = []

@@ -1,4 +1,4 @@
-"""Segment 3-D medical scans: trained networks and atlases in one place, compared honestly."""
+"""Segment 3-D medical scans with trained networks, registered atlases and classical methods."""
 
 import os
 import sys

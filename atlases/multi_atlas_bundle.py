@@ -150,7 +150,7 @@ def read_bundle(
     if (correction.classes, correction.channels) != (len(atlases.labels), len(atlases.channels)):
         raise UnreadableFileError(
             f"{folder / CORRECTION}: learnt with {correction.classes} classes and {correction.channels} channel(s), "
-            f"the atlases have {len(atlases.labels)} and {len(atlases.channels)}; put the run together again"
+            f"the atlases have {len(atlases.labels)} and {len(atlases.channels)}; train again"
         )
     return settings, atlases, correction, borders
 

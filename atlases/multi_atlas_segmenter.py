@@ -32,7 +32,7 @@ __all__ = ["DEFAULT_FUSION", "MultiAtlasSegmenter"]
 
 
 class MultiAtlasSegmenter:
-    """Labels scans by registering labelled ones to them; nothing is trained.
+    """Segments scans by registering labelled ones to them; nothing is trained.
 
     Iglesias and Sabuncu, Medical Image Analysis 24:205-219 (2015), doi:10.1016/j.media.2015.06.012, is a survey of
     the method.
@@ -98,7 +98,7 @@ class MultiAtlasSegmenter:
         return self
 
     def learn_correction(self, progress: Progress | None = None) -> Self:
-        """Learn from the atlases, each labelled by the others, what fusion gets wrong every time; returns itself.
+        """Learn the systematic errors of fusion from the atlases, each segmented by the others; returns itself.
 
         Scans are then labelled with the correction (:class:`atlaseg.atlases.correction.correction.Correction`);
         priors are not, because a correction has seen the labels of all atlases. It takes ``n (n - 1)`` registrations
@@ -126,7 +126,7 @@ class MultiAtlasSegmenter:
         return self
 
     def learn_correction_where_worth(self, asked: bool | None, progress: Progress | None = None) -> Self:
-        """Learn a correction if it was asked for, or if it is worth its registrations; returns itself.
+        """Learn a correction on request, or by default for few atlases; returns itself.
 
         Args:
             asked: whether to learn one; ``None`` where nobody has said

@@ -36,7 +36,7 @@ class Progress(Protocol):
 
 
 def on_progress(listener: Callable[[str], None] | None) -> None:
-    """Tell a function of every step, in words; ``None`` for no function."""
+    """Set a function to call with the text of every step, or ``None``."""
     global _listener  # noqa: PLW0603 (one screen, one listener)
     _listener = listener
 

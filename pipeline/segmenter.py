@@ -77,13 +77,13 @@ class Segmenter(Protocol):
 
     @classmethod
     def load(cls, directory: Path) -> Self:
-        """Read what :meth:`save` wrote; only data, never code."""
+        """Load a folder of :meth:`save`; reads data only, runs no code."""
         ...
 
 
 @runtime_checkable
 class Prior(Protocol):
-    """Something that knows, before a network looks, which label to expect where."""
+    """Provides prior probabilities of the labels at each voxel of a scan."""
 
     def probabilities(self, image: MetaTensor) -> MetaTensor:
         """Label probabilities ``(K, *spatial)`` on the grid of the scan, summing to one over ``K``."""
@@ -108,7 +108,7 @@ def refuse_other_channels(image: MetaTensor, channels: Sequence[str]) -> None:
 
 
 def refuse_mask(mask: npt.NDArray[Any] | None, who: str) -> None:
-    """Refuse a mask where it would mean nothing.
+    """Refuse a mask that has no effect.
 
     Args:
         mask: of the scan, or ``None``.

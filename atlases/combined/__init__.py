@@ -1,1 +1,1 @@
-"""A network or a classical method together with atlases."""
+"""Combine a network or a classical method with atlases."""

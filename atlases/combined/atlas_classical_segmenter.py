@@ -1,4 +1,4 @@
-"""The :class:`~atlaseg.pipeline.segmenter.Segmenter` of a classical method that atlases tell where structures lie."""
+"""The :class:`~atlaseg.pipeline.segmenter.Segmenter` of a classical method with a location prior from atlases."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ __all__ = ["AtlasClassicalSegmenter"]
 
 
 class AtlasClassicalSegmenter(CombinedSegmenter):
-    """Labels scans by a classical method and atlases together.
+    """Segments scans with a classical method whose location prior comes from registered atlases.
 
     A classical method knows what structures look like, and roughly where they lie
     (:mod:`atlaseg.pipeline.classical.location_prior`). Here atlases are registered to the scan, and their fused votes

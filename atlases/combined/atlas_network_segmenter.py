@@ -1,4 +1,4 @@
-"""The :class:`~atlaseg.pipeline.segmenter.Segmenter` that joins a network and the atlases it was trained beside."""
+"""The :class:`~atlaseg.pipeline.segmenter.Segmenter` that combines a network with atlases."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ __all__ = ["AtlasNetworkSegmenter"]
 
 
 class AtlasNetworkSegmenter(CombinedSegmenter):
-    """Labels scans by atlases and a network together.
+    """Segments scans with a network combined with atlases.
 
     Atlases are registered to the scan once. Their fused votes enter the network as further channels, if it learnt with
     them, and its probabilities are joined with theirs in the end by a
@@ -147,7 +147,7 @@ class AtlasNetworkSegmenter(CombinedSegmenter):
 
     @property
     def needs_atlases(self) -> bool:
-        """Whether the atlases have a say in the labels of a scan, or have only helped to train."""
+        """Whether the atlases contribute to the labels of a scan, and not only to training."""
         return self.combination.needs_atlases or self.network.fitted_plan.prior_channels > 0
 
     @property
@@ -174,7 +174,7 @@ class AtlasNetworkSegmenter(CombinedSegmenter):
         from atlaseg.atlases.network_training.prior import prior_of
 
         if found is None:
-            refuse_mask(mask, "a network whose atlases have no say")
+            refuse_mask(mask, "a network whose atlases have no weight")
         plan = self.network.fitted_plan
         prior = prior_of(self.atlases, found, image) if found is not None and plan.prior_channels else None
         joins = self.combination.needs_atlases and found is not None

@@ -1,4 +1,4 @@
-"""Which training cases become atlases beside a network or a classical method."""
+"""Choose the training cases that become atlases of a network or a classical method."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the run of a method with atlases has more than the run of the method alone.
+"""Files that the run of a method with atlases has in addition to those of the method alone.
 
 ::
 
@@ -50,7 +50,7 @@ def is_atlas_classical_bundle(folder: Path) -> bool:
 
 
 def read_combination(folder: Path) -> Combination:
-    """How a run joins network and atlases.
+    """Read how a run combines network and atlases.
 
     Raises:
         MissingFileError: the run is not finished, or no run of a network with atlases.
@@ -61,7 +61,7 @@ def read_combination(folder: Path) -> Combination:
         raise MissingFileError(
             f"{folder}: not a finished run of a network with atlases (it has no {COMBINATION.as_posix()})"
         )
-    with taking_apart(path, "how network and atlases are joined"):
+    with taking_apart(path, "the combination of network and atlases"):
         content = read_json(path, dict)
         return Combination(content["kind"], float(content["weight"]))
 

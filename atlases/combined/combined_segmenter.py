@@ -1,4 +1,4 @@
-"""What every method that is joined with atlases has in common: :class:`CombinedSegmenter`."""
+"""Protocol of methods that are combined with atlases: :class:`CombinedSegmenter`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["CombinedSegmenter"]
 
 
 class CombinedSegmenter(ABC):
-    """Labels scans in two halves: atlases are registered to the scan, then a method labels it with their help.
+    """Segments scans in two steps: register the atlases to the scan, then segment it with their help.
 
     The halves may be called one by one, as a command does that reports on the registrations between them::
 
@@ -57,7 +57,7 @@ class CombinedSegmenter(ABC):
     @property
     @abstractmethod
     def needs_atlases(self) -> bool:
-        """Whether the atlases have a say in the labels of a scan, or have only helped to train."""
+        """Whether the atlases contribute to the labels of a scan, and not only to training."""
 
     @property
     @abstractmethod

@@ -1,4 +1,4 @@
-"""How much atlases weigh beside a network or a classical method: learnt from labelled cases.
+"""Learn the weight of the atlases in combination with a network or a classical method, from labelled cases.
 
 One rule for both (:func:`learn_weight`): cases are labelled with each of a few weights, and the weight with the best
 mean Dice over structures and cases is taken, the smallest of equals. No case may teach that the method, or the atlases
@@ -6,7 +6,7 @@ it is labelled by, have learnt from. How that is kept differs, because of what t
 
 - A network trains for minutes to days. It is trained once, and the cases that were kept for validation teach
   (:func:`weight_beside_network`).
-- A classical method learns in seconds. Training scans teach, up to ten: they are dealt into groups, and each group is
+- A classical method learns in seconds. Training scans teach, up to ten: they are split into groups, and each group is
   labelled by a method that has learnt from all other scans, and by the other atlases (:func:`weight_beside_classical`).
   A correction, which has seen every atlas, is left out there.
 """
@@ -48,7 +48,7 @@ __all__ = [
 
 #: Weights of the atlases among which a classical method chooses; each costs it a labelling of every example.
 CLASSICAL_WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
-#: So many training scans teach a classical method the weight, in so many groups.
+#: Largest number of training scans from which the weight of a classical method is learnt, and of their groups.
 MOST_SCANS, MOST_GROUPS = 10, 5
 #: What progress calls it.
 _WHAT = "learning the weight of the atlases"
@@ -56,7 +56,7 @@ _WHAT = "learning the weight of the atlases"
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """A case that teaches the weight.
+    """A case from which the weight is learnt.
 
     Args:
         labels: channel indices ``(*spatial)`` that the method and the atlases, with a given weight, give the case.
@@ -71,7 +71,7 @@ class Example:
 
 @dataclass(frozen=True)
 class LearntWeight:
-    """What was learnt.
+    """The learnt weight.
 
     Args:
         weight: of the atlases.
@@ -119,7 +119,7 @@ def weight_beside_network(
     table: LabelTable,
     progress: Progress | None = None,
 ) -> LearntWeight:
-    """Learn it from cases that were held out of the training.
+    """Learn the weight from cases held out of the training.
 
     Args:
         kind: of the combination.
@@ -166,7 +166,7 @@ def weight_beside_classical(
     atlases: MultiAtlasSegmenter,
     progress: Progress | None = None,
 ) -> LearntWeight:
-    """Learn it from training scans, each labelled by what has not learnt from it.
+    """Learn the weight from training scans, each segmented by a method that was not trained on it.
 
     Args:
         everything: the training cases, with their masks if they have any; the atlases are among them.
@@ -195,7 +195,7 @@ def weight_beside_classical(
     return learn_weight(
         examples(),
         CLASSICAL_WEIGHTS,
-        f"{len(taught)} training scans, each labelled by what had not learnt from it",
+        f"{len(taught)} training scans, each segmented by a method not trained on it",
     )
 
 

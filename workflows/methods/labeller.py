@@ -34,7 +34,7 @@ class Labeller(ABC):
     @property
     @abstractmethod
     def channels(self) -> int:
-        """How many channels scans must have."""
+        """Number of channels of the scans."""
 
     @abstractmethod
     def label(self, name: str, files: tuple[Path, ...], title: str) -> Segmentation:

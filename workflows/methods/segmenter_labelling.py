@@ -14,7 +14,7 @@ __all__ = ["SegmenterLabeller"]
 
 
 class SegmenterLabeller(Labeller):
-    """Labels scans with a segmenter that has learnt.
+    """Segments scans with a fitted segmenter.
 
     Args:
         segmenter: fitted or loaded.
@@ -45,7 +45,7 @@ class SegmenterLabeller(Labeller):
 
     @property
     def channels(self) -> int:
-        """How many channels scans must have."""
+        """Number of channels of the scans."""
         return self._channels
 
     def label(self, name: str, files: tuple[Path, ...], title: str) -> Segmentation:

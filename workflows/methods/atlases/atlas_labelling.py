@@ -29,7 +29,7 @@ WORK = ".registrations"
 
 
 class AtlasLabeller(Labeller):
-    """Labels scans with atlases; a context manager, because it holds worker processes.
+    """Segments scans with atlases; a context manager, because it holds worker processes.
 
     Args:
         source: run of an atlas method, or folder of labelled scans.
@@ -61,7 +61,7 @@ class AtlasLabeller(Labeller):
 
     @property
     def channels(self) -> int:
-        """How many channels scans must have."""
+        """Number of channels of the scans."""
         return len(self._segmenter.atlases.channels)
 
     def _open(self) -> MultiAtlasSegmenter:

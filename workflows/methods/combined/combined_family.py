@@ -65,7 +65,7 @@ class NetworksWithAtlases(NetworkFamily):
         return job.network_with_atlases.unlabelled
 
     def train(self, job: TrainingJob, method: Method, request: dict[str, Any], *, begun: bool) -> None:  # noqa: ARG002
-        """Register, train, and learn how network and atlases are joined."""
+        """Register, train, and learn the combination of network and atlases."""
         from atlaseg.workflows.methods.combined.network_atlas_training import train_network_with_atlases
 
         train_network_with_atlases(job, method, request)

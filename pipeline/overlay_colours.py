@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["METHOD_COLOURS", "TRUTH_COLOUR", "structure_colours"]
+__all__ = ["FIXED_COLOUR", "METHOD_COLOURS", "MOVING_COLOUR", "TRUTH_COLOUR", "structure_colours"]
 
 #: Okabe and Ito's colours without yellow and black, which vanish on paper or in text, then Tol's wine, olive,
 #: indigo and grey: distinct with any kind of colour vision (Okabe and Ito, Color Universal Design, 2008,
@@ -13,6 +13,8 @@ METHOD_COLOURS = (
 )
 #: Outline of the reference labels in a report.
 TRUTH_COLOUR = "#ffffff"
+#: Fixed and moving scan of a registration, RGB from 0 to 1; they add up to white where the scans agree.
+FIXED_COLOUR, MOVING_COLOUR = (0.0, 1.0, 0.0), (1.0, 0.0, 1.0)
 
 
 def structure_colours(count: int) -> list[tuple[float, float, float]]:

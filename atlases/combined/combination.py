@@ -10,18 +10,12 @@ import numpy.typing as npt
 
 from atlaseg.pipeline.errors import GeometryError, OptionError
 
-__all__ = ["DEFAULT_WEIGHT", "KINDS", "WEIGHTS", "Combination", "Kind", "checked_weight"]
+__all__ = ["DEFAULT_WEIGHT", "KINDS", "Combination", "Kind", "checked_weight"]
 
 Floats = npt.NDArray[np.floating[Any]]
 Kind = Literal["none", "bayes", "ensemble"]
 
 KINDS: tuple[Kind, ...] = ("none", "bayes", "ensemble")
-#: Weights of the atlases among which training chooses (:mod:`atlaseg.atlases.combined.weight_learning`).
-WEIGHTS: dict[Kind, tuple[float, ...]] = {
-    "none": (0.0,),
-    "bayes": (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0),
-    "ensemble": tuple(n / 10 for n in range(11)),
-}
 #: Without validation cases: equal weights of network and atlases, or the atlases as a weak prior.
 DEFAULT_WEIGHT: dict[Kind, float] = {"none": 0.0, "bayes": 0.3, "ensemble": 0.5}
 #: No atlas is so certain that a network could not say otherwise.

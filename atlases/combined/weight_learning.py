@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from atlaseg.atlases.combined.combination import WEIGHTS, Combination, Kind
+from atlaseg.atlases.combined.combination import Combination, Kind
 from atlaseg.atlases.network_training.prior import prior_of
 from atlaseg.atlases.propagation.selection import spread
 from atlaseg.pipeline.classical.classical_segmenter import ClassicalSegmenter
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CLASSICAL_WEIGHTS",
+    "WEIGHTS",
     "Example",
     "LearntWeight",
     "learn_weight",
@@ -46,6 +47,12 @@ __all__ = [
     "weight_beside_network",
 ]
 
+#: Weights of the atlases among which training of a network chooses.
+WEIGHTS: dict[Kind, tuple[float, ...]] = {
+    "none": (0.0,),
+    "bayes": (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0),
+    "ensemble": tuple(n / 10 for n in range(11)),
+}
 #: Weights of the atlases among which a classical method chooses; each costs it a labelling of every example.
 CLASSICAL_WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 #: Largest number of training scans from which the weight of a classical method is learnt, and of their groups.

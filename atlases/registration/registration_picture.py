@@ -1,4 +1,4 @@
-"""A picture of a registration, to see at a glance whether it worked."""
+"""Draw a picture of a registration, for visual quality control."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from atlaseg.pipeline.errors import GeometryError
 from atlaseg.pipeline.io.files import replacing
+from atlaseg.pipeline.overlay_colours import FIXED_COLOUR, MOVING_COLOUR
 
 __all__ = ["checkerboard", "draw_registration"]
 
@@ -75,4 +76,5 @@ def draw_registration(
 
 
 def _colours(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    return np.clip(np.stack([b, a, b], axis=-1), 0, 1)
+    mixed = a[..., np.newaxis] * np.asarray(FIXED_COLOUR) + b[..., np.newaxis] * np.asarray(MOVING_COLOUR)
+    return np.clip(mixed, 0, 1)

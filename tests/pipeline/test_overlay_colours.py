@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from matplotlib.colors import to_hex, to_rgb
 
-from atlaseg.pipeline.overlay_colours import METHOD_COLOURS, TRUTH_COLOUR, structure_colours
+from atlaseg.pipeline.overlay_colours import (
+    FIXED_COLOUR,
+    METHOD_COLOURS,
+    MOVING_COLOUR,
+    TRUTH_COLOUR,
+    structure_colours,
+)
 
 
 def test_structures_have_the_colours_of_tab20_every_other_one_first() -> None:
@@ -19,3 +25,7 @@ def test_structures_have_the_colours_of_tab20_every_other_one_first() -> None:
 def test_methods_and_truth_differ() -> None:
     colours = [to_rgb(colour) for colour in (*METHOD_COLOURS, TRUTH_COLOUR)]
     assert len(set(colours)) == len(colours)
+
+
+def test_fixed_and_moving_add_up_to_white() -> None:
+    assert tuple(a + b for a, b in zip(FIXED_COLOUR, MOVING_COLOUR, strict=True)) == (1.0, 1.0, 1.0)

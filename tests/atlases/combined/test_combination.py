@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from atlaseg.atlases.combined import combination as module
-from atlaseg.atlases.combined.combination import KINDS, WEIGHTS, Combination
+from atlaseg.atlases.combined.combination import KINDS, Combination
+from atlaseg.atlases.combined.weight_learning import WEIGHTS
 from atlaseg.pipeline.errors import GeometryError, OptionError
 
 

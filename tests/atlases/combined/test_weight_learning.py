@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from atlaseg.atlases.combined.combination import WEIGHTS, Combination, Kind
-from atlaseg.atlases.combined.weight_learning import Example, learn_weight
+from atlaseg.atlases.combined.combination import Combination, Kind
+from atlaseg.atlases.combined.weight_learning import WEIGHTS, Example, learn_weight
 from atlaseg.pipeline.errors import DatasetError
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from command_page import command_page
 from methods_page import methods_page
 from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).parents[2]
@@ -30,6 +31,14 @@ def on_files(files: Files, config: MkDocsConfig) -> None:
         "decisions/index.md": _decision_index(),
     }.items():
         files.append(File.generated(config, name, content=content))
+
+
+def on_post_build(config: MkDocsConfig) -> None:
+    """Refuse pages that would load anything from elsewhere: hospital machines are offline."""
+    loads = re.compile(r"""(?:\bsrc=|<link [^>]*\bhref=|url\()["']?(?:https?:)?//[^"' )>]+""")
+    for page in (path for kind in ("html", "css") for path in Path(config.site_dir).rglob(f"*.{kind}")):
+        if found := loads.search(page.read_text(encoding="utf-8")):
+            raise PluginError(f"{page}: would load {found[0]} from the network; keep a copy in docs/assets")
 
 
 def _decisions() -> list[Path]:

@@ -35,6 +35,34 @@ class Segmentation:
     affine: npt.NDArray[np.float64]
     probabilities: npt.NDArray[Any] | None = None
 
+    def save(self, path: Path | str, scan: Path | str, probabilities: Path | str | None = None) -> None:
+        """Write the label map as a file on the scan's own grid, and the probabilities, if there are any, beside it.
+
+        Args:
+            path: of the label map, ``.nii`` or ``.nii.gz``; its folder is made if it is not there.
+            scan: file of the scan, whose geometry is kept to the last digit.
+            probabilities: file of the probabilities, 4-D, background first; by default ``NAME_probabilities.nii.gz``.
+
+        Raises:
+            GeometryError: the scan of that file lies on another grid.
+            MissingFileError, UnreadableFileError: as :func:`atlaseg.pipeline.io.volume.read_header`.
+            OptionError: another suffix.
+        """
+        from atlaseg.pipeline.io.grid import Grid, grid_difference
+        from atlaseg.pipeline.io.scan_names import volume_name
+        from atlaseg.pipeline.io.volume import read_header, write_label_map, write_probabilities
+
+        path, scan = Path(path), Path(scan)
+        if difference := grid_difference(read_header(scan), Grid(self.label_map.shape, self.affine)):
+            raise GeometryError(
+                f"{scan}: these labels are of another scan ({difference}); name the one they are of"
+            )
+        write_label_map(path, self.label_map, scan)
+        if self.probabilities is not None:
+            beside = path.with_name(f"{volume_name(path)}_probabilities.nii.gz")
+            chances = np.asarray(self.probabilities, dtype=np.float32)
+            write_probabilities(Path(probabilities or beside), chances, scan)
+
 
 @runtime_checkable
 class Segmenter(Protocol):

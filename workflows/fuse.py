@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -13,10 +13,11 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from atlaseg.atlases.fusion.candidates import Fused, FusionRule
     from atlaseg.atlases.fusion.registry import FusionRow
     from atlaseg.pipeline.case import LabelTable
 
-__all__ = ["Fuse"]
+__all__ = ["Fuse", "fuse_files", "rule_for"]
 
 
 @dataclass(frozen=True)
@@ -57,29 +58,18 @@ class Fuse:
             DatasetError: an image is constant or holds NaN or infinite voxels.
             MissingFileError, UnreadableFileError: a file is missing or broken.
         """
-        import numpy as np
-
-        from atlaseg.atlases.fusion.candidates import Candidates
-        from atlaseg.atlases.fusion.registry import make_rule, option_names, read_options
+        from atlaseg.atlases.fusion.registry import read_options
         from atlaseg.pipeline.io.files import write_text
         from atlaseg.pipeline.io.scan_names import volume_name
         from atlaseg.pipeline.io.volume import write_label_map, write_probabilities
 
         options = read_options(self.method, self.option)
-        make_rule(self.method, **options)  # refuses what is not possible before files are read
+        rule_for(self.method, options)  # refuses what is not possible before files are read
         self._check()
-        if "spacing" in option_names(self.method):
-            options = {"spacing": _voxel_shape(self.paths[0]), **options}
-        rule = make_rule(self.method, **options)
-        table, indices = self._label_maps()
-        images = target = None
-        if self._row().needs_images and self.target is not None:
-            target = _scaled(self.target)
-            parts = [_scaled(path) for path in self.images]
-            _check_channels(self.target, target, self.images, parts)
-            images = np.stack(parts)
-        candidates = Candidates(indices, len(table), images, target)
-        fused = rule.fuse(candidates, probabilities=self.probabilities)
+        rule = rule_for(self.method, options, self.paths[0])
+        table, fused = fuse_files(
+            self.paths, rule, self.target, self.images, probabilities=self.probabilities
+        )
         write_label_map(self.out, table.to_values(fused.labels), self.paths[0])
         name = volume_name(self.out)
         if fused.probabilities is not None:
@@ -93,12 +83,10 @@ class Fuse:
 
     def _check(self) -> None:
         """Check the inputs before voxels are read."""
-        from atlaseg.pipeline.errors import GeometryError, OptionError
+        from atlaseg.pipeline.errors import OptionError
         from atlaseg.pipeline.io.scan_names import SUFFIXES
-        from atlaseg.pipeline.io.volume import grid_difference, read_header
 
-        if len(self.paths) < 2:
-            raise OptionError(f"fusing needs at least two label maps, found {len(self.paths)}")
+        _refuse_too_few(self.paths)
         if not self.out.name.lower().endswith(SUFFIXES):
             raise OptionError(
                 f"{self.out}: results are written as .nii or .nii.gz, choose such a name for --out"
@@ -107,16 +95,7 @@ class Fuse:
         inputs = [*self.paths, *self.images, *([] if self.target is None else [self.target])]
         if any(self.out.resolve() == path.resolve() for path in inputs):
             raise OptionError(f"{self.out}: the result would replace an input; choose another --out")
-        for path in inputs:
-            if path.is_dir():
-                raise OptionError(f"{path}: is a folder; name the label maps of one scan, file by file")
-        first = read_header(self.paths[0])
-        for path in inputs[1:]:
-            difference = grid_difference(first, read_header(path))
-            if difference is not None:
-                raise GeometryError(
-                    f"{path}: not on the grid of {self.paths[0]} ({difference}); resample it onto that first"
-                )
+        _refuse_other_grids(inputs)
 
     def _row(self) -> FusionRow:
         from atlaseg.atlases.fusion.registry import FUSION_RULES
@@ -144,28 +123,6 @@ class Fuse:
                 f"--method {_names(row for row in rows if row.needs_images)}"
             )
 
-    def _label_maps(self) -> tuple[LabelTable, npt.NDArray[Any]]:
-        """The table of all values that occur, and channel indices ``(N, *spatial)``."""
-        import numpy as np
-
-        from atlaseg.pipeline.case import LabelTable, value_counts
-        from atlaseg.pipeline.errors import LabelError
-        from atlaseg.pipeline.io.volume import read_label_map
-
-        maps = []
-        values: set[int] = set()
-        for path in self.paths:
-            label_map = read_label_map(path)
-            found = value_counts(label_map).keys()
-            if min(found) < 0:
-                raise LabelError(f"{path}: label values must be 0 (background) or more, found {min(found)}")
-            values |= found
-            # 64-bit integers of many maps at once would need eight times the memory
-            maps.append(label_map.astype(np.min_scalar_type(max(found))))
-        table = LabelTable.from_values(values)
-        kind = np.min_scalar_type(len(table) - 1)
-        return table, np.stack([table.to_indices(one).astype(kind) for one in maps])
-
     def _report(self, table: LabelTable, details: dict[str, Any]) -> str:
         """JSON; what counts labels follows ``label_values``, what counts atlases ``label_maps``."""
         import json
@@ -177,6 +134,116 @@ class Fuse:
             **details,
         }
         return json.dumps(content, indent=1) + "\n"
+
+
+def rule_for(name: str | None, options: Mapping[str, Any], label_map: Path | None = None) -> FusionRule:
+    """A fusion rule by name; where it asks for the shape of voxels, that of a label map.
+
+    Args:
+        name: of the rule; ``None``: the one for label maps without images.
+        options: of the rule, by name.
+        label_map: one of those that are fused; ``None``: the rule's own default shape.
+
+    Raises:
+        OptionError: there is no such rule or option, or a value is not possible.
+    """
+    from atlaseg.atlases.fusion.registry import make_rule, option_names
+
+    name = name or DEFAULT_WITHOUT_IMAGES
+    if label_map is not None and "spacing" in option_names(name):
+        options = {"spacing": _voxel_shape(label_map), **options}
+    return make_rule(name, **options)
+
+
+def fuse_files(
+    paths: Sequence[Path],
+    rule: FusionRule,
+    target: Path | None = None,
+    images: Sequence[Path] = (),
+    *,
+    probabilities: bool = False,
+) -> tuple[LabelTable, Fused]:
+    """Label maps of one scan joined into one.
+
+    Args:
+        paths: of the label maps, on one grid; two or more.
+        rule: that joins them.
+        target: the scan; used where there are images too.
+        images: one for each label map, on its grid.
+        probabilities: also make them.
+
+    Returns:
+        The table of all values that occur, and the result in channel indices.
+
+    Raises:
+        OptionError: too few label maps, or the rule needs images that are not there.
+        GeometryError: files lie on different grids.
+        LabelError: a label map holds what is not a label.
+        DatasetError: an image is constant or holds NaN or infinite voxels.
+        MissingFileError, UnreadableFileError: a file is missing or broken.
+    """
+    import numpy as np
+
+    from atlaseg.atlases.fusion.candidates import Candidates
+
+    _refuse_too_few(paths)
+    _refuse_other_grids([*paths, *images, *([] if target is None else [target])])
+    table, indices = _label_maps(paths)
+    scan = warped = None
+    if target is not None and images:
+        scan = _scaled(target)
+        parts = [_scaled(path) for path in images]
+        _check_channels(target, scan, images, parts)
+        warped = np.stack(parts)
+    candidates = Candidates(indices, len(table), warped, scan)
+    return table, rule.fuse(candidates, probabilities=probabilities)
+
+
+def _refuse_too_few(paths: Sequence[Path]) -> None:
+    from atlaseg.pipeline.errors import OptionError
+
+    if len(paths) < 2:
+        raise OptionError(f"fusing needs at least two label maps, found {len(paths)}")
+
+
+def _refuse_other_grids(inputs: Sequence[Path]) -> None:
+    """Refuse what cannot be fused before voxels are read."""
+    from atlaseg.pipeline.errors import GeometryError, OptionError
+    from atlaseg.pipeline.io.volume import grid_difference, read_header
+
+    for path in inputs:
+        if path.is_dir():
+            raise OptionError(f"{path}: is a folder; name the label maps of one scan, file by file")
+    first = read_header(inputs[0])
+    for path in inputs[1:]:
+        difference = grid_difference(first, read_header(path))
+        if difference is not None:
+            raise GeometryError(
+                f"{path}: not on the grid of {inputs[0]} ({difference}); resample it onto that first"
+            )
+
+
+def _label_maps(paths: Sequence[Path]) -> tuple[LabelTable, npt.NDArray[Any]]:
+    """The table of all values that occur, and channel indices ``(N, *spatial)``."""
+    import numpy as np
+
+    from atlaseg.pipeline.case import LabelTable, value_counts
+    from atlaseg.pipeline.errors import LabelError
+    from atlaseg.pipeline.io.volume import read_label_map
+
+    maps = []
+    values: set[int] = set()
+    for path in paths:
+        label_map = read_label_map(path)
+        found = value_counts(label_map).keys()
+        if min(found) < 0:
+            raise LabelError(f"{path}: label values must be 0 (background) or more, found {min(found)}")
+        values |= found
+        # 64-bit integers of many maps at once would need eight times the memory
+        maps.append(label_map.astype(np.min_scalar_type(max(found))))
+    table = LabelTable.from_values(values)
+    kind = np.min_scalar_type(len(table) - 1)
+    return table, np.stack([table.to_indices(one).astype(kind) for one in maps])
 
 
 def _names(rows: Iterable[FusionRow]) -> str:

@@ -19,7 +19,7 @@ __all__ = ["check_values", "is_dataset", "label_values", "list_dataset", "read_d
 MOST_VALUES = 1000
 
 
-def read_dataset(folder: Path, *, executor: Executor | None = None) -> Dataset:
+def read_dataset(folder: Path | str, *, executor: Executor | None = None) -> Dataset:
     """Data set of a folder in any known layout.
 
     Label maps are opened only where no file names the label values (plain folders without ``labels.json``).
@@ -34,6 +34,7 @@ def read_dataset(folder: Path, *, executor: Executor | None = None) -> Dataset:
             leaves the folder.
         LabelError, UnreadableFileError, GeometryError: a label map that had to be read is not usable.
     """
+    folder = Path(folder)
     listing = list_dataset(folder, raise_at_once)
     labels = listing.labels
     if labels is None:

@@ -110,7 +110,7 @@ def not_finite(voxels: npt.NDArray[Any]) -> str | None:
     return f"{bad} of {voxels.size} voxels are NaN or infinite; replace them, for example by 0"
 
 
-def read_channels(paths: Path | Sequence[Path]) -> tuple[npt.NDArray[np.float32], Header]:
+def read_channels(paths: Path | str | Sequence[Path | str]) -> tuple[npt.NDArray[np.float32], Header]:
     """One case's scan as ``(C, *spatial)`` float32, and the header of its first file, on whose grid it lies.
 
     Args:
@@ -121,7 +121,7 @@ def read_channels(paths: Path | Sequence[Path]) -> tuple[npt.NDArray[np.float32]
         GeometryError: as :func:`read_header`, or the channels of a case lie on different grids.
         DatasetError: voxels are NaN or infinite.
     """
-    files = [paths] if isinstance(paths, Path) else list(paths)
+    files = [Path(paths)] if isinstance(paths, Path | str) else [Path(path) for path in paths]
     channels: list[npt.NDArray[np.float32]] = []
     first = read_header(files[0])
     for path in files:
@@ -139,7 +139,7 @@ def read_channels(paths: Path | Sequence[Path]) -> tuple[npt.NDArray[np.float32]
     return np.stack(channels), first
 
 
-def read_image(paths: Path | Sequence[Path]) -> MetaTensor:
+def read_image(paths: Path | str | Sequence[Path | str]) -> MetaTensor:
     """One case's scan as ``(C, *spatial)`` float32, affine in RAS+ mm; see :func:`read_channels`."""
     import torch
     from monai.data import MetaTensor

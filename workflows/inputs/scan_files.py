@@ -19,7 +19,7 @@ def is_dataset(folder: Path) -> bool:
     return plain or (folder / "dataset.json").is_file()
 
 
-def validation_scans(run: Path, dataset: Path | None = None) -> dict[str, tuple[Path, ...]]:
+def validation_scans(run: Path | str, dataset: Path | None = None) -> dict[str, tuple[Path, ...]]:
     """Scans of a run's validation cases, as `atlaseg train` left them out.
 
     Args:
@@ -34,6 +34,7 @@ def validation_scans(run: Path, dataset: Path | None = None) -> dict[str, tuple[
     from atlaseg.pipeline.case import Case
     from atlaseg.pipeline.datasets.dataset_identity import dataset_of_run
 
+    run = Path(run)
     lists = run / "configs" / "cases.json"
     folder = dataset_of_run(run, dataset)
     # a Case refuses names that lead out of the folder of results

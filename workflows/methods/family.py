@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from atlaseg.pipeline.case import Dataset
     from atlaseg.pipeline.registry import MethodRow, Registry
+    from atlaseg.pipeline.segmenter import Segmenter
     from atlaseg.workflows.methods.labeller import Labeller
     from atlaseg.workflows.methods.labelling_job import LabellingJob
     from atlaseg.workflows.methods.training_job import TrainingJob
@@ -60,6 +61,16 @@ class Source(ABC):
         Raises:
             AtlasegError: a folder cannot be opened, or an option is not possible.
         """
+
+    def load(self, folders: tuple[Path, ...], *, device: str = "auto") -> Segmenter:  # noqa: ARG002
+        """The segmenter that folders hold.
+
+        Raises:
+            OptionError: it labels without having learnt anything, so that there is nothing to open.
+        """
+        from atlaseg.pipeline.errors import OptionError
+
+        raise OptionError(f"{self.plural}: no folder can be opened for them; name a run of atlaseg train")
 
     def keeps_no_cases(self, folders: tuple[Path, ...]) -> str:  # noqa: ARG002
         """Why there are no validation cases to segment; empty where a run has some."""
@@ -119,6 +130,18 @@ class Family(Source):
     def _method(self, row: Any) -> Method:
         earlier = tuple(f"{self.prefix}{alias}" for alias in row.aliases)
         return Method(f"{self.prefix}{row.name}", self, row, self.summary(row), earlier)
+
+    @abstractmethod
+    def load(self, folders: tuple[Path, ...], *, device: str = "auto") -> Segmenter:
+        """The segmenter that folders hold.
+
+        Args:
+            folders: of the runs; one, unless several make an ensemble.
+            device: of networks.
+
+        Raises:
+            AtlasegError: a folder cannot be opened.
+        """
 
     @abstractmethod
     def owns(self, folder: Path) -> bool:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from atlaseg.workflows.methods.family import Source
     from atlaseg.workflows.methods.labelling_job import LabellingJob
 
-__all__ = ["Models", "find_models"]
+__all__ = ["Models", "find_models", "models_among"]
 
 
 @dataclass(frozen=True)
@@ -36,12 +36,14 @@ def find_models(job: LabellingJob) -> Models:
     Raises:
         OptionError: there is no model among the paths, or several that do not go together.
     """
+    return Models(SEEDS, (), job.paths) if SEEDS.is_asked_for(job) else models_among(job.paths)
+
+
+def models_among(paths: tuple[Path, ...]) -> Models:
+    """Tell models from other paths; errors as :func:`find_models`."""
     from atlaseg.pipeline.errors import OptionError
     from atlaseg.workflows.inputs.scan_files import is_dataset
 
-    paths = job.paths
-    if SEEDS.is_asked_for(job):
-        return Models(SEEDS, (), paths)
     runs = [(path, family) for path in paths if (family := family_of_run(path)) is not None]
     if runs:
         path, family = runs[0]

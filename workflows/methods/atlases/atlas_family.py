@@ -11,6 +11,7 @@ from atlaseg.workflows.methods.option_groups import names_in
 
 if TYPE_CHECKING:
     from atlaseg.pipeline.registry import Registry
+    from atlaseg.pipeline.segmenter import Segmenter
     from atlaseg.workflows.methods.labeller import Labeller
     from atlaseg.workflows.methods.labelling_job import LabellingJob
     from atlaseg.workflows.methods.training_job import TrainingJob
@@ -57,6 +58,12 @@ class AtlasFamily(Family):
 
         return AtlasLabeller(folders[0], job)
 
+    def load(self, folders: tuple[Path, ...], *, device: str = "auto") -> Segmenter:  # noqa: ARG002
+        """The atlases of a run."""
+        from atlaseg.atlases.multi_atlas_segmenter import MultiAtlasSegmenter
+
+        return MultiAtlasSegmenter.load(folders[0])
+
     def options(self, method: Method) -> Any:
         """The fusion rule."""
         return method.part.load()
@@ -71,6 +78,13 @@ class LabelledScans(Source):
     def labeller(self, job: LabellingJob, folders: tuple[Path, ...]) -> Labeller:
         """The labelled scans as atlases."""
         return ATLASES.labeller(job, folders)
+
+    def load(self, folders: tuple[Path, ...], *, device: str = "auto") -> Segmenter:  # noqa: ARG002
+        """The labelled scans as atlases, with masks and landmarks if they have any."""
+        from atlaseg.atlases.atlas_set import AtlasSet
+        from atlaseg.atlases.multi_atlas_segmenter import MultiAtlasSegmenter
+
+        return MultiAtlasSegmenter().fit_atlases(AtlasSet.read(folders[0]))
 
     def keeps_no_cases(self, folders: tuple[Path, ...]) -> str:
         """All are atlases."""

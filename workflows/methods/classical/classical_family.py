@@ -10,6 +10,7 @@ from atlaseg.workflows.methods.family import Family, Method
 if TYPE_CHECKING:
     from atlaseg.pipeline.classical.classical_segmenter import ClassicalSegmenter
     from atlaseg.pipeline.registry import Registry
+    from atlaseg.pipeline.segmenter import Segmenter
     from atlaseg.workflows.methods.labeller import Labeller
     from atlaseg.workflows.methods.labelling_job import LabellingJob
     from atlaseg.workflows.methods.training_job import TrainingJob
@@ -61,6 +62,12 @@ class ClassicalFamily(Family):
         return SegmenterLabeller(
             segmenter, len(segmenter.channels), masks=job.masks, probabilities=job.probabilities
         )
+
+    def load(self, folders: tuple[Path, ...], *, device: str = "auto") -> Segmenter:  # noqa: ARG002
+        """The method that a run has learnt."""
+        from atlaseg.pipeline.classical.classical_segmenter import ClassicalSegmenter
+
+        return ClassicalSegmenter.load(folders[0])
 
     def options(self, method: Method) -> Any:
         """What ``--option`` may say."""

@@ -17,6 +17,7 @@ from atlaseg.workflows.methods.networks.network_family import NETWORKS, NetworkF
 from atlaseg.workflows.methods.option_groups import names_in
 
 if TYPE_CHECKING:
+    from atlaseg.pipeline.segmenter import Segmenter
     from atlaseg.workflows.methods.labeller import Labeller
     from atlaseg.workflows.methods.labelling_job import LabellingJob
     from atlaseg.workflows.methods.training_job import TrainingJob
@@ -76,6 +77,12 @@ class NetworksWithAtlases(NetworkFamily):
 
         return NetworkAtlasLabeller(folders[0], job)
 
+    def load(self, folders: tuple[Path, ...], *, device: str = "auto") -> Segmenter:
+        """The network and its atlases."""
+        from atlaseg.atlases.combined.atlas_network_segmenter import AtlasNetworkSegmenter
+
+        return AtlasNetworkSegmenter.load(folders[0], device=device)
+
 
 class ClassicalWithAtlases(ClassicalFamily):
     """A classical method with a location prior from atlases."""
@@ -117,6 +124,12 @@ class ClassicalWithAtlases(ClassicalFamily):
         from atlaseg.workflows.methods.combined.classical_atlas_labelling import ClassicalAtlasLabeller
 
         return ClassicalAtlasLabeller(folders[0], job)
+
+    def load(self, folders: tuple[Path, ...], *, device: str = "auto") -> Segmenter:  # noqa: ARG002
+        """The method and its atlases."""
+        from atlaseg.atlases.combined.atlas_classical_segmenter import AtlasClassicalSegmenter
+
+        return AtlasClassicalSegmenter.load(folders[0])
 
 
 NETWORKS_WITH_ATLASES = NetworksWithAtlases()

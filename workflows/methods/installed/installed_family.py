@@ -9,6 +9,7 @@ from atlaseg.workflows.methods.family import Family, Method
 
 if TYPE_CHECKING:
     from atlaseg.pipeline.registry import Registry
+    from atlaseg.pipeline.segmenter import Segmenter
     from atlaseg.workflows.methods.labeller import Labeller
     from atlaseg.workflows.methods.labelling_job import LabellingJob
     from atlaseg.workflows.methods.training_job import TrainingJob
@@ -54,6 +55,12 @@ class InstalledFamily(Family):
         from atlaseg.workflows.methods.installed.installed_run import labeller_of_run
 
         return labeller_of_run(folders[0], masks=job.masks, probabilities=job.probabilities)
+
+    def load(self, folders: tuple[Path, ...], *, device: str = "auto") -> Segmenter:  # noqa: ARG002
+        """The class as it was saved."""
+        from atlaseg.workflows.methods.installed.installed_run import open_run
+
+        return open_run(folders[0])[0]
 
     def options(self, method: Method) -> Any:
         """The class, whose keywords are its options."""

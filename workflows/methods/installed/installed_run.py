@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from atlaseg.workflows.methods.labeller import Labeller
     from atlaseg.workflows.methods.training_job import TrainingJob
 
-__all__ = ["is_installed_run", "labeller_of_run", "make_segmenter", "train_installed"]
+__all__ = ["is_installed_run", "labeller_of_run", "make_segmenter", "open_run", "train_installed"]
 
 #: Which method a run is of, and the channels of its scans; written last.
 METHOD = Path("configs") / "method.json"
@@ -92,16 +92,23 @@ def train_installed(job: TrainingJob, method: Method, request: dict[str, Any]) -
 
 
 def labeller_of_run(run: Path, *, masks: Path | None, probabilities: bool) -> Labeller:
-    """What labels scans with a run.
+    """What labels scans with a run; errors as :func:`open_run`, and where there are no such masks."""
+    from atlaseg.workflows.methods.segmenter_labelling import SegmenterLabeller
+
+    segmenter, channels = open_run(run)
+    return SegmenterLabeller(segmenter, channels, masks=masks, probabilities=probabilities)
+
+
+def open_run(run: Path) -> tuple[Segmenter, int]:
+    """The segmenter of a run, and how many channels its scans have.
 
     Raises:
-        OptionError: the package that brings the method is not installed, or there are no such masks.
+        OptionError: the package that brings the method is not installed.
         AtlasegError: the run is damaged.
     """
     from atlaseg.pipeline.errors import OptionError
     from atlaseg.pipeline.io.files import read_json, taking_apart
     from atlaseg.pipeline.whole_methods import WHOLE_METHODS
-    from atlaseg.workflows.methods.segmenter_labelling import SegmenterLabeller
 
     with taking_apart(run / METHOD, "the method of a run"):
         about = read_json(run / METHOD, dict)
@@ -110,5 +117,5 @@ def labeller_of_run(run: Path, *, masks: Path | None, probabilities: bool) -> La
         raise OptionError(
             f"{run}: learnt by the method {name}, which no installed package brings; install {about.get('package')}"
         )
-    segmenter = WHOLE_METHODS.load(name).load(run / SAVED)
-    return SegmenterLabeller(segmenter, channels, masks=masks, probabilities=probabilities)
+    segmenter: Segmenter = WHOLE_METHODS.load(name).load(run / SAVED)
+    return segmenter, channels

@@ -12,7 +12,9 @@ from atlaseg.workflows.methods.option_groups import names_in
 
 if TYPE_CHECKING:
     from atlaseg.pipeline.case import Dataset
+    from atlaseg.pipeline.network_segmenter import NetworkSegmenter
     from atlaseg.pipeline.registry import Registry
+    from atlaseg.pipeline.segmenter import Segmenter
     from atlaseg.workflows.methods.labeller import Labeller
     from atlaseg.workflows.methods.labelling_job import LabellingJob
     from atlaseg.workflows.methods.training_job import TrainingJob
@@ -70,16 +72,24 @@ class NetworkFamily(Family):
 
     def labeller(self, job: LabellingJob, folders: tuple[Path, ...]) -> Labeller:
         """The network, or the ensemble."""
-        from atlaseg.pipeline.network_segmenter import NetworkSegmenter
         from atlaseg.workflows.methods.segmenter_labelling import SegmenterLabeller
 
-        segmenter = NetworkSegmenter.load(*folders, device=job.network.device)
+        segmenter = self._network(folders, job.network.device)
         return SegmenterLabeller(
             segmenter,
             len(segmenter.fitted_plan.channels),
             probabilities=job.probabilities,
             tta=True if job.network.tta else None,
         )
+
+    def load(self, folders: tuple[Path, ...], *, device: str = "auto") -> Segmenter:
+        """The network, or the ensemble."""
+        return self._network(folders, device)
+
+    def _network(self, folders: tuple[Path, ...], device: str) -> NetworkSegmenter:
+        from atlaseg.pipeline.network_segmenter import NetworkSegmenter
+
+        return NetworkSegmenter.load(*folders, device=device)
 
 
 NETWORKS = NetworkFamily()

@@ -125,7 +125,7 @@ class MultiAtlasSegmenter:
         self._source = None
         return self
 
-    def learn_correction_where_worth(self, asked: bool | None, progress: Progress | None = None) -> Self:
+    def learn_correction_if_due(self, asked: bool | None, progress: Progress | None = None) -> Self:
         """Learn a correction on request, or by default for few atlases; returns itself.
 
         Args:

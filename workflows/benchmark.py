@@ -105,7 +105,7 @@ class Benchmark:
         from atlaseg.pipeline.datasets.dataset_identity import identity
         from atlaseg.pipeline.datasets.listing import raise_at_once
         from atlaseg.workflows.benchmarking.entries import read_entries
-        from atlaseg.workflows.inputs.channels import settle_channels
+        from atlaseg.workflows.inputs.channels import resolve_channels
         from atlaseg.workflows.inputs.checked_dataset import refuse_problems
 
         entries = read_entries(self.methods, self.minutes)
@@ -117,7 +117,7 @@ class Benchmark:
         plan = self._plan(
             dataset, entries
         )  # before any file is written, because it refuses impossible options
-        dataset = settle_channels(dataset, refuse_problems(self.dataset), self.channels)
+        dataset = resolve_channels(dataset, refuse_problems(self.dataset), self.channels)
         self.out.mkdir(parents=True, exist_ok=True)
         return self._compare(dataset, about, conditions, plan, executor, found)
 

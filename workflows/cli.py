@@ -13,12 +13,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from atlaseg.workflows.console.assumptions import assumptions_said
+from atlaseg.workflows.console.assumptions import printed_assumptions
 from atlaseg.workflows.console.commands import COMMANDS, STUDIES, overview, overview_of_studies
 from atlaseg.workflows.console.exit_codes import DONE, REFUSED, exit_code_of
 from atlaseg.workflows.console.parsing import parse
 from atlaseg.workflows.console.screen import only_printable, printable
-from atlaseg.workflows.console.supervisor import heard_signals, supervise
+from atlaseg.workflows.console.supervisor import handled_signals, supervise
 
 if TYPE_CHECKING:
     from atlaseg.pipeline.registry import Row
@@ -104,7 +104,7 @@ def _work(name: str, job: Any, process: int) -> int:
     """Do the job, alone in the place that it writes; returns the exit code."""
 
     def do() -> int:
-        with heard_signals(), assumptions_said(name), _alone(name, job, process), _full_disk_named(job):
+        with handled_signals(), printed_assumptions(name), _alone(name, job, process), _full_disk_named(job):
             return int(job.run())
 
     return exit_code_of(name, do)
@@ -112,10 +112,10 @@ def _work(name: str, job: Any, process: int) -> int:
 
 def _alone(name: str, job: Any, process: int) -> AbstractContextManager[None]:
     """Hold the folder or file that a job writes, if it does, against other jobs."""
-    from atlaseg.pipeline.system.folder_lock import alone_in
+    from atlaseg.pipeline.system.folder_lock import locked
 
     place = getattr(job, "place", None) or getattr(job, "out", None)
-    return alone_in(place, name, process) if isinstance(place, Path) else nullcontext()
+    return locked(place, name, process) if isinstance(place, Path) else nullcontext()
 
 
 @contextmanager

@@ -72,11 +72,11 @@ class MakePlan:
         from atlaseg.pipeline.planning.plan_file import save_plan
         from atlaseg.pipeline.planning.rules import plan_for
         from atlaseg.pipeline.system.hardware import choose_device
-        from atlaseg.workflows.inputs.channels import ask_channels
+        from atlaseg.workflows.inputs.channels import with_user_channels
 
         memory_gb = gigabytes(self.memory)
         device = choose_device(self.device)
-        dataset = ask_channels(read_dataset(self.dataset), self.channels)
+        dataset = with_user_channels(read_dataset(self.dataset), self.channels)
         with ThreadPoolExecutor() as executor:
             plan = plan_for(
                 dataset,

@@ -126,7 +126,7 @@ class AtlasClassicalSegmenter(CombinedSegmenter):
                 weight, self.about = learnt.weight, learnt.about
             else:
                 weight, self.about = self._asked, {"weight_from": "asked for"}
-            self._atlases.learn_correction_where_worth(self.correct, progress)
+            self._atlases.learn_correction_if_due(self.correct, progress)
         self._atlases.executor = self._atlases.work = None
         self._weight = weight
         if self.folder is not None:

@@ -208,7 +208,7 @@ class _Job:
         if (
             self.options.correct is not None or self.options.combine != "none"
         ):  # otherwise nobody hears the votes
-            segmenter.learn_correction_where_worth(self.options.correct, self.progress)
+            segmenter.learn_correction_if_due(self.options.correct, self.progress)
         segmenter.executor = None  # copying needs no processes
         segmenter.save(home)
 

@@ -23,7 +23,7 @@ from atlaseg.pipeline.io.files import WRITING
 if TYPE_CHECKING:
     from filelock import BaseFileLock
 
-__all__ = ["alone_in"]
+__all__ = ["locked"]
 
 _SUFFIX = ".atlaseg-lock"
 #: Seconds to wait for another job that only looks whether a lock is held.
@@ -33,7 +33,7 @@ _MOST_FOLDERS = 20_000
 
 
 @contextmanager
-def alone_in(place: Path, command: str, process: int | None = None) -> Iterator[None]:
+def locked(place: Path, command: str, process: int | None = None) -> Iterator[None]:
     """Lock a folder or file, after removing what a killed job left there.
 
     Locks lie beside a place, or, where nothing can be written beside a folder, in it. A job that can write neither, or

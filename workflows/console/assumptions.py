@@ -9,14 +9,14 @@ from typing import Any
 
 from atlaseg.workflows.console.screen import printable
 
-__all__ = ["assumptions_said"]
+__all__ = ["printed_assumptions"]
 
 #: Files whose headers leave something to be assumed are named one by one, up to this many.
 _MOST_ASSUMPTIONS = 10
 
 
 @contextmanager
-def assumptions_said(name: str) -> Iterator[None]:
+def printed_assumptions(name: str) -> Iterator[None]:
     """Print warnings for the user (:class:`~atlaseg.pipeline.errors.AtlasegWarning`), one line each, each once."""
     import warnings
 

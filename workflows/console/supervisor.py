@@ -20,7 +20,7 @@ from atlaseg.workflows.console.exit_codes import INTERRUPTED, REFUSED, TERMINATE
 from atlaseg.workflows.console.heartbeat import Heartbeat
 from atlaseg.workflows.console.screen import on_output
 
-__all__ = ["heard_signals", "supervise"]
+__all__ = ["handled_signals", "supervise"]
 
 #: Seconds that a job has to end in order, once it was told to.
 GRACE = 5.0
@@ -28,7 +28,7 @@ _SAID = {INTERRUPTED: "interrupted", TERMINATED: "terminated"}
 
 
 @contextmanager
-def heard_signals() -> Iterator[None]:
+def handled_signals() -> Iterator[None]:
     """Handle SIGTERM like an interruption from the keyboard: end the workers and write the results so far."""
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread hears signals
@@ -77,7 +77,7 @@ def supervise(name: str, job: Callable[[], int], after_a_crash: Callable[[], Non
         end_with_parent(parent)
         on_output(heartbeat.said)
         on_progress(heartbeat.tell)
-        with heard_signals():
+        with handled_signals():
             signal.pthread_sigmask(signal.SIG_UNBLOCK, handed_on)
             code = job()
         if code in _SAID or code == REFUSED:

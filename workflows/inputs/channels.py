@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from atlaseg.pipeline.datasets.inspection import Inspection
     from atlaseg.pipeline.datasets.modality import Assumption
 
-__all__ = ["ask_channels", "say_channels", "settle_channels"]
+__all__ = ["print_channels", "resolve_channels", "with_user_channels"]
 
 OPTION = "--channels"
 
 
-def ask_channels(dataset: Dataset, asked: Sequence[str], named_by: str = OPTION) -> Dataset:
+def with_user_channels(dataset: Dataset, asked: Sequence[str], named_by: str = OPTION) -> Dataset:
     """The data set with channel names from the user, where given; they override names in files.
 
     Args:
@@ -44,7 +44,7 @@ def ask_channels(dataset: Dataset, asked: Sequence[str], named_by: str = OPTION)
     return replace(dataset, channels=names, channels_named_by=named_by)
 
 
-def settle_channels(
+def resolve_channels(
     dataset: Dataset, found: Inspection, asked: Sequence[str] = (), named_by: str = OPTION
 ) -> Dataset:
     """The data set with channel names from the user, from its files, or assumed from intensities.
@@ -58,18 +58,18 @@ def settle_channels(
         named_by: who asks.
 
     Raises:
-        OptionError: as :func:`ask_channels`.
+        OptionError: as :func:`with_user_channels`.
     """
     from atlaseg.pipeline.datasets.inspection import looks_of
     from atlaseg.pipeline.datasets.modality import assume_channels
 
-    dataset = ask_channels(dataset, asked, named_by)
+    dataset = with_user_channels(dataset, asked, named_by)
     assumed = assume_channels(dataset.channels, dataset.channels_named_by, looks_of(found.cases))
-    say_channels(assumed)
+    print_channels(assumed)
     return replace(dataset, channels=assumed.channels)
 
 
-def say_channels(assumed: Assumption) -> None:
+def print_channels(assumed: Assumption) -> None:
     """One line on standard error, and one for each doubt."""
     print(f"Channels: {assumed}", file=sys.stderr)
     for doubt in assumed.doubts:

@@ -15,14 +15,14 @@ import pytest
 
 from atlaseg.pipeline.errors import BusyFolderError
 from atlaseg.pipeline.io.files import WRITING, replacing, write_text
-from atlaseg.pipeline.system.folder_lock import alone_in
+from atlaseg.pipeline.system.folder_lock import locked
 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from atlaseg.pipeline.system.folder_lock import alone_in
+from atlaseg.pipeline.system.folder_lock import locked
 
-with alone_in(Path(sys.argv[1]), "train"):
+with locked(Path(sys.argv[1]), "train"):
     print("held", flush=True)
     time.sleep(60)
 """
@@ -53,12 +53,12 @@ def test_the_second_says_who_holds_it(run: Path, holder: subprocess.Popen[str]) 
     assert set(json.loads(lock.read_text())) == {"process", "command", "since"}
     said = rf"{run}: atlaseg train is writing there \(process {holder.pid}, since 20"
     for place in (run, run.parent / "run" / ".." / "run"):
-        with pytest.raises(BusyFolderError, match=said), alone_in(place, "segment"):
+        with pytest.raises(BusyFolderError, match=said), locked(place, "segment"):
             pytest.fail("held twice")
 
 
 def test_another_place_is_free(run: Path, holder: subprocess.Popen[str]) -> None:
-    with alone_in(run.parent / "other", "segment"), alone_in(run / "labels", "segment"):
+    with locked(run.parent / "other", "segment"), locked(run / "labels", "segment"):
         pass
 
 
@@ -66,16 +66,16 @@ def test_a_lock_of_a_killed_job_is_ignored(run: Path, holder: subprocess.Popen[s
     holder.send_signal(signal.SIGKILL)
     holder.wait()
     assert len(list(run.parent.iterdir())) == 2
-    with alone_in(run, "train"):
+    with locked(run, "train"):
         pass
     assert list(run.parent.iterdir()) == [run]
 
 
 def test_it_goes_away_with_the_job_and_so_do_folders_made_for_it(tmp_path: Path) -> None:
-    with pytest.raises(ZeroDivisionError), alone_in(tmp_path / "new" / "inner" / "run", "train"):
+    with pytest.raises(ZeroDivisionError), locked(tmp_path / "new" / "inner" / "run", "train"):
         raise ZeroDivisionError
     assert list(tmp_path.iterdir()) == []
-    with alone_in(tmp_path / "new" / "inner" / "run", "train"):
+    with locked(tmp_path / "new" / "inner" / "run", "train"):
         write_text(tmp_path / "new" / "inner" / "run" / "plan.yaml", "")
     assert [p.name for p in (tmp_path / "new" / "inner").iterdir()] == ["run"]
 
@@ -84,9 +84,9 @@ def test_it_goes_away_with_the_job_and_so_do_folders_made_for_it(tmp_path: Path)
 def test_a_folder_beside_which_nothing_can_be_written(run: Path) -> None:
     run.parent.chmod(0o555)
     try:
-        with alone_in(run, "train"):
+        with locked(run, "train"):
             assert len(list(run.iterdir())) == 1
-            with pytest.raises(BusyFolderError), alone_in(run, "segment"):
+            with pytest.raises(BusyFolderError), locked(run, "segment"):
                 pass
     finally:
         run.parent.chmod(0o755)
@@ -107,7 +107,7 @@ def test_what_a_killed_job_left_is_removed(run: Path) -> None:
     for path in (*kept, *left):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
-    with alone_in(run, "train"):
+    with locked(run, "train"):
         assert not any(path.exists() for path in left)
         assert all(path.exists() for path in (*kept, of_another))
 
@@ -116,18 +116,18 @@ def test_what_is_being_written_stays(run: Path, holder: subprocess.Popen[str]) -
     """The job that holds ``run`` writes in it while another takes the folder around it, or a file inside."""
     half = run / f"{WRITING}a.csv"
     half.touch()
-    with alone_in(run.parent, "benchmark"):
+    with locked(run.parent, "benchmark"):
         assert half.exists()
-    with alone_in(run / "scores.csv", "evaluate"):
+    with locked(run / "scores.csv", "evaluate"):
         assert half.exists()
     holder.kill()
     holder.wait()
-    with alone_in(run / "scores.csv", "evaluate"):
+    with locked(run / "scores.csv", "evaluate"):
         assert not half.exists()
 
 
 def test_a_file_that_is_written_beside_others(tmp_path: Path) -> None:
-    with alone_in(tmp_path / "a.csv", "evaluate"), replacing(tmp_path / "a.csv") as half:
+    with locked(tmp_path / "a.csv", "evaluate"), replacing(tmp_path / "a.csv") as half:
         done = subprocess.run(
             [sys.executable, "-c", HOLDER.replace("time.sleep(60)", ""), str(tmp_path / "b.csv")],
             check=True,
@@ -142,7 +142,7 @@ def test_names_that_no_lock_can_have(tmp_path: Path) -> None:
     begun = time.monotonic()
     for place in (tmp_path / "a\0b", tmp_path / ("n" * 250), tmp_path / "file" / "run"):
         (tmp_path / "file").touch()
-        with alone_in(place, "train"):
+        with locked(place, "train"):
             pass
     assert time.monotonic() - begun < 2
     assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -50,14 +50,14 @@ def _put_together(job: TrainingJob, method: Method, request: dict[str, Any]) -> 
     from atlaseg.atlases.multi_atlas_segmenter import MultiAtlasSegmenter
     from atlaseg.pipeline.bundle import cases_text
     from atlaseg.pipeline.io.files import write_text
-    from atlaseg.workflows.inputs.channels import ask_channels
+    from atlaseg.workflows.inputs.channels import with_user_channels
     from atlaseg.workflows.inputs.run_request import write_request
     from atlaseg.workflows.methods.atlases.atlas_labelling import WORK
 
     options = propagation_of(job)
     with ThreadPoolExecutor() as executor:
         everything = AtlasSet.read(job.dataset, executor=executor)
-        everything = everything.with_channels_of(ask_channels(everything.dataset, job.channels))
+        everything = everything.with_channels_of(with_user_channels(everything.dataset, job.channels))
         training, validation = job.split(everything.dataset, of_all="make atlases of all")
         segmenter = MultiAtlasSegmenter(fusion=method.part.name, options=options, executor=executor)
         segmenter.fit_atlases(everything.subset([case.name for case in training]))

@@ -45,13 +45,13 @@ def _learn(job: TrainingJob, method: Method, request: dict[str, Any]) -> None:
     from atlaseg.pipeline.classical.classical_segmenter import ClassicalSegmenter
     from atlaseg.pipeline.datasets import read_dataset
     from atlaseg.pipeline.io.files import write_text
-    from atlaseg.workflows.inputs.channels import settle_channels
+    from atlaseg.workflows.inputs.channels import resolve_channels
     from atlaseg.workflows.inputs.checked_dataset import refuse_problems
     from atlaseg.workflows.inputs.run_request import write_request
 
     options = options_of(method.part.name, job)
     segmenter = ClassicalSegmenter(method=method.part.name, options=options, seed=job.seed or 0)
-    dataset = settle_channels(read_dataset(job.dataset), refuse_problems(job.dataset), job.channels)
+    dataset = resolve_channels(read_dataset(job.dataset), refuse_problems(job.dataset), job.channels)
     training, validation = job.split(dataset, of_all="learn from all")
     names = [case.name for case in training]
     masks = masks_of(job.dataset, names)

@@ -48,7 +48,7 @@ def _learn(job: TrainingJob, method: Method, request: dict[str, Any]) -> None:
     from atlaseg.pipeline.io.files import write_text
     from atlaseg.pipeline.progress import ProgressDisplay
     from atlaseg.pipeline.system.worker_processes import available_cores, worker_pool
-    from atlaseg.workflows.inputs.channels import settle_channels
+    from atlaseg.workflows.inputs.channels import resolve_channels
     from atlaseg.workflows.inputs.checked_dataset import refuse_problems
     from atlaseg.workflows.inputs.run_request import write_request
     from atlaseg.workflows.methods.atlases.atlas_labelling import WORK
@@ -70,7 +70,7 @@ def _learn(job: TrainingJob, method: Method, request: dict[str, Any]) -> None:
     inspected = refuse_problems(job.dataset)
     with ThreadPoolExecutor() as executor:
         everything = AtlasSet.read(job.dataset, executor=executor)
-    everything = everything.with_channels_of(settle_channels(everything.dataset, inspected, job.channels))
+    everything = everything.with_channels_of(resolve_channels(everything.dataset, inspected, job.channels))
     training, validation = job.split(everything.dataset, of_all="learn from all")
     configs = job.out / "configs"
     write_text(configs / "cases.json", cases_text(training, validation, job.dataset))

@@ -28,7 +28,7 @@ def train_network_with_atlases(job: TrainingJob, method: Method, request: dict[s
     """
     from atlaseg.atlases.combined.combined_bundle import is_atlas_network_bundle, read_combination
     from atlaseg.workflows.methods.atlases.atlas_labelling import WORK
-    from atlaseg.workflows.methods.networks.network_training import say_result
+    from atlaseg.workflows.methods.networks.network_training import print_result
 
     if is_atlas_network_bundle(job.out):
         print(f"{job.out}: already finished; nothing to do", file=sys.stderr)
@@ -38,7 +38,7 @@ def train_network_with_atlases(job: TrainingJob, method: Method, request: dict[s
     found = read_combination(job.out)
     if found.needs_atlases:
         print(f"Network and atlases are combined by {found.kind} with weight {found.weight:g}")
-    say_result(job.out)
+    print_result(job.out)
 
 
 def _train(job: TrainingJob, method: Method, request: dict[str, Any]) -> None:

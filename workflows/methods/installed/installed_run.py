@@ -72,7 +72,7 @@ def train_installed(job: TrainingJob, method: Method, request: dict[str, Any]) -
     from atlaseg.pipeline.bundle import cases_text
     from atlaseg.pipeline.datasets import read_dataset
     from atlaseg.pipeline.io.files import write_text
-    from atlaseg.workflows.inputs.channels import settle_channels
+    from atlaseg.workflows.inputs.channels import resolve_channels
     from atlaseg.workflows.inputs.checked_dataset import refuse_problems
     from atlaseg.workflows.inputs.run_request import write_request
 
@@ -80,7 +80,7 @@ def train_installed(job: TrainingJob, method: Method, request: dict[str, Any]) -
         print(f"{job.out}: already finished; nothing to do", file=sys.stderr)
     else:
         segmenter = make_segmenter(method, job.option, job.seed)
-        dataset = settle_channels(read_dataset(job.dataset), refuse_problems(job.dataset), job.channels)
+        dataset = resolve_channels(read_dataset(job.dataset), refuse_problems(job.dataset), job.channels)
         training, validation = job.split(dataset, of_all="learn from all")
         write_text(job.out / "configs" / "cases.json", cases_text(training, validation, job.dataset))
         write_request(job.out, request)

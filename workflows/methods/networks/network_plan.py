@@ -24,11 +24,11 @@ def settled(job: TrainingJob, dataset: Dataset, found: Inspection) -> Dataset:
     """
     from atlaseg.pipeline.errors import OptionError
     from atlaseg.pipeline.planning.plan_file import load_plan
-    from atlaseg.workflows.inputs.channels import settle_channels
+    from atlaseg.workflows.inputs.channels import resolve_channels
 
     path = job.network.plan
     if path is None:
-        return settle_channels(dataset, found, job.channels)
+        return resolve_channels(dataset, found, job.channels)
     _refuse_what_the_plan_says(job)
     plan = load_plan(path)
     if job.channels and job.channels != plan.channels:
@@ -37,7 +37,7 @@ def settled(job: TrainingJob, dataset: Dataset, found: Inspection) -> Dataset:
         )
     if not job.channels and dataset.channels_named_by is not None:
         refuse_another_plan(plan, dataset, path)
-    return settle_channels(dataset, found, plan.channels, "--channels" if job.channels else "--plan")
+    return resolve_channels(dataset, found, plan.channels, "--channels" if job.channels else "--plan")
 
 
 def plan_for_job(

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from atlaseg.workflows.methods.training_job import TrainingJob
 
-__all__ = ["prepare_run", "say_result", "train_network"]
+__all__ = ["prepare_run", "print_result", "train_network"]
 
 
 def train_network(job: TrainingJob, network: str, request: dict[str, Any], *, begun: bool) -> None:
@@ -31,7 +31,7 @@ def train_network(job: TrainingJob, network: str, request: dict[str, Any], *, be
         prepare_run(job, network, request)
     print(f"{'Resuming' if begun else 'Training'} in {job.out}", file=sys.stderr)
     run_training(job.out, job.dataset, job.network.tracking, job.network.device)
-    say_result(job.out)
+    print_result(job.out)
 
 
 def prepare_run(job: TrainingJob, network: str, request: dict[str, Any]) -> None:
@@ -52,7 +52,7 @@ def prepare_run(job: TrainingJob, network: str, request: dict[str, Any]) -> None
     write_request(job.out, request)
 
 
-def say_result(run: Path) -> None:
+def print_result(run: Path) -> None:
     """Print the result of training in a few lines."""
     from atlaseg.pipeline.io.files import read_json, taking_apart
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -85,8 +86,9 @@ def import_target(target: str, package: str, what: str) -> Any:
 def _search_path() -> list[str]:
     """Python's search path without the current folder, which it puts first."""
     path = list(sys.path)
-    if path and not sys.flags.safe_path and path[0] == os.getcwd():  # noqa: PTH109 (text, as Python writes it)
-        del path[0]
+    with suppress(FileNotFoundError):  # the current folder may be gone
+        if path and not sys.flags.safe_path and path[0] == os.getcwd():  # noqa: PTH109 (text, as Python writes it)
+            del path[0]
     return [folder for folder in path if folder]
 
 
@@ -113,9 +115,11 @@ def _found(path: tuple[str, ...]) -> tuple[Added, ...]:
 
 def _with_entry_points(folder: Path) -> Iterator[Path]:
     """Metadata folders of the packages in a folder that add something to atlaseg."""
-    if not folder.is_dir():
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError:  # not there, no folder, or not to be read: Python finds no module there either
         return
-    for entry in sorted(os.scandir(folder), key=lambda entry: entry.name):
+    for entry in entries:
         if entry.name.endswith((".dist-info", ".egg-info")):
             text = Path(entry.path) / "entry_points.txt"
             if text.is_file() and f"[{_PREFIX}" in text.read_text(encoding="utf-8", errors="replace"):

@@ -1,0 +1,1 @@
+"""One of each: what a package can add to atlaseg."""

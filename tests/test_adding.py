@@ -107,6 +107,7 @@ def labels_of(path: Path) -> np.ndarray:
     return np.asarray(nib.load(path).dataobj)
 
 
+@pytest.mark.thorough
 def test_a_layout_and_a_command(run: Run, data: Path) -> None:
     found = json.loads(run("check", data, "--json"))
     assert found["layout"] == "subjects"
@@ -116,6 +117,7 @@ def test_a_layout_and_a_command(run: Run, data: Path) -> None:
     assert "count-labels" in run("--help")
 
 
+@pytest.mark.thorough
 def test_every_addition_is_listed(run: Run) -> None:
     listed = re.findall(r"^  (\S+) .*\(atlaseg-example 1\.0\)$", run("methods"), re.MULTILINE)
     assert {*NAMES, "atlas-one-level", "atlas-intensity-bins"} - {"count-labels"} - set(listed) <= WAITING

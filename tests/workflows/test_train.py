@@ -222,7 +222,7 @@ def test_tracking_and_device_may_change(runs: Any, tiny_run: Path, tmp_path: Pat
         ({"minutes": 1.0}, OptionError, "either --epochs or --minutes"),
         ({"device": "tpu"}, OptionError, "no device 'tpu'"),
         ({"overrides": ("training.precision=fp16",)}, OptionError, "fp16 needs a GPU"),
-        ({"overrides": ("prior.source=atlases",)}, PlanError, "prior.source: atlases, but no atlases"),
+        ({"overrides": ("prior.source=atlases",)}, PlanError, "prior.source: atlases, but no prior is made"),
         ({"overrides": ("reasons=3",)}, PlanError, "override reasons: no such entry"),
         ({"overrides": (f"training.seed={2**70}",)}, PlanError, "training.seed must be at least 0"),
         (

@@ -150,7 +150,7 @@ def test_atlases_that_only_help_to_train(runs: Any, shapes_folder: Path, tmp_pat
     assert main(["segment", str(tmp_path / "run"), "--validation", "--out", str(tmp_path / "labels")]) == 0
     assert not list((tmp_path / "labels").glob("*_atlases.json"))
     image = read_image([next((shapes_folder / "imagesTr").glob("*.nii.gz"))])
-    with pytest.raises(OptionError, match="learnt without a prior"):
+    with pytest.raises(OptionError, match="trained without a prior"):
         segmenter.network.segment(image, prior=image)
 
 

@@ -353,7 +353,11 @@ def test_other_settings_are_refused(registered, three, tmp_path):
         OptionError, "other files", lambda: write_warped_cases(three, out, OPTIONS, priors=priors, count=3)
     )
     (tmp_path / "foreign/images").mkdir(parents=True)
-    one_line(OptionError, "no warped cases", lambda: write_warped_cases(three, tmp_path / "foreign", OPTIONS))
+    one_line(
+        OptionError,
+        "other than warped cases",
+        lambda: write_warped_cases(three, tmp_path / "foreign", OPTIONS),
+    )
 
 
 def test_what_cannot_be_is_refused_before_any_work(registered, three, tmp_path):

@@ -155,7 +155,7 @@ def spline(name: str, grid: tuple[float, ...], count: int = 375) -> str:
         (COMPOSITE + spline("BSplineTransform", GRID, 300), "takes 375 parameters, found 300"),
         (block("TranslationTransform", "1 2 3", "") + COMPOSITE, "here one stands in another place"),
         (block("FooTransform", "1"), "a type of transform that is not known here"),
-        ("Transform: words\nParameters: 1\nFixedParameters: \n", "'words' is no type of transform in 3-D"),
+        ("Transform: words\nParameters: 1\nFixedParameters: \n", "'words' is not a type of 3-D transform"),
         ("Parameters: 1\n", "line 2: Parameters of no transform"),
         ("words\n", "line 2: expected 'Transform: '"),
     ],
@@ -177,8 +177,11 @@ def test_text_that_itk_would_misread_or_not_survive(tmp_path: Path, text: str, m
         ([("AffineTransform_double_3_3", [np.nan] * 12), ("fixed", [0.0] * 3)], "NaN or infinite"),
         ([("BSplineTransform_double_3_3", [0.0] * 9), ("fixed", [*GRID])], "takes 375 parameters, found 9"),
         ([("M", [1.0] * 16)], "expected parameters and then a matrix 'fixed', found M"),
-        ([("M", [1.0] * 16), ("fixed", [0.0])], "'M' is no type of transform"),
-        ([("\xc4ffineTransform_double_3_3", [1.0] * 12), ("fixed", [0.0] * 3)], "is no type of transform"),
+        ([("M", [1.0] * 16), ("fixed", [0.0])], "'M' is not a type of 3-D transform"),
+        (
+            [("\xc4ffineTransform_double_3_3", [1.0] * 12), ("fixed", [0.0] * 3)],
+            "is not a type of 3-D transform",
+        ),
     ],
 )
 def test_matlab_files(tmp_path: Path, entries: list, message: str):

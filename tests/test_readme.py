@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import atlaseg
 from atlaseg.workflows.cli import job_of
 from atlaseg.workflows.console.commands import COMMANDS
 
@@ -61,6 +62,12 @@ def test_imports_exist(page, text):
             module = import_module(str(node.module))
             for name in node.names:
                 assert hasattr(module, name.name), f"{page}: {node.module}.{name.name}"
+        elif (
+            isinstance(node, ast.Attribute)
+            and isinstance(node.value, ast.Name)
+            and node.value.id == "atlaseg"
+        ):
+            assert node.attr in atlaseg.__all__, f"{page}: atlaseg.{node.attr}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -40,14 +40,13 @@ _ONCE = {"surface": "voxels"}
 class Benchmark:
     """Compare methods on the same cases: atlaseg benchmark DATASET --methods A,B --folds 5 --out OUT.
 
-    Every method of `atlaseg train` may take part: networks, atlases, classical ones. In each fold all learn from the
-    same training cases and label the same test scans; the label of a test case is read when it is scored, and by
-    nothing else. A case that a method fails on counts with the worst scores and is listed.
+    Every method of `atlaseg train` can be compared: networks, atlases, classical methods. In each fold all are trained
+    on the same cases and segment the same test scans; the labels of test cases are only read for scoring. A case that a
+    method fails on counts with the worst scores and is listed.
 
     OUT/scores.csv and scores.parquet have one row for each case, structure, method, fold, number of labels and metric;
-    summary.csv, significance.csv and ranking.csv say what follows from them, times.csv what it cost. The same command
-    after an interruption goes on with what is missing; one with more methods does those. docs/explanation/comparing.md
-    explains all of it.
+    summary.csv, significance.csv and ranking.csv contain the statistics, times.csv the times. The same command resumes
+    after an interruption, and adds the methods that are new. See docs/explanation/comparing.md.
     """
 
     positional: ClassVar[tuple[str, ...]] = ("dataset",)

@@ -39,7 +39,7 @@ _NAME_FILES = ("dataset.json", "labels.json", "plan.yaml")
 
 @dataclass(frozen=True, eq=False)
 class _Outcome:
-    """What came of one case: scores (and counts, where there was a prediction), or a problem."""
+    """Result of one case: scores (and counts, where there was a prediction), or a problem."""
 
     case: str
     scores: Sequence[Score] = ()
@@ -49,7 +49,7 @@ class _Outcome:
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Compare predicted label maps with references, by structure, and say how sure the means are.
+    """Compare predicted label maps with references, by structure, with confidence intervals of the means.
 
     Files are paired by name. A case without a prediction counts with the worst scores. docs/explanation/scores.md
     defines every score and what holds where a structure is empty.

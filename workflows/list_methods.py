@@ -51,8 +51,8 @@ class Entry:
 class ListMethods:
     """List all methods, engines, metrics, ..., or describe one of them: atlaseg methods [NAME].
 
-    Methods of `atlaseg train`, `segment` and `benchmark` come first, by kind; then the parts that they are made of and
-    measured by. What installed packages add is listed with the package's name.
+    Methods of `atlaseg train`, `segment` and `benchmark` come first, by kind; then engines, losses, metrics and other
+    parts. Those of installed packages are listed with the name of the package.
     """
 
     positional: ClassVar[tuple[str, ...]] = ("name",)

@@ -21,18 +21,18 @@ __all__ = ["Segment"]
 class Segment(LabellingJob):
     """Segment scans with networks, atlases or a classical method: atlaseg segment RUN SCAN... --out LABELS.
 
-    RUN is a folder that `atlaseg train` wrote; several networks (such as the folds) are averaged as an ensemble.
+    RUN is an output folder of `atlaseg train`; several networks (such as the folds) are averaged as an ensemble.
     RUN may also be a folder of labelled scans in any layout that `atlaseg train` takes: they are registered to each
-    scan and their labels fused, without any training; a scan that is itself among them is labelled by the others.
-    Without RUN, a --method that grows from seeds does so from those that --seed names.
+    scan and their labels fused, without any training; a scan that is itself among them is segmented by the others.
+    Without RUN, a --method for region growing starts from the seeds given by --seed.
 
-    Results have the names of the scans, their exact geometry and the data set's own label values. A scan that
-    cannot be labelled is named at the end; the others are done. With atlases, NAME_atlases.json says how well each
-    atlas fitted, which were left out and why, and the same command after an interruption goes on where it stopped.
+    Label maps have the names and the exact geometry of the scans, and the label values of the data set. Scans that
+    cannot be segmented are listed at the end. With atlases, NAME_atlases.json reports the quality of each registration,
+    which atlases were left out and why, and the same command resumes after an interruption.
     """
 
     def run(self) -> int:
-        """Label all scans; returns 0, or 1 where a scan failed or a region has leaked over most of it.
+        """Segment all scans; returns 0, or 1 where a scan failed or a region has leaked over most of it.
 
         Raises:
             AtlasegError: no scan can be labelled at all (no such model, no scans).

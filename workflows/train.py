@@ -13,11 +13,11 @@ __all__ = ["Train"]
 class Train(TrainingJob):
     """Train a network or a classical method on the labelled cases of a data set, or prepare them as atlases.
 
-    OUT becomes a MONAI bundle. For a network, OUT/configs/train.yaml trains and OUT/configs/inference.yaml labels
-    scans by `python -m monai.bundle run` too. For an atlas method the cases are checked and copied into OUT, which
-    can then be carried elsewhere; with --correct (by default with few) they also teach a correction. A classical method
-    learns in seconds to minutes what structures look like and where they lie. The same command after an interruption
-    goes on where it stopped.
+    OUT becomes a MONAI bundle. For a network, `python -m monai.bundle run` can also train with OUT/configs/train.yaml
+    and segment with OUT/configs/inference.yaml. For an atlas method the cases are checked and copied into OUT, which
+    can be moved to another machine; with --correct (by default with few atlases) a correction of systematic errors is
+    learnt from them. A classical method learns the appearance and location of structures in seconds to minutes. The
+    same command resumes after an interruption.
     """
 
     def run(self) -> int:

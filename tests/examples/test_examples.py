@@ -42,7 +42,7 @@ def test_first_network(tmp_path: Path) -> None:
 def test_labels_from_five_scans(tmp_path: Path) -> None:
     shown = run("labels_from_five_scans", tmp_path)
     assert "registering atlases 5 of 5" in shown
-    dice = numbers(r"(?m)^ *[a-z ]+ +(0\.\d+) +-?\d", shown)
+    dice = numbers(r"(?m)^ *[A-Za-z ]+ +(0\.\d+) +-?\d", shown)
     assert len(dice) == 5
     assert sum(dice) / 5 > 0.6
 

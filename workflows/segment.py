@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from atlaseg.workflows.console.exit_codes import DONE, SOME_FAILED
 from atlaseg.workflows.methods.labelling_job import LabellingJob
@@ -94,8 +94,6 @@ class Segment(LabellingJob):
         refuse_options_of_others(self, "labelling", SOURCES, models.source, subject)
 
     def _one(self, labeller: Labeller, name: str, files: tuple[Path, ...], title: str) -> None:
-        from atlaseg.pipeline.io.volume import write_label_map, write_probabilities
-
         target = self.out / f"{name}.nii.gz"
         if any(self.out.resolve() in (file.parent.resolve(), file.resolve().parent) for file in files):
             from atlaseg.pipeline.errors import OptionError
@@ -103,10 +101,4 @@ class Segment(LabellingJob):
             raise OptionError(
                 f"{target}: the result would replace the scan, or be taken for one; choose another --out"
             )
-        result = labeller.label(name, files, title)
-        write_label_map(target, result.label_map, files[0])
-        if result.probabilities is not None:
-            import numpy as np
-
-            chances: Any = np.asarray(result.probabilities, dtype=np.float32)
-            write_probabilities(self.out / f"{name}_probabilities.nii.gz", chances, files[0])
+        labeller.label(name, files, title).save(target, files[0])

@@ -165,17 +165,12 @@ class Task:
 
     def _label(self, labeller: Labeller, name: str, files: tuple[Path, ...]) -> float:
         """Label one scan; returns the seconds of work that had been done for another method before."""
-        import numpy as np
-
-        from atlaseg.pipeline.io.volume import write_label_map, write_probabilities
         from atlaseg.workflows.benchmarking.meter import Registrations
 
         registrations = Registrations(None if self.registrations is None else self.registrations / name)
         result = labeller.label(name, files, name)
-        write_label_map(self.folder / "labels" / f"{name}.nii.gz", result.label_map, files[0])
-        if result.probabilities is not None:
-            chances: Any = np.asarray(result.probabilities, dtype=np.float32)
-            write_probabilities(self.folder / "probabilities" / f"{name}.nii.gz", chances, files[0])
+        file = f"{name}.nii.gz"
+        result.save(self.folder / "labels" / file, files[0], self.folder / "probabilities" / file)
         return registrations.reused_seconds() / self.workers
 
 

@@ -53,7 +53,7 @@ def two_channel_run(runs: Any, shapes_folder: Path, tmp_path_factory: pytest.Tem
     }
     (data / "dataset.json").write_text(json.dumps(content))
     run = data.parent / "run"
-    override = runs.job(run).override
+    override = runs.job(run).network.override
     Train.of(data, run, epochs=1, tracking="none", device="cpu", override=override).run()
     return run
 

@@ -33,6 +33,7 @@ ACROSS = ("contracts", "bad_inputs", "benchmarks")
 #: Tests at the top of a folder that are of several files, or of none.
 OF_NO_FILE = {
     "test_adding": "a package that adds one of each, used by every command",
+    "test_examples": "the scripts of examples/, run",
     "test_gpu": "what only a GPU shows",
     "test_house": "this file",
     "test_leakage": "no label reaches what is judged by it, by whatever method",

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import runpy
+import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[1]
 TOOLS = ROOT / "docs/tools"
@@ -60,3 +62,9 @@ def test_docstrings_become_markdown():
     assert as_markdown(text) == (
         "Uses `Thing`, ``code``.\n\n```pycon\n>>> [1, 2]\n[1, 2]\n```\n\nArgs:\n    x: of `a`.\n"
     )
+
+
+def test_version_is_the_same_everywhere():
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["version"] == version
+    assert f"## [{version}]" in (ROOT / "CHANGELOG.md").read_text()

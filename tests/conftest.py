@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -197,6 +198,24 @@ def logging_restored() -> Iterator[None]:
         for logger, handlers, level, propagate in before:
             logger.handlers[:], logger.propagate = handlers, propagate
             logger.setLevel(level)
+
+
+_components: dict[tuple[str, ...], dict[str, list[str]]] = {}
+
+
+@pytest.fixture(autouse=True)
+def _monai_is_searched_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """MONAI looks through all its modules for every bundle that is opened; in one process they stay the same."""
+    items = sys.modules.get("monai.bundle.config_item")
+    if items is None:
+        return
+    find = items.ComponentLocator._find_classes_or_functions
+
+    def found(self: Any, names: list[str]) -> dict[str, list[str]]:
+        key = tuple(names)
+        return _components[key] if key in _components else _components.setdefault(key, find(self, names))
+
+    monkeypatch.setattr(items.ComponentLocator, "_find_classes_or_functions", found)
 
 
 @pytest.fixture(autouse=True)

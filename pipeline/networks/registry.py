@@ -215,7 +215,7 @@ def build_network(
     It maps images ``(B, in_channels, *S)`` to scores ``(B, out_channels, *S)`` before the softmax, where
     every size is a multiple of :func:`divisor`. Arguments and errors are those of :func:`network_config`.
     """
-    from monai.bundle import ConfigParser
+    from monai.utils import instantiate
 
     config = network_config(
         network,
@@ -224,7 +224,8 @@ def build_network(
         out_channels=out_channels,
         patch_size=patch_size,
     )
-    built: nn.Module = ConfigParser({"network": config}).get_parsed_content("network")
+    # not by ConfigParser, which looks through every module of MONAI for each network
+    built: nn.Module = instantiate(config.pop("_target_"), "default", **config)
     return built
 
 

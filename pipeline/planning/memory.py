@@ -8,16 +8,18 @@ holds the comparison.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 
 from atlaseg.pipeline.networks.registry import build_network
-from atlaseg.pipeline.planning.plan import Plan
+from atlaseg.pipeline.planning.plan import NetworkPlan, Plan
 from atlaseg.pipeline.system.peak_memory import peak_resident_bytes
 from atlaseg.pipeline.system.worker_processes import worker_pool
-from atlaseg.pipeline.training.optimizers import OPTIMIZERS
+from atlaseg.pipeline.training.losses.registry import build_loss
+from atlaseg.pipeline.training.optimizers import OPTIMIZERS, build_optimizer
 
 __all__ = ["MemoryEstimate", "estimate_training_memory", "measure_training_memory", "training_memory"]
 
@@ -79,15 +81,14 @@ def estimate_training_memory(plan: Plan, device: str = "cpu") -> int:
 def training_memory(plan: Plan, device: str = "cpu") -> MemoryEstimate:
     """The estimate by its parts, see :func:`estimate_training_memory`."""
     overheads = _OVERHEADS["cpu" if device == "cpu" else "cuda"]
-    with torch.device("meta"):
-        network = _network(plan)
-        batch = plan.training.batch_size
-        scan = torch.empty(batch, plan.inputs, *plan.patch_size)
-        truth = torch.empty(batch, 1, *plan.patch_size)
-    logits, kept_by_network = _kept_for_backward(lambda: network(scan), network)
-    logits = logits.detach().requires_grad_()
-    _, kept_by_loss = _kept_for_backward(lambda: _loss(plan)(logits, truth), network)
-    weights = sum(p.numel() for p in network.parameters())
+    weights, kept_by_network, kept_by_loss = _step(
+        plan.network,
+        plan.inputs,
+        len(plan.labels),
+        tuple(plan.patch_size),
+        plan.training.batch_size,
+        plan.training.loss,
+    )
     states = OPTIMIZERS.find(plan.training.optimizer).states
     # weight and gradient in float32, the optimizer's states, their copies in 16 bit, and an average if any
     per_weight = 4 * (2 + states + (plan.training.ema is not None)) + (
@@ -102,20 +103,25 @@ def training_memory(plan: Plan, device: str = "cpu") -> MemoryEstimate:
     )
 
 
-def _network(plan: Plan) -> torch.nn.Module:
+@lru_cache(maxsize=256)  # rules ask for the same plan several times
+def _step(
+    network: NetworkPlan, inputs: int, classes: int, patch_size: tuple[int, ...], batch_size: int, loss: str
+) -> tuple[int, int, int]:
+    """Number of weights, and bytes that network and loss keep for the backward pass of one step."""
+    with torch.device("meta"):
+        built = _network(network, inputs, classes, patch_size)
+        scan = torch.empty(batch_size, inputs, *patch_size)
+        truth = torch.empty(batch_size, 1, *patch_size)
+    logits, kept_by_network = _kept_for_backward(lambda: built(scan), built)
+    logits = logits.detach().requires_grad_()
+    _, kept_by_loss = _kept_for_backward(lambda: build_loss(loss)(logits, truth), built)
+    return sum(p.numel() for p in built.parameters()), kept_by_network, kept_by_loss
+
+
+def _network(network: NetworkPlan, inputs: int, classes: int, patch_size: Sequence[int]) -> torch.nn.Module:
     return build_network(
-        plan.network,
-        spatial_dims=3,
-        in_channels=plan.inputs,
-        out_channels=len(plan.labels),
-        patch_size=plan.patch_size,
+        network, spatial_dims=3, in_channels=inputs, out_channels=classes, patch_size=patch_size
     )
-
-
-def _loss(plan: Plan) -> torch.nn.Module:
-    from atlaseg.pipeline.training.losses.registry import build_loss
-
-    return build_loss(plan.training.loss)
 
 
 def _kept_for_backward(
@@ -155,16 +161,15 @@ def measure_training_memory(plan: Plan, *, device: str = "cpu", steps: int = 3, 
 def _peak_of_training(plan: Plan, device: str, steps: int, threads: int) -> int:
     """Run in the new process: train on noise, return the peak."""
     from atlaseg.pipeline.training.autocast import AutocastInferer
-    from atlaseg.pipeline.training.optimizers import build_optimizer
     from atlaseg.pipeline.training.resources import tune_allocator
 
     tune_allocator()  # as training does; freed memory then stays with the process
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     training = plan.training
-    network = _network(plan).to(device).train()
+    network = _network(plan.network, plan.inputs, len(plan.labels), plan.patch_size).to(device).train()
     optimizer = build_optimizer(network, training.optimizer, training.learning_rate, training.weight_decay)
-    loss, inferer = _loss(plan), AutocastInferer(training.precision)
+    loss, inferer = build_loss(training.loss), AutocastInferer(training.precision)
     scan = torch.randn(training.batch_size, plan.inputs, *plan.patch_size, device=device)
     truth = torch.randint(len(plan.labels), (training.batch_size, 1, *plan.patch_size), device=device)
     for _ in range(steps):

@@ -14,14 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from atlaseg.pipeline.errors import AtlasegError, HeaderWarning
-from tests.contracts.one_reader import (
-    CONSUMERS,
-    Consumer,
-    Store,
-    Variation,
-    affine_of,
-    plainly,
-)
+from tests.contracts.one_reader import CONSUMERS, Consumer
+from tests.contracts.stored_case import Store, Variation, affine_of, plainly
 
 OBLIQUE = affine_of("LPS", (0.7, 0.8, 3.0), (11, -7, 17))
 SHEARED = affine_of() @ np.array([[1, 0, 0, 0], [0, 1, 0.3, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]])

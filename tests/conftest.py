@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 
 # ITK inside ANTs reads it once in a process, whichever test uses ANTs first; on one thread same seed, same bits.
 os.environ.setdefault("ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", "1")
@@ -20,8 +21,17 @@ os.environ.setdefault("ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", "1")
 if (_processes := int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))) > 1:
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // _processes)))
 
+# A test that takes long because the machine is busy is no fault of the code.
+settings.register_profile("atlaseg", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("atlaseg")
+
 CHECKOUT = Path(__file__).resolve().parents[1]
 SHAPE = (6, 7, 8)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Warnings of our code are errors, but not those that tell users of their data and options."""
+    config.addinivalue_line("filterwarnings", "default::atlaseg.pipeline.errors.AtlasegWarning")
 
 
 @pytest.fixture(scope="session")

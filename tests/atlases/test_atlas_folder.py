@@ -65,7 +65,9 @@ def test_names_in_headers_stay_behind(build, folder, tmp_path):
     image.header.extensions.append(nib.nifti1.Nifti1Extension("comment", b"DOE^JANE"))
     nib.save(image, folder / "images/a.nii.gz")
     AtlasSet.read(folder).save(tmp_path / "saved")
-    for path in (tmp_path / "saved").rglob("*.nii.gz"):
+    saved = list((tmp_path / "saved").rglob("*.nii.gz"))
+    assert len(saved) == 2 * len(AtlasSet.read(folder).atlases)
+    for path in saved:
         assert b"DOE" not in gzip.decompress(path.read_bytes())
 
 

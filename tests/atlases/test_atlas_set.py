@@ -85,7 +85,7 @@ def test_reading_in_a_worker_imports_no_torch(folder):
         f"s = AtlasSet.read(Path({str(folder)!r})); a = s.atlases[0]; a.image(); a.channels(); a.labels(s.labels); "
         "a.mask_image(); s.check(); assert not {'torch', 'monai'} & set(sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    subprocess.run([sys.executable, "-P", "-c", code], check=True)
 
 
 def test_subsets(folder):

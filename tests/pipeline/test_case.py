@@ -27,9 +27,7 @@ def test_indices_and_values_are_inverse(values, random):
 @given(VALUES)
 def test_type_is_the_smallest_that_fits(values):
     table = LabelTable.from_values(values)
-    assert table.dtype == np.min_scalar_type(table.values[-1]) or table.dtype.itemsize == (
-        np.min_scalar_type(table.values[-1]).itemsize
-    )
+    assert table.dtype.itemsize == np.min_scalar_type(table.values[-1]).itemsize
     assert table.to_values(np.arange(len(table))).dtype == table.dtype
 
 

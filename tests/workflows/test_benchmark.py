@@ -180,6 +180,7 @@ def test_no_method_can_come_to_a_label_of_a_test_case(
     whole = job(labels=("2",))
     whole.run()
     secret = {path.stat().st_ino for path in (shapes_folder / "labelsTr").iterdir()}
+    assert fakes.tasks
     for task in fakes.tasks:
         # neither the data set nor where it is
         assert str(shapes_folder).encode() not in pickle.dumps(task)

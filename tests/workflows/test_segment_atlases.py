@@ -22,7 +22,7 @@ import pytest
 from atlaseg.atlases.multi_atlas_segmenter import MultiAtlasSegmenter
 from atlaseg.pipeline.errors import AtlasegError, DatasetError, MissingFileError, OptionError
 from atlaseg.pipeline.io.volume import read_image, read_voxels
-from atlaseg.pipeline.system.worker_processes import available_cores, worker_pool
+from atlaseg.pipeline.system.worker_processes import worker_pool
 from atlaseg.workflows.cli import main
 from atlaseg.workflows.methods.atlases.atlas_labelling import AtlasLabeller
 from atlaseg.workflows.segment import Segment
@@ -298,7 +298,6 @@ def test_killed_and_started_again(run: Path, scan: Path, tmp_path: Path) -> None
 
 def test_workers_are_clean() -> None:
     """What a worker runs imports neither torch nor MONAI, which would take seconds in each."""
-    assert 1 <= available_cores() <= (os.cpu_count() or 1)
     heavy = (
         "__import__('atlaseg.atlases.propagation.carrying') and "
         "[n for n in ('torch', 'monai') if n in __import__('sys').modules]"

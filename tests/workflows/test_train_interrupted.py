@@ -155,7 +155,14 @@ def test_two_processes_train_together(runs: Any, tmp_path: Path, budget: str) ->
     assert done.stderr.count("  epoch 1  loss") == 1  # one voice
     assert weights(run)
     history = json.loads((run / "history.json").read_text())
-    assert history[-1]["iteration"] == 6 or budget == "minutes"
+    assert [(row["epoch"], row["iteration"]) for row in history] == [
+        (n, 2 * n) for n in range(1, len(history) + 1)
+    ]
+    if budget == "epochs":
+        assert len(history) == 3
+    else:  # both stop in the same epoch, the first that ends after the time
+        assert history[-1]["seconds"] >= 60 * 0.03
+        assert all(row["seconds"] < 60 * 0.03 for row in history[:-1])
     again = subprocess.run(together, env=ENVIRONMENT, capture_output=True, text=True, timeout=300, check=True)
     assert "already finished" in again.stderr
     if budget == "epochs":

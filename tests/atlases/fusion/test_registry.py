@@ -71,7 +71,7 @@ def test_the_table_loads_no_heavy_library() -> None:
         "import sys, atlaseg.atlases.fusion.registry\n"
         "print([m for m in ('torch', 'monai', 'scipy', 'SimpleITK', 'itk', 'ants') if m in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
 

@@ -170,7 +170,7 @@ def test_a_task_needs_neither_torch_nor_monai(atlases, tmp_path):
         f"carry(pickle.loads(Path({str(tmp_path / 'task')!r}).read_bytes()))\n"
         "assert not {'torch', 'monai'} & set(sys.modules), 'slow imports'"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-P", "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 

@@ -43,7 +43,9 @@ def completed(data, transform="bspline", engine="elastix", **options):
 @pytest.mark.parametrize("data", [MOUSE, HIPPOCAMPUS, THICK])
 @pytest.mark.parametrize("transform", ["similarity", "bspline", "syn", "deformable"])
 def test_nothing_is_left_open(engine, data, transform):
-    for stage in completed(data, transform, engine):
+    stages = completed(data, transform, engine)
+    assert stages[-1].kind == transform
+    for stage in stages:
         assert stage.metric is not None
         assert stage.samples is not None
         assert stage.shrink is not None

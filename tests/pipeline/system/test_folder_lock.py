@@ -58,8 +58,10 @@ def test_the_second_says_who_holds_it(run: Path, holder: subprocess.Popen[str]) 
 
 
 def test_another_place_is_free(run: Path, holder: subprocess.Popen[str]) -> None:
-    with locked(run.parent / "other", "segment"), locked(run / "labels", "segment"):
-        pass
+    places = (run.parent / "other", run / "labels")
+    for place in places:
+        with locked(place, "segment"), pytest.raises(BusyFolderError), locked(place, "train"):
+            pytest.fail("held twice")
 
 
 def test_a_lock_of_a_killed_job_is_ignored(run: Path, holder: subprocess.Popen[str]) -> None:

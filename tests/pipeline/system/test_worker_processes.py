@@ -28,8 +28,15 @@ def decoys(tmp_path: Path) -> Path:
     return folder
 
 
-def test_available_cores() -> None:
-    assert 1 <= available_cores() <= (os.cpu_count() or 1)
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="elsewhere a process may use every core")
+def test_available_cores_are_those_of_this_process() -> None:
+    before = os.sched_getaffinity(0)
+    assert available_cores() == len(before)
+    try:
+        os.sched_setaffinity(0, {min(before)})
+        assert available_cores() == 1
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def test_workers_import_nothing_from_the_current_folder(

@@ -214,5 +214,8 @@ def test_seed_everything() -> None:
         seed_everything(3)
         return float(torch.rand(1)), float(np.random.rand()), random.random()
 
-    assert draw() == draw()
+    first = draw()
+    assert draw() == first
+    seed_everything(4)
+    assert (float(torch.rand(1)), float(np.random.rand()), random.random()) != pytest.approx(first)
     seed_everything(2**40)  # larger than NumPy takes

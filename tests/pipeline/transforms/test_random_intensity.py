@@ -74,9 +74,8 @@ def test_gamma_keeps_order_mean_and_deviation():
     augment = only("gamma").set_random_state(0)
     for _ in range(10):
         after = augment(patch(1))["image"].flatten()
-        assert torch.equal(after.argsort(), before.argsort()) or torch.allclose(
-            after.sort().values, after[before.argsort()], atol=1e-5
-        )
+        assert (after[before.argsort()].diff() >= -1e-5).all()  # but for rounding
+        assert not torch.allclose(after, before, atol=1e-2)
         assert after.mean().item() == pytest.approx(before.mean().item(), abs=1e-3)
         assert after.std().item() == pytest.approx(before.std().item(), rel=1e-3)
 

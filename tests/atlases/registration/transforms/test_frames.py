@@ -121,11 +121,11 @@ def test_refusals(tmp_path: Path):
 
 def test_worker_processes_start_without_torch():
     modules = (
-        "frames, displacement, inversion, jacobian, landmarks, resampling, thin_plate_spline, transform_files"
+        *(f"transforms.{name}" for name in ("frames", "displacement", "inversion", "jacobian", "resampling")),
+        *("transforms.thin_plate_spline", "transforms.transform_files", "points.landmarks"),
     )
     heavy = {"torch", "monai", "SimpleITK", "ants", "itk", "scipy"}
-    code = (
-        f"import sys; from atlaseg.atlases.registration import {modules}; print({heavy} & {{*sys.modules}})"
-    )
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    imports = "; ".join(f"import atlaseg.atlases.registration.{name}" for name in modules)
+    code = f"import sys; {imports}; print({heavy} & {{*sys.modules}})"
+    run = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "set()"

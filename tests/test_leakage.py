@@ -54,6 +54,7 @@ def priors(folder: Path, out: Path, rule: str) -> dict[str, Any]:
     return {name: np.asarray(nib.load(path).dataobj) for name, path in files.items()}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("rule", FUSION_RULES.names())
 def test_no_prior_knows_its_own_label(shapes_folder: Path, tmp_path: Path, rule: str) -> None:
     clean = priors(shapes_folder, tmp_path / "clean", rule)
@@ -63,6 +64,7 @@ def test_no_prior_knows_its_own_label(shapes_folder: Path, tmp_path: Path, rule:
     assert all(not np.array_equal(clean[name], forged[name]) for name in others)
 
 
+@pytest.mark.thorough
 def test_no_warped_scan_knows_the_label_of_its_target(shapes_folder: Path, tmp_path: Path) -> None:
     def warped(folder: Path, out: Path) -> dict[tuple[str, str], Any]:
         atlases = AtlasSet.from_dataset(read_dataset(folder))
@@ -89,6 +91,7 @@ def tasks(job: Benchmark, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Cell, b
     return handed
 
 
+@pytest.mark.thorough
 def test_no_method_gets_the_path_of_test_labels(
     shapes_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -107,6 +110,7 @@ def test_no_method_gets_the_path_of_test_labels(
         assert not [path for path in shown if path.is_symlink()]
 
 
+@pytest.mark.thorough
 def test_no_test_scan_among_those_without_labels(shapes_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "more").mkdir()
     scan = nib.load(shapes_folder / "imagesTr" / f"{SUSPECT}.nii.gz")

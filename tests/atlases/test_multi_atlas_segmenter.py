@@ -183,6 +183,7 @@ def test_bad_atlases_are_refused(build: Any) -> None:
         MultiAtlasSegmenter().fit(read_dataset(folder))
 
 
+@pytest.mark.thorough
 def test_leave_one_out(fitted: MultiAtlasSegmenter, dataset: Dataset) -> None:
     case = dataset.cases[1]
     assert case.label is not None
@@ -200,6 +201,7 @@ def test_leave_one_out(fitted: MultiAtlasSegmenter, dataset: Dataset) -> None:
         fitted.segment_case_without("nobody")
 
 
+@pytest.mark.thorough
 def test_probabilities_are_those_of_the_labels(fitted: MultiAtlasSegmenter, dataset: Dataset) -> None:
     image = read_image(dataset.cases[0].images)
     chances = fitted.propagate_probabilities(image, without=dataset.cases[0].name)

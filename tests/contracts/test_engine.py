@@ -188,6 +188,7 @@ def test_kinds_are_those_expected() -> None:
         assert set(engine_or_skip(name).kinds) >= set(kinds), name
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("name", "kind", "where"), recovery_cases())
 def test_known_warp_is_recovered(name: str, kind: str, where: str) -> None:
     engine = engine_or_skip(name)
@@ -199,6 +200,7 @@ def test_known_warp_is_recovered(name: str, kind: str, where: str) -> None:
     assert after < allowed, f"{after:.3f} voxels of error remain of {before:.2f}"
 
 
+@pytest.mark.thorough
 def test_stages_start_from_the_previous_one(engine: RegistrationEngine) -> None:
     kind = next(k for k in ("syn", "bspline", "deformable") if k in engine.kinds)
     truth = Truth(truth_of("affine").matrix, bend_mm=1.5)
@@ -213,6 +215,7 @@ def test_stages_start_from_the_previous_one(engine: RegistrationEngine) -> None:
     assert after < ALLOWED["bent"] < before / 3
 
 
+@pytest.mark.thorough
 def test_initial_transform_is_honoured(engine: RegistrationEngine) -> None:
     problem, truth = problem_of("rigid", "oblique")
     # the moving anatomy is far away: only with the initial transform can it be found
@@ -224,6 +227,7 @@ def test_initial_transform_is_honoured(engine: RegistrationEngine) -> None:
     assert errors(result, Truth(away @ truth.matrix), problem.fixed)[1] < ALLOWED["linear"]
 
 
+@pytest.mark.thorough
 def test_masks_keep_what_does_not_belong_from_counting(engine: RegistrationEngine) -> None:
     problem, truth = problem_of("rigid", "oblique")
     size, affine = grid("oblique")
@@ -244,6 +248,7 @@ def test_masks_keep_what_does_not_belong_from_counting(engine: RegistrationEngin
     assert errors(result, truth, problem.fixed)[1] < 0.5
 
 
+@pytest.mark.thorough
 def test_same_seed_same_result(engine: RegistrationEngine) -> None:
     kind = next(k for k in ("syn", "bspline", "deformable") if k in engine.kinds)
     problem, _ = problem_of("affine", "oblique")
@@ -253,6 +258,7 @@ def test_same_seed_same_result(engine: RegistrationEngine) -> None:
     np.testing.assert_array_equal(first, second)
 
 
+@pytest.mark.thorough
 def test_leaves_the_surroundings_alone(
     engine: RegistrationEngine,
     tmp_path: Path,

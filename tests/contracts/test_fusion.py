@@ -138,6 +138,7 @@ def test_background_is_a_label_like_any_other(rule: FusionRule) -> None:
     assert fused.probabilities[0, 9:11, 4:9, 4:9].min() > 0.5
 
 
+@pytest.mark.thorough
 def test_many_classes(rule: FusionRule) -> None:
     candidates, _ = scene(count=3, classes=100)
     check(rule.fuse(candidates), candidates)

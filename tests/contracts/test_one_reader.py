@@ -152,6 +152,7 @@ def check_one(variation: Variation, consumer: Consumer, folder: Path) -> None:
             np.testing.assert_array_equal(found, wanted.reshape(found.shape), err_msg=name)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("consumer", CONSUMERS, ids=lambda consumer: consumer.name)
 @pytest.mark.parametrize("variation", VARIATIONS, ids=lambda variation: variation.name)
 def test_all_see_the_same(variation: Variation, consumer: Consumer, tmp_path: Path) -> None:
@@ -200,6 +201,7 @@ def stores(draw: Any) -> tuple[Store, Store, str]:
     return store, label, draw(st.sampled_from(["3d", "2d", "slice", "4d", "5d", "channels"]))
 
 
+@pytest.mark.thorough
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(made=stores())
 def test_any_header_is_seen_alike(

@@ -114,6 +114,7 @@ def test_check_and_plan(data: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert_private(plan.parent)
 
 
+@pytest.mark.thorough
 def test_a_network_and_its_labels(data: Path, tmp_path: Path) -> None:
     run, labels = tmp_path / "run", tmp_path / "labels"
     network(data, run, "--tracking", "none")
@@ -144,6 +145,7 @@ def test_fused_labels(data: Path, tmp_path: Path) -> None:
     assert_private(out.parent)
 
 
+@pytest.mark.thorough
 def test_a_classical_run(data: Path, tmp_path: Path) -> None:
     train(data, tmp_path / "run", "--method", "kmeans")
     assert_private(tmp_path / "run", str(data.parent.parent))

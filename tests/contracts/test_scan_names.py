@@ -187,6 +187,7 @@ def test_evaluate_and_fuse(row: Row, folder: Path, tmp_path: Path) -> None:
     assert not pairing.notes
 
 
+@pytest.mark.thorough
 def test_masks(row: Row, folder: Path) -> None:
     images, masks = (folder / name for name in row.folders)
     for name, files in row.scans.items():

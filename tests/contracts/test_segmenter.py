@@ -152,6 +152,7 @@ def test_not_fitted(factory: Callable[[Path, Dataset], Segmenter], dataset: Data
     assert not (tmp_path / "saved").exists()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("affine", "shape"),
     [
@@ -244,11 +245,13 @@ def test_input_is_not_changed(fitted: Segmenter, dataset: Dataset) -> None:
     assert image.applied_operations == []
 
 
+@pytest.mark.thorough
 def test_same_scan_same_answer(fitted: Segmenter, dataset: Dataset) -> None:
     first, second = (fitted.segment(scan(dataset, oblique())).label_map for _ in range(2))
     np.testing.assert_array_equal(first, second)
 
 
+@pytest.mark.thorough
 def test_save_and_load(fitted: Segmenter, dataset: Dataset, tmp_path: Path) -> None:
     fitted.save(tmp_path / "saved")
     loaded = type(fitted).load(tmp_path / "saved")
@@ -259,6 +262,7 @@ def test_save_and_load(fitted: Segmenter, dataset: Dataset, tmp_path: Path) -> N
     assert (tmp_path / "once-more").is_dir()
 
 
+@pytest.mark.thorough
 def test_same_seed_same_segmenter(
     factory: Callable[[Path, Dataset], Segmenter], fitted: Segmenter, dataset: Dataset, tmp_path: Path
 ) -> None:
@@ -267,6 +271,7 @@ def test_same_seed_same_segmenter(
     np.testing.assert_array_equal(again.segment(image).label_map, fitted.segment(image).label_map)
 
 
+@pytest.mark.thorough
 def test_unlabelled_cases_are_left_out(
     factory: Callable[[Path, Dataset], Segmenter], dataset: Dataset, tmp_path: Path
 ) -> None:

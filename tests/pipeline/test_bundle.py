@@ -154,11 +154,13 @@ def test_metadata(tiny_run: Path) -> None:
     assert {"version", "changelog", "copyright", "required_packages_version"} <= metadata.keys()
 
 
+@pytest.mark.thorough
 def test_monai_alone_gives_the_same_labels(tiny_run: Path, scans: Path, tmp_path: Path) -> None:
     labels_by_monai(tiny_run, scans, tmp_path)
     assert_same_labels(tiny_run, scans, tmp_path)
 
 
+@pytest.mark.thorough
 def test_a_copied_run_uses_its_own_weights(
     tiny_run: Path, scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -180,6 +182,7 @@ def test_a_copied_run_uses_its_own_weights(
     assert not np.asarray(nib.load(tmp_path / "told" / "ras.nii.gz").dataobj).any()
 
 
+@pytest.mark.thorough
 def test_a_bundle_that_has_moved(
     tiny_run: Path, scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -214,6 +217,7 @@ def test_evaluation(tiny_run: Path, tmp_path: Path, shapes_folder: Path) -> None
         assert float(rows[1][column]) == pytest.approx(dice, abs=1e-3)
 
 
+@pytest.mark.thorough
 def test_monais_run_trains_the_same(
     runs: Any, tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

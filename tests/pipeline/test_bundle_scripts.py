@@ -27,6 +27,7 @@ VolumeReader(stop=True).get_data(VolumeReader().read(sys.argv[2] + ".missing"))
 """
 
 
+@pytest.mark.thorough
 def test_it_reads_without_this_package_and_refuses_in_one_line(build, tmp_path: Path) -> None:
     write_scripts(tmp_path)
     voxels = build.noise()

@@ -78,6 +78,7 @@ def test_probabilities_are_the_plain_ones(tiny_run: Path, scan: MetaTensor) -> N
     np.testing.assert_allclose(result.probabilities.astype(float).sum(0), 1, atol=2e-3)
 
 
+@pytest.mark.thorough
 def test_an_ensemble_averages_softmax(tiny_run: Path, other_run: Path, scan: MetaTensor) -> None:
     """With a single window there is no doubt about the order of averaging."""
     small = scan[:, :16, :16, :16]
@@ -97,6 +98,7 @@ def test_mirrored_copies_are_averaged(tiny_run: Path, tmp_path: Path, scan: Meta
     np.testing.assert_allclose(result.probabilities, plain_probabilities([tiny_run], small, flips), atol=2e-3)
 
 
+@pytest.mark.thorough
 def test_augmentation_at_test_time_by_request_or_by_plan(
     tiny_run: Path, tmp_path: Path, scan: MetaTensor
 ) -> None:
@@ -141,6 +143,7 @@ def test_members_that_do_not_go_together(tiny_run: Path, tmp_path: Path, overrid
     assert str(run) in str(error.value)
 
 
+@pytest.mark.thorough
 def test_members_may_have_other_networks(runs: Any, tiny_run: Path, tmp_path: Path, scan: MetaTensor) -> None:
     fcn = runs.train(tmp_path / "run", "network.channels=[4,6]", seed=3)
     assert NetworkSegmenter.load(tiny_run, fcn).segment(scan).label_map.shape == (24, 24, 24)
@@ -193,6 +196,7 @@ def test_fit_needs_a_folder(shapes_folder: Path) -> None:
         NetworkSegmenter().fit(read_dataset(shapes_folder))
 
 
+@pytest.mark.thorough
 def test_fit_keeps_cases_for_validation(shapes_folder: Path, tiny_run: Path, tmp_path: Path) -> None:
     import json
 
@@ -203,6 +207,7 @@ def test_fit_keeps_cases_for_validation(shapes_folder: Path, tiny_run: Path, tmp
     assert len(cases["training"]) == 3
 
 
+@pytest.mark.thorough
 def test_another_fit_in_the_same_folder(shapes_folder: Path, tiny_run: Path, tmp_path: Path) -> None:
     """Going on is for the same plan and cases; others would silently get the first one's weights."""
     dataset = read_dataset(shapes_folder)

@@ -86,6 +86,7 @@ def test_any_number_that_python_writes_is_read(number: float) -> None:
     assert read_value(repr(number), float, "x") == number
 
 
+@pytest.mark.thorough
 @given(st.text(), st.sampled_from([int, float, bool, tuple[int, ...], int | None, Word]))
 def test_any_text_is_read_or_refused(text: str, hint: Any) -> None:
     try:

@@ -104,6 +104,7 @@ def read(job: Benchmark, name: str) -> pd.DataFrame:
     return pd.read_csv(job.out / f"{name}.csv")
 
 
+@pytest.mark.thorough
 def test_whole_benchmark(job: Callable[..., Benchmark], capsys: pytest.CaptureFixture[str]) -> None:
     whole = job(labels=("1,all",))
     assert whole.run() == 0
@@ -133,6 +134,7 @@ def test_whole_benchmark(job: Callable[..., Benchmark], capsys: pytest.CaptureFi
     assert said.err.count("majority, fold 1: labels 2 scans; follow it in") == 1
 
 
+@pytest.mark.thorough
 def test_interrupted_it_resumes_to_the_same_tables(
     job: Callable[..., Benchmark], fakes: FakeProcesses, tmp_path: Path
 ) -> None:
@@ -154,6 +156,7 @@ def test_interrupted_it_resumes_to_the_same_tables(
         assert (in_parts.out / name).read_bytes() == (at_once.out / name).read_bytes()
 
 
+@pytest.mark.thorough
 def test_a_process_that_dies_costs_its_case_only(job: Callable[..., Benchmark], fakes: FakeProcesses) -> None:
     fakes.dies = {("majority", "shapes_002"), ("joint-fusion", "")}
     bad = job()
@@ -174,6 +177,7 @@ def test_a_process_that_dies_costs_its_case_only(job: Callable[..., Benchmark], 
     assert read(bad, "failures").empty
 
 
+@pytest.mark.thorough
 def test_no_method_can_come_to_a_label_of_a_test_case(
     job: Callable[..., Benchmark], fakes: FakeProcesses, shapes_folder: Path
 ) -> None:
@@ -214,6 +218,7 @@ def test_first_cases_train_and_last_are_tested(job: Callable[..., Benchmark], fa
     assert trained == {"shapes_000.nii.gz", "shapes_001.nii.gz"}
 
 
+@pytest.mark.thorough
 def test_more_methods_join_later(job: Callable[..., Benchmark], fakes: FakeProcesses) -> None:
     job(methods=("majority",)).run()
     fakes.tasks.clear()
@@ -245,6 +250,7 @@ def test_mistakes_are_reported_before_any_work(
     assert not bad.out.exists()
 
 
+@pytest.mark.thorough
 def test_another_benchmark_is_not_overwritten(job: Callable[..., Benchmark], tmp_path: Path) -> None:
     job().run()
     with pytest.raises(OptionError, match="another --seed"):
@@ -261,6 +267,7 @@ def test_another_benchmark_is_not_overwritten(job: Callable[..., Benchmark], tmp
         job(out=tmp_path / "full").run()
 
 
+@pytest.mark.thorough
 def test_surfaces_of_elements(job: Callable[..., Benchmark], capsys: pytest.CaptureFixture[str]) -> None:
     whole = job(surface="elements")
     whole.run()
@@ -270,6 +277,7 @@ def test_surfaces_of_elements(job: Callable[..., Benchmark], capsys: pytest.Capt
     assert "surface elements" in " ".join(capsys.readouterr().out.split())
 
 
+@pytest.mark.thorough
 def test_a_data_set_that_has_changed_is_reported(
     job: Callable[..., Benchmark], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -281,6 +289,7 @@ def test_a_data_set_that_has_changed_is_reported(
         whole.run()
 
 
+@pytest.mark.thorough
 def test_a_real_method_in_this_process(
     shapes_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -349,6 +358,7 @@ def test_a_network_learns_from_all_cases_of_the_fold(shapes_folder: Path, tmp_pa
     assert [case["name"] for case in cases["training"]] == ["shapes_000", "shapes_001"]
 
 
+@pytest.mark.thorough
 def test_what_is_trained_in_the_same_way_is_trained_once(job: Callable[..., Benchmark], fakes: Any) -> None:
     methods = "unet,unet:tta=true,atlas-unet:weight=0.2,atlas-unet,unet:epochs=3,atlas-unet:combine=none"
     whole = job(methods=(methods,))

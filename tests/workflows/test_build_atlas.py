@@ -26,6 +26,7 @@ def job(scans: Path, out: Path, **options: object) -> BuildAtlas:
     return BuildAtlas(scans, out, **{"transform": "rigid", "iterations": 1, "workers": 1} | options)
 
 
+@pytest.mark.thorough
 def test_atlas_picture_and_figures_are_written(
     scans: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -75,6 +76,7 @@ def test_bad_folders_are_one_line(scans: Path, tmp_path: Path) -> None:
         job(tmp_path / "one", tmp_path / "atlas").run()
 
 
+@pytest.mark.thorough
 def test_structures_show_in_the_picture(tmp_path: Path) -> None:
     import matplotlib.image as images
 

@@ -210,6 +210,7 @@ def test_nothing_to_check(job: Check, error: type[Exception], capsys):
     assert capsys.readouterr().out == ""
 
 
+@pytest.mark.thorough
 @pytest.mark.real
 @pytest.mark.parametrize(
     ("name", "row"),

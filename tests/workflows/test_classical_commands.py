@@ -56,6 +56,7 @@ def labels(path: Path) -> Any:
     return np.asarray(nib.load(path).dataobj)
 
 
+@pytest.mark.thorough
 def test_a_run(run: Path, shapes_folder: Path, tmp_path: Path) -> None:
     assert {p.name for p in (run / "configs").iterdir()} == {
         *("classical.json", "cases.json", "metadata.json", "request.json")
@@ -79,6 +80,7 @@ def test_the_same_command_again(run: Path, shapes_folder: Path, capsys: Any) -> 
         Train.of(shapes_folder, run, method="kmeans", option=("clusters=4",)).run()
 
 
+@pytest.mark.thorough
 def test_masks_are_used_and_then_needed(build: Any, tmp_path: Path) -> None:
     folder = build.folders(3)
     mask = np.zeros(build.shape, np.uint8)
@@ -254,6 +256,7 @@ def test_spoilt_runs(
     assert "boom" not in capsys.readouterr().out
 
 
+@pytest.mark.thorough
 def test_benchmark(shapes_folder: Path, tmp_path: Path, capsys: Any) -> None:
     job = ClassicalBenchmark(shapes_folder, tmp_path, methods=("prior", "kmeans:clusters=3"), first=4, last=1)
     assert job.run() == 0
@@ -274,6 +277,7 @@ def test_benchmark_beside_atlases(shapes_folder: Path, tmp_path: Path) -> None:
     assert [row.split(",")[0] for row in rows] == ["method", "prior", "majority"]
 
 
+@pytest.mark.thorough
 def test_training_prints_what_it_chose(shapes_folder: Path, tmp_path: Path, capsys: Any) -> None:
     words = ("restarts=1", "max_samples=2000")
     assert Train.of(shapes_folder, tmp_path / "run", method="kmeans", option=words).run() == 0

@@ -103,6 +103,7 @@ def same_labels(a: Path, b: Path) -> bool:
     )
 
 
+@pytest.mark.thorough
 def test_segment_with_workers(shapes_folder: Path, decoys: Desk, tmp_path: Path) -> None:
     scan = shapes_folder / "imagesTr" / "shapes_000.nii.gz"
     words = ("segment", shapes_folder, scan, "--fusion", "majority", *RIGID)

@@ -32,6 +32,7 @@ def test_whole_path(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert any((tmp_path / "labels").iterdir())
 
 
+@pytest.mark.thorough
 def test_commands_that_are_shown_can_be_typed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

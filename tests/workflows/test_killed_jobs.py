@@ -86,6 +86,7 @@ def jobs(data: Path, out: Path, tiny: tuple[str, ...]) -> dict[str, tuple[list[s
     }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("job", ["train", "train-atlases", "segment", "register", "build-atlas", "benchmark"])
 def test_a_killed_job_is_finished_by_the_same_command(
     shapes_folder: Path, tmp_path: Path, tiny: tuple[str, ...], job: str
@@ -100,6 +101,7 @@ def test_a_killed_job_is_finished_by_the_same_command(
     assert half_written(tmp_path) == []
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("job", ["train", "segment", "register", "build-atlas", "benchmark"])
 def test_a_job_ends_at_sigterm(shapes_folder: Path, tmp_path: Path, tiny: tuple[str, ...], job: str) -> None:
     out, log = tmp_path / "out", tmp_path / "log.txt"

@@ -132,6 +132,7 @@ def test_failed_cases_are_listed_with_their_reason(page):
     assert all("<b>not</b> registered" in line[4] for line in lines)
 
 
+@pytest.mark.thorough
 def test_names_are_text(hostile_benchmark, tmp_path):
     out = tmp_path / "report.html"
     assert Report(hostile_benchmark.out, out).run() == 0
@@ -142,6 +143,7 @@ def test_names_are_text(hostile_benchmark, tmp_path):
     assert any(row and row[0] == "NA" for row in parsed.rows)
 
 
+@pytest.mark.thorough
 def test_data_set_that_has_moved(made_benchmark, tmp_path, capsys):
     folder = copy_of(made_benchmark, tmp_path)
     (folder / "dataset.path").write_text(str(tmp_path / "gone"))
@@ -158,12 +160,14 @@ def test_data_set_that_has_moved(made_benchmark, tmp_path, capsys):
         Report(folder, dataset=tmp_path / "gone").run()
 
 
+@pytest.mark.thorough
 def test_no_voxels_where_none_are_wanted(made_benchmark, tmp_path):
     out = tmp_path / "report.html"
     assert Report(made_benchmark.out, out, worst_cases=0).run() == 0
     assert "data:image/png" not in out.read_text(encoding="utf-8")
 
 
+@pytest.mark.thorough
 def test_files_that_cannot_be_read_are_listed(made_benchmark, tmp_path, capsys):
     folder = copy_of(made_benchmark, tmp_path)
     for volume in folder.glob("cells/joint-fusion-*/labels-all/fold-*/probabilities/case_02.nii.gz"):
@@ -175,6 +179,7 @@ def test_files_that_cannot_be_read_are_listed(made_benchmark, tmp_path, capsys):
     assert str(folder) not in page
 
 
+@pytest.mark.thorough
 def test_unfinished(make_benchmark, tmp_path):
     made = make_benchmark(finished=False, methods=(("majority", "majority", {}, 1.0),), probabilities=False)
     assert Report(made.write()).run() == 0
@@ -186,6 +191,7 @@ def test_unfinished(make_benchmark, tmp_path):
     assert "Holm's correction over all pairs" not in text
 
 
+@pytest.mark.thorough
 def test_it_says_where_a_test_cannot_find_anything(make_benchmark):
     """Of five cases the signed-rank test has p = 1/16 at least, whatever the difference."""
     methods = (("majority", "majority", {}, 1.0), ("kmeans", "kmeans", {}, 4.0))
@@ -198,6 +204,7 @@ def test_it_says_where_a_test_cannot_find_anything(make_benchmark):
     assert "with 7 cases and 6 pairs of methods" in _undecided(["kmeans", "gmm"], cases=7, pairs=6)
 
 
+@pytest.mark.thorough
 def test_what_is_refused(made_benchmark, tmp_path):
     with pytest.raises(MissingFileError, match="--out folder of atlaseg benchmark"):
         Report(tmp_path / "nowhere").run()

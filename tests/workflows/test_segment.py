@@ -62,6 +62,7 @@ def labels(path: Path) -> Any:
     return np.asarray(nib.load(path).dataobj)
 
 
+@pytest.mark.thorough
 def test_files_and_headers(
     tiny_run: Path, scans: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -91,12 +92,14 @@ def test_files_and_headers(
         np.testing.assert_array_equal(labels(out / f"{scan.name.split('.')[0]}.nii.gz"), expected)
 
 
+@pytest.mark.thorough
 def test_validation_cases(tiny_run: Path, tmp_path: Path) -> None:
     cases = json.loads((tiny_run / "configs" / "cases.json").read_text())["validation"]
     assert Segment.of((tiny_run,), tmp_path, validation=True).run() == 0
     assert [p.name for p in tmp_path.iterdir()] == [f"{case['name']}.nii.gz" for case in cases]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("content", ["{", "[]", '{"validation": [{"name": "x"}]}', '{"validation": 3}'])
 def test_damaged_list_of_cases(
     tiny_run: Path, tmp_path: Path, content: str, capsys: pytest.CaptureFixture[str]
@@ -109,6 +112,7 @@ def test_damaged_list_of_cases(
     assert "cases.json" in line
 
 
+@pytest.mark.thorough
 def test_names_that_lead_elsewhere(tiny_run: Path, scans: Path, tmp_path: Path) -> None:
     shutil.copytree(tiny_run, tmp_path / "run")
     entry = {"name": "../../precious", "image": [str(scans / "shapes_000.nii.gz")], "label": "x"}
@@ -117,6 +121,7 @@ def test_names_that_lead_elsewhere(tiny_run: Path, scans: Path, tmp_path: Path) 
         Segment.of((tmp_path / "run",), tmp_path / "a" / "b", validation=True).run()
 
 
+@pytest.mark.thorough
 def test_out_that_cannot_be_written(
     tiny_run: Path, scans: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -125,6 +130,7 @@ def test_out_that_cannot_be_written(
     assert capsys.readouterr().err.splitlines()[-1].startswith("atlaseg segment: ")
 
 
+@pytest.mark.thorough
 def test_probabilities(tiny_run: Path, scans: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     Segment.of((tiny_run, scans / "shapes_000.nii.gz"), out, probabilities=True).run()
@@ -137,6 +143,7 @@ def test_probabilities(tiny_run: Path, scans: Path, tmp_path: Path) -> None:
     np.testing.assert_array_equal(found[sure], values.argmax(-1)[sure])
 
 
+@pytest.mark.thorough
 def test_several_runs_are_an_ensemble(runs: Any, tiny_run: Path, scans: Path, tmp_path: Path) -> None:
     other = runs.train(tmp_path / "other", seed=4)
     out = tmp_path / "out"
@@ -151,6 +158,7 @@ def test_several_runs_are_an_ensemble(runs: Any, tiny_run: Path, scans: Path, tm
     assert np.abs(together - single[0]).mean() > 0.01
 
 
+@pytest.mark.thorough
 def test_a_bad_scan_among_good_ones(
     tiny_run: Path, scans: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -167,6 +175,7 @@ def test_a_bad_scan_among_good_ones(
     assert {p.name for p in out.iterdir()} == {"shapes_000.nii.gz", "shapes_001.nii.gz"}
 
 
+@pytest.mark.thorough
 def test_never_replaces_a_scan(tiny_run: Path, scans: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = {p: p.read_bytes() for p in scans.iterdir()}
     assert Segment.of((tiny_run, scans), scans).run() == 1
@@ -174,6 +183,7 @@ def test_never_replaces_a_scan(tiny_run: Path, scans: Path, capsys: pytest.Captu
     assert {p: p.read_bytes() for p in scans.iterdir()} == before
 
 
+@pytest.mark.thorough
 def test_two_channels(
     two_channel_run: Path, scans: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -198,6 +208,7 @@ def test_two_channels(
     assert "FAILED x_0000.nii.gz: x_0001.nii.gz: this channel of scan x is missing" in captured.err
 
 
+@pytest.mark.thorough
 def test_monai_alone_labels_two_channels(two_channel_run: Path, scans: Path, tmp_path: Path) -> None:
     from monai.bundle import ConfigWorkflow
 
@@ -220,6 +231,7 @@ def test_monai_alone_labels_two_channels(two_channel_run: Path, scans: Path, tmp
     np.testing.assert_array_equal(labels(written), labels(tmp_path / "atlaseg" / "x.nii.gz"))
 
 
+@pytest.mark.thorough
 def test_refusals(tiny_run: Path, two_channel_run: Path, scans: Path, tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
@@ -251,6 +263,7 @@ def test_hidden_files_and_other_endings_are_no_scans(scans: Path) -> None:
     assert found.notes == (f"{scans}: left out, not NIfTI: notes.txt",)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("value", ["$__import__('os').system('touch {}')", "@network", "%x.yaml"])
 @pytest.mark.parametrize("key", ["dataset", "_target_"])
 def test_poisoned_plans(
@@ -274,6 +287,7 @@ def test_poisoned_plans(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.thorough
 def test_malicious_weights(
     tiny_run: Path, scans: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -54,6 +54,7 @@ def labels(path: Path) -> Any:
     return np.asarray(nib.load(path).dataobj)
 
 
+@pytest.mark.thorough
 def test_a_run(run: Path, scan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out"
     assert Segment.of((run, scan.parent), out, workers=1, probabilities=True).run() == 0
@@ -73,6 +74,7 @@ def test_a_run(run: Path, scan: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     np.testing.assert_array_equal(np.moveaxis(chances, -1, 0), expected.probabilities)
 
 
+@pytest.mark.thorough
 def test_the_report(run: Path, scan: Path, tmp_path: Path) -> None:
     Segment.of((run, scan), tmp_path / "out", workers=1).run()
     content = json.loads((tmp_path / "out" / "patient_atlases.json").read_text())
@@ -87,6 +89,7 @@ def test_the_report(run: Path, scan: Path, tmp_path: Path) -> None:
         assert atlas["seconds"] > 0
 
 
+@pytest.mark.thorough
 def test_processes_give_the_same(run: Path, scan: Path, tmp_path: Path) -> None:
     for workers in (1, 2):
         Segment.of((run, scan), tmp_path / f"out{workers}", workers=workers).run()
@@ -94,6 +97,7 @@ def test_processes_give_the_same(run: Path, scan: Path, tmp_path: Path) -> None:
     np.testing.assert_array_equal(one, two)
 
 
+@pytest.mark.thorough
 def test_a_run_in_another_way(run: Path, scan: Path, tmp_path: Path) -> None:
     Segment.of((run, scan), tmp_path / "out", fusion="staple", transform="affine", keep=3, workers=1).run()
     content = json.loads((tmp_path / "out" / "patient_atlases.json").read_text())
@@ -101,6 +105,7 @@ def test_a_run_in_another_way(run: Path, scan: Path, tmp_path: Path) -> None:
     assert json.loads((run / "configs" / "atlases.json").read_text())["fusion"] == "majority"
 
 
+@pytest.mark.thorough
 def test_validation_cases(run: Path, tmp_path: Path) -> None:
     cases = json.loads((run / "configs" / "cases.json").read_text())["validation"]
     assert Segment.of((run,), tmp_path / "out", validation=True, workers=1).run() == 0
@@ -109,12 +114,14 @@ def test_validation_cases(run: Path, tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.thorough
 def test_a_folder_of_labelled_scans(shapes_folder: Path, scan: Path, tmp_path: Path) -> None:
     assert Segment.of((shapes_folder, scan), tmp_path / "out", **QUICK).run() == 0
     content = json.loads((tmp_path / "out" / "patient_atlases.json").read_text())
     assert len(content["atlases"]) == 5
 
 
+@pytest.mark.thorough
 def test_a_scan_among_the_atlases_is_labelled_by_the_others(
     shapes_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -127,6 +134,7 @@ def test_a_scan_among_the_atlases_is_labelled_by_the_others(
     np.testing.assert_array_equal(labels(tmp_path / "out" / "shapes_002.nii.gz"), expected)
 
 
+@pytest.mark.thorough
 def test_atlases_on_one_grid_are_read_once(
     shapes_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -157,6 +165,7 @@ def _bundle(data: Path, tmp_path: Path) -> Path:
     return tmp_path / "whole"
 
 
+@pytest.mark.thorough
 def test_a_bad_scan_among_good_ones(
     run: Path, scan: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -175,6 +184,7 @@ def test_a_bad_scan_among_good_ones(
     assert (tmp_path / "out" / "patient.nii.gz").is_file()
 
 
+@pytest.mark.thorough
 def test_masks(run: Path, scan: Path, tmp_path: Path) -> None:
     image = nib.load(scan)
     mask = np.zeros(image.shape, np.uint8)
@@ -187,6 +197,7 @@ def test_masks(run: Path, scan: Path, tmp_path: Path) -> None:
     np.testing.assert_array_equal(*(labels(tmp_path / out / "patient.nii.gz") for out in "ab"))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("how", ["empty", "missing", "elsewhere"])
 def test_bad_masks(
     run: Path, scan: Path, tmp_path: Path, how: str, capsys: pytest.CaptureFixture[str]
@@ -204,6 +215,7 @@ def test_bad_masks(
     assert said[how] in line
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("which", "options", "message"),
     [
@@ -237,6 +249,7 @@ def test_refuses_options(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.thorough
 def test_mixtures_and_missing_scans(
     run: Path, tiny_run: Path, shapes_folder: Path, scan: Path, tmp_path: Path
 ) -> None:
@@ -258,6 +271,7 @@ def test_mixtures_and_missing_scans(
         assert "\n" not in str(caught.value)
 
 
+@pytest.mark.thorough
 def test_registrations_are_kept_where_named(run: Path, scan: Path, tmp_path: Path) -> None:
     work = tmp_path / "work"
     Segment.of((run, scan), tmp_path / "a", workers=1, work=work).run()
@@ -314,6 +328,7 @@ def wait_until_broken(pool: Executor) -> None:
             time.sleep(0.05)
 
 
+@pytest.mark.thorough
 def test_a_worker_that_dies_costs_one_scan(run: Path, scan: Path, tmp_path: Path) -> None:
     with AtlasLabeller(run, Segment.of((run,), tmp_path / "out", workers=2)) as labeller:
         pool = labeller._workers()
@@ -325,6 +340,7 @@ def test_a_worker_that_dies_costs_one_scan(run: Path, scan: Path, tmp_path: Path
         assert labeller.label("patient", (scan,), "second").label_map.any()
 
 
+@pytest.mark.thorough
 def test_choices_of_the_registration_are_noted(run: Path, scan: Path, tmp_path: Path) -> None:
     words = [
         "segment",

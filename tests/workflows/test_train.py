@@ -18,6 +18,7 @@ from atlaseg.workflows.train import Train
 from tests.workflows.trained import command, same_weights, timeless
 
 
+@pytest.mark.thorough
 def test_output_files(tiny_run: Path) -> None:
     found = {str(p.relative_to(tiny_run)) for p in tiny_run.rglob("*") if p.is_file() and p.suffix != ".pyc"}
     configs = {"train", "inference", "evaluate", "multi_gpu_train", "plan"}
@@ -41,18 +42,21 @@ def test_folds_do_not_overlap(tiny_run: Path, shapes_folder: Path) -> None:
     assert all((shapes_folder / case["label"]).is_file() for case in cases["training"])
 
 
+@pytest.mark.thorough
 def test_same_seed_same_weights_another_seed_others(runs: Any, tiny_run: Path, tmp_path: Path) -> None:
     assert same_weights(runs.train(tmp_path / "again"), tiny_run)
     assert timeless(tmp_path / "again") == timeless(tiny_run)
     assert not same_weights(runs.train(tmp_path / "other", seed=1), tiny_run)
 
 
+@pytest.mark.thorough
 def test_cases_kept_on_disk_give_the_same(runs: Any, tiny_run: Path, tmp_path: Path) -> None:
     run = runs.train(tmp_path / "disk", "training.cache=disk")
     assert same_weights(run, tiny_run)
     assert len(list((run / "cache").iterdir())) == 5
 
 
+@pytest.mark.thorough
 def test_a_finished_run_is_left_alone(
     runs: Any, tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -66,6 +70,7 @@ def test_a_finished_run_is_left_alone(
     assert (run / "models" / "model.pt").stat().st_mtime_ns == before
 
 
+@pytest.mark.thorough
 def test_configs_of_something_else(runs: Any, tmp_path: Path) -> None:
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs" / "site.yaml").touch()
@@ -73,6 +78,7 @@ def test_configs_of_something_else(runs: Any, tmp_path: Path) -> None:
         runs.job(tmp_path).run()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
@@ -90,11 +96,13 @@ def test_another_command_on_the_same_folder(
         runs.job(tiny_run, *changes.pop("overrides", ()), **changes).run()
 
 
+@pytest.mark.thorough
 def test_tracking_and_device_may_change(runs: Any, tiny_run: Path, tmp_path: Path) -> None:
     shutil.copytree(tiny_run, tmp_path / "run")
     assert runs.job(tmp_path / "run", device="auto").run() == 0
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
@@ -134,6 +142,7 @@ def test_refuses_options(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("override", "error"),
     [("training.speed=3", (OptionError, PlanError)), ("training.batch_size=two", PlanError)],
@@ -144,6 +153,7 @@ def test_refuses_overrides(runs: Any, tmp_path: Path, override: str, error: type
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.thorough
 def test_follows_a_plan(runs: Any, tiny_run: Path, tmp_path: Path) -> None:
     plan = tmp_path / "plan.yaml"
     shutil.copy(tiny_run / "configs" / "plan.yaml", plan)
@@ -155,6 +165,7 @@ def test_follows_a_plan(runs: Any, tiny_run: Path, tmp_path: Path) -> None:
         job.run()
 
 
+@pytest.mark.thorough
 def test_bad_data_is_refused_before_anything_is_written(build: Any, tmp_path: Path) -> None:
     folder = build.decathlon(count=5)
     build.volume(folder / "labelsTr/c.nii.gz", build.labels() + np.uint8(1))
@@ -164,6 +175,7 @@ def test_bad_data_is_refused_before_anything_is_written(build: Any, tmp_path: Pa
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.thorough
 def test_a_data_set_that_has_moved(runs: Any, shapes_folder: Path, tmp_path: Path, capsys: Any) -> None:
     data, run = tmp_path / "data", tmp_path / "run"
     shutil.copytree(shapes_folder, data)
@@ -176,6 +188,7 @@ def test_a_data_set_that_has_moved(runs: Any, shapes_folder: Path, tmp_path: Pat
         job.run()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("file", ["configs/request.json", "models/checkpoint.pt"])
 def test_damaged_files_of_the_run(
     runs: Any, tiny_run: Path, tmp_path: Path, file: str, capsys: pytest.CaptureFixture[str]
@@ -187,12 +200,14 @@ def test_damaged_files_of_the_run(
     assert capsys.readouterr().err.splitlines()[-1].startswith(f"atlaseg train: {run / file}: not ")
 
 
+@pytest.mark.thorough
 def test_out_that_cannot_be_made(runs: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").touch()
     assert main(command(runs.job(tmp_path / "file"))[3:]) == 2
     assert str(tmp_path / "file") in capsys.readouterr().err.splitlines()[-1]
 
 
+@pytest.mark.thorough
 def test_diverging_training_says_what_to_do(runs: Any, tmp_path: Path) -> None:
     with pytest.raises(DivergenceError, match=r"lower training\.learning_rate"):
         runs.train(
@@ -204,6 +219,7 @@ def test_diverging_training_says_what_to_do(runs: Any, tmp_path: Path) -> None:
         )
 
 
+@pytest.mark.thorough
 def test_minutes(runs: Any, tmp_path: Path) -> None:
     run = runs.train(tmp_path / "run", epochs=None, minutes=0.01)
     rows = json.loads((run / "history.json").read_text())
@@ -214,6 +230,7 @@ def test_minutes(runs: Any, tmp_path: Path) -> None:
     assert state["parts"]["keeper"]["finished"]
 
 
+@pytest.mark.thorough
 def test_early_stopping(runs: Any, tmp_path: Path) -> None:
     run = runs.train(
         tmp_path / "run",
@@ -226,6 +243,7 @@ def test_early_stopping(runs: Any, tmp_path: Path) -> None:
     assert read_torch_file(run / "models" / "checkpoint.pt")["parts"]["keeper"]["finished"]
 
 
+@pytest.mark.thorough
 def test_command_line(runs: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     job = runs.job(tmp_path / "run")
     assert main(command(job)[3:]) == 0

@@ -39,6 +39,7 @@ def labels_in(folder: Path, name: str) -> np.ndarray:
     return np.asarray(nib.load(folder / f"{name}.nii.gz").dataobj)
 
 
+@pytest.mark.thorough
 def test_a_run_is_whole_and_the_same_command_finds_it_finished(
     run: Path, shapes_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -56,6 +57,7 @@ def test_a_run_is_whole_and_the_same_command_finds_it_finished(
         Train.of(shapes_folder, run, **OPTIONS, weight=0.5).run()
 
 
+@pytest.mark.thorough
 def test_segment_labels_scans_and_reports_the_atlases(run: Path, shapes_folder: Path, tmp_path: Path) -> None:
     held_out = json.loads((run / "configs/cases.json").read_text())["validation"][0]["name"]
     job = Segment.of((run,), tmp_path / "a", validation=True, weight=0.5, workers=1, probabilities=True)
@@ -68,6 +70,7 @@ def test_segment_labels_scans_and_reports_the_atlases(run: Path, shapes_folder: 
     np.testing.assert_array_equal(chances.argmax(axis=-1), found)
 
 
+@pytest.mark.thorough
 def test_without_weight_it_is_the_method_alone(run: Path, shapes_folder: Path, tmp_path: Path) -> None:
     scan = shapes_folder / "imagesTr/shapes_000.nii.gz"
     assert Segment.of((run, scan), tmp_path, weight=0.0).run() == 0
@@ -76,6 +79,7 @@ def test_without_weight_it_is_the_method_alone(run: Path, shapes_folder: Path, t
     assert not list(tmp_path.glob("*_atlases.json"))
 
 
+@pytest.mark.thorough
 def test_an_atlas_is_labelled_with_the_help_of_the_others(
     run: Path, shapes_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -85,6 +89,7 @@ def test_an_atlas_is_labelled_with_the_help_of_the_others(
     assert f"3 of 4 atlases fused, left out {name}: it is the scan itself" in capsys.readouterr().out
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("options", "match"),
     [
@@ -105,6 +110,7 @@ def test_what_cannot_be_is_refused_before_anything_is_written(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.thorough
 def test_broken_data_are_refused_before_anything_is_written(build: Any, tmp_path: Path) -> None:
     folder = build.decathlon(3)
     next(folder.glob("labelsTr/*.nii.gz")).write_bytes(b"no image")
@@ -113,6 +119,7 @@ def test_broken_data_are_refused_before_anything_is_written(build: Any, tmp_path
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.thorough
 def test_a_run_that_was_cut_off_is_not_used(run: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken"
     shutil.copytree(run, broken)

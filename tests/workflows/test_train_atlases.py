@@ -39,6 +39,7 @@ def names(run: Path, part: str) -> list[str]:
     return [case["name"] for case in json.loads((run / "configs" / "cases.json").read_text())[part]]
 
 
+@pytest.mark.thorough
 def test_output_files(run: Path) -> None:
     configs = {path.name for path in (run / "configs").iterdir()}
     assert configs == {"atlases.json", "cases.json", "metadata.json", "request.json"}
@@ -54,6 +55,7 @@ def test_the_folds_are_those_of_networks(run: Path, tiny_run: Path) -> None:
     assert (run / "configs" / "cases.json").read_text() == (tiny_run / "configs" / "cases.json").read_text()
 
 
+@pytest.mark.thorough
 def test_a_correction_is_learnt_from_all_atlases(shapes_folder: Path, tmp_path: Path, capsys: Any) -> None:
     out = tmp_path / "run"
     assert job(shapes_folder, out, folds=1, engine="torch", method="joint-fusion").run() == 0
@@ -92,6 +94,7 @@ def test_a_correction_is_learnt_from_all_atlases(shapes_folder: Path, tmp_path: 
         MultiAtlasSegmenter.load(out)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("options", [{"method": "joint-fusion", "correct": "no"}, {"method": "majority"}])
 def test_no_correction_where_none_is_wanted(
     shapes_folder: Path, tmp_path: Path, options: dict[str, Any]
@@ -100,6 +103,7 @@ def test_no_correction_where_none_is_wanted(
     assert not (tmp_path / "run" / "correction.npz").exists()
 
 
+@pytest.mark.thorough
 def test_atlases_that_never_disagree_teach_no_correction(
     shapes_folder: Path, tmp_path: Path, capsys: Any
 ) -> None:
@@ -116,6 +120,7 @@ def test_atlases_that_never_disagree_teach_no_correction(
         job(tmp_path / "same", tmp_path / "other", **options, correct="yes").run()
 
 
+@pytest.mark.thorough
 def test_one_fold_means_all_cases(shapes_folder: Path, tmp_path: Path, capsys: Any) -> None:
     assert job(shapes_folder, tmp_path / "run", folds=1).run() == 0
     assert "5 atlases with 2 structures" in capsys.readouterr().out
@@ -125,11 +130,13 @@ def test_one_fold_means_all_cases(shapes_folder: Path, tmp_path: Path, capsys: A
         Train.of(shapes_folder, tmp_path / "other", folds=1).run()
 
 
+@pytest.mark.thorough
 def test_fewer_cases_than_folds_says_what_to_do(shapes_folder: Path, tmp_path: Path) -> None:
     with pytest.raises(OptionError, match=r"only 5 labelled .* --folds 1 to make atlases of all"):
         job(shapes_folder, tmp_path / "run", folds=6).run()
 
 
+@pytest.mark.thorough
 def test_a_finished_run_is_left_alone(run: Path, shapes_folder: Path, capsys: Any) -> None:
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
     assert job(shapes_folder, run, keep=3, seed=4).run() == 0
@@ -137,6 +144,7 @@ def test_a_finished_run_is_left_alone(run: Path, shapes_folder: Path, capsys: An
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "lost", [("configs/atlases.json",), ("configs/atlases.json", "atlases/atlases.json")]
 )
@@ -151,6 +159,7 @@ def test_killed_while_copying(run: Path, shapes_folder: Path, tmp_path: Path, lo
     assert MultiAtlasSegmenter.load(tmp_path / "run").settings == MultiAtlasSegmenter.load(run).settings
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
@@ -167,6 +176,7 @@ def test_another_command_on_the_same_folder(
         job(shapes_folder, run, **({"keep": 3, "seed": 4} | changes)).run()
 
 
+@pytest.mark.thorough
 def test_a_network_in_the_place_of_atlases(run: Path, tiny_run: Path, shapes_folder: Path) -> None:
     with pytest.raises(OptionError, match="another method"):
         Train.of(shapes_folder, run, keep=None).run()
@@ -174,6 +184,7 @@ def test_a_network_in_the_place_of_atlases(run: Path, tiny_run: Path, shapes_fol
         job(shapes_folder, tiny_run).run()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -202,6 +213,7 @@ def test_refuses_options(shapes_folder: Path, tmp_path: Path, options: dict[str,
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.thorough
 def test_bad_data_is_refused_before_anything_is_written(build: Any, tmp_path: Path) -> None:
     folder = build.decathlon(count=3)
     build.volume(folder / "labelsTr/c.nii.gz", build.labels() + np.uint8(1))
@@ -212,6 +224,7 @@ def test_bad_data_is_refused_before_anything_is_written(build: Any, tmp_path: Pa
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.thorough
 def test_folders_with_something_else(shapes_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").touch()
     with pytest.raises(OptionError, match="not empty and not a run"):
@@ -219,6 +232,7 @@ def test_folders_with_something_else(shapes_folder: Path, tmp_path: Path) -> Non
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
+@pytest.mark.thorough
 def test_unknown_files_among_the_atlases(run: Path, shapes_folder: Path, tmp_path: Path) -> None:
     shutil.copytree(run, tmp_path / "run")
     (tmp_path / "run" / "configs" / "atlases.json").unlink()
@@ -227,6 +241,7 @@ def test_unknown_files_among_the_atlases(run: Path, shapes_folder: Path, tmp_pat
         job(shapes_folder, tmp_path / "run", keep=3, seed=4).run()
 
 
+@pytest.mark.thorough
 def test_spoilt_settings_are_one_line(
     run: Path, shapes_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

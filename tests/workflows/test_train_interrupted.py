@@ -52,6 +52,7 @@ CHOICES = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("overrides", CHOICES.values(), ids=CHOICES)
 def test_resumes_after_an_interruption_to_the_same_result(
     runs: Any,
@@ -76,6 +77,7 @@ def test_resumes_after_an_interruption_to_the_same_result(
     assert timeless(tmp_path / "cut") == timeless(whole)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "where", [(ModelKeeper, "_finish"), (RunPictures, "draw")], ids=["keeper", "pictures"]
 )
@@ -106,6 +108,7 @@ def test_interrupted_after_the_last_epoch(
     assert (tmp_path / "cut" / "overlay.png").is_file()
 
 
+@pytest.mark.thorough
 def test_killed_while_the_configs_were_written(runs: Any, tiny_run: Path, tmp_path: Path) -> None:
     """There is no request yet: the run is begun anew."""
     run = tmp_path / "run"

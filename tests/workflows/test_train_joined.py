@@ -37,6 +37,7 @@ def cases(run: Path) -> Any:
     return json.loads((run / "configs" / "cases.json").read_text())
 
 
+@pytest.mark.thorough
 def test_output_files(run: Path) -> None:
     there = {path.name for path in run.iterdir()}
     assert {"configs", "models", "prior", "priors", "warped"} <= there
@@ -58,12 +59,14 @@ def test_output_files(run: Path) -> None:
     assert "prior of background" in metadata["network_data_format"]["inputs"]["image"]["channel_def"].values()
 
 
+@pytest.mark.thorough
 def test_the_weight_is_learnt_from_cases_that_were_held_out(run: Path) -> None:
     found = json.loads((run / "configs" / "combination.json").read_text())
     assert found["weight_from"] == "1 held-out cases"
     assert found["dice_of_weights"][str(found["weight"])] == max(found["dice_of_weights"].values())
 
 
+@pytest.mark.thorough
 def test_the_same_command_resumes(run: Path, runs: Any, tmp_path: Path, capsys: Any) -> None:
     capsys.readouterr()
     assert job(runs, run).run() == 0
@@ -83,6 +86,7 @@ def test_the_same_command_resumes(run: Path, runs: Any, tmp_path: Path, capsys: 
         job(runs, tmp_path / "run", warped=2).run()
 
 
+@pytest.mark.thorough
 def test_labels_by_one_command(run: Path, shapes_folder: Path, tmp_path: Path) -> None:
     assert main(["segment", str(run), "--validation", "--out", str(tmp_path), "--probabilities"]) == 0
     name = cases(run)["validation"][0]["name"]
@@ -104,6 +108,7 @@ def test_labels_by_one_command(run: Path, shapes_folder: Path, tmp_path: Path) -
     assert "it is the scan itself" in (tmp_path / "own" / f"{own['name']}_atlases.json").read_text()
 
 
+@pytest.mark.thorough
 def test_another_way_of_joining_for_once(run: Path, tmp_path: Path) -> None:
     chances = {}
     for options in ((), ("--weight", "0"), ("--combine", "none"), ("--combine", "bayes"), ("--weight", "1")):
@@ -131,6 +136,7 @@ def test_another_way_of_joining_for_once(run: Path, tmp_path: Path) -> None:
     assert main(["segment", str(run), "--validation", "--out", str(tmp_path / "no"), "--weight", "2"]) == 2
 
 
+@pytest.mark.thorough
 def test_the_network_does_without_its_prior(run: Path, shapes_folder: Path) -> None:
     network = NetworkSegmenter.load(run)
     image = read_image([next((shapes_folder / "imagesTr").glob("*.nii.gz"))])
@@ -141,6 +147,7 @@ def test_the_network_does_without_its_prior(run: Path, shapes_folder: Path) -> N
         network.segment(image, prior=image)
 
 
+@pytest.mark.thorough
 def test_atlases_that_only_help_to_train(runs: Any, shapes_folder: Path, tmp_path: Path) -> None:
     assert job(runs, tmp_path / "run", prior="no", combine="none").run() == 0
     assert not (tmp_path / "run" / "priors").exists()
@@ -154,6 +161,7 @@ def test_atlases_that_only_help_to_train(runs: Any, shapes_folder: Path, tmp_pat
         segmenter.network.segment(image, prior=image)
 
 
+@pytest.mark.thorough
 def test_nothing_joined_is_the_network_alone(shapes_folder: Path, tmp_path: Path, runs: Any) -> None:
     assert job(runs, tmp_path / "run", prior="no", combine="ensemble", weight=0.0, warped=0).run() == 0
     alone = runs.train(tmp_path / "alone")
@@ -163,6 +171,7 @@ def test_nothing_joined_is_the_network_alone(shapes_folder: Path, tmp_path: Path
     np.testing.assert_array_equal(joined.probabilities, network.probabilities)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -184,6 +193,7 @@ def test_what_is_refused(runs: Any, tmp_path: Path, options: dict[str, Any], mes
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.thorough
 def test_a_spoilt_combination_is_one_line(run: Path, tmp_path: Path) -> None:
     shutil.copytree(run, tmp_path / "run")
     (tmp_path / "run" / "configs" / "combination.json").write_text('{"kind": "vote", "weight": 1}')
@@ -191,10 +201,12 @@ def test_a_spoilt_combination_is_one_line(run: Path, tmp_path: Path) -> None:
         AtlasNetworkSegmenter.load(tmp_path / "run")
 
 
+@pytest.mark.thorough
 def test_two_models_are_not_mixed(run: Path, tiny_run: Path, tmp_path: Path) -> None:
     assert main(["segment", str(run), str(tiny_run), str(tmp_path), "--out", str(tmp_path / "out")]) == 2
 
 
+@pytest.mark.thorough
 def test_registrations_serve_everything_and_every_run(runs: Any, tmp_path: Path) -> None:
     work = tmp_path / "work"
     assert job(runs, tmp_path / "first", work=work, correct="yes").run() == 0
@@ -216,6 +228,7 @@ def test_registrations_serve_everything_and_every_run(runs: Any, tmp_path: Path)
     assert sorted(work.glob("*.json")) == kept
 
 
+@pytest.mark.thorough
 def test_scans_without_labels_are_learnt_from(runs: Any, shapes_folder: Path, tmp_path: Path) -> None:
     scan = nib.load(next((shapes_folder / "imagesTr").glob("*.nii.gz")))
     noise = np.random.default_rng(0).normal(0, 1, scan.shape)
@@ -238,6 +251,7 @@ def test_scans_without_labels_are_learnt_from(runs: Any, shapes_folder: Path, tm
         job(runs, tmp_path / "other", unlabelled=tmp_path / "elsewhere").run()
 
 
+@pytest.mark.thorough
 def test_some_of_the_cases_are_atlases(runs: Any, shapes_folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     assert job(runs, out, atlases=3, warped=2).run() == 0

@@ -22,6 +22,7 @@ def foreign(tiny_run: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(tiny_run, tmp_path / "run"))
 
 
+@pytest.mark.thorough
 def test_configs_of_the_folder_are_rendered_again(foreign: Path, runs: Any, tmp_path: Path) -> None:
     trace = tmp_path / "was-run"
     call = f"__import__('pathlib').Path({str(trace)!r}).touch()"
@@ -35,6 +36,7 @@ def test_configs_of_the_folder_are_rendered_again(foreign: Path, runs: Any, tmp_
     assert "was-run" not in train.read_text()
 
 
+@pytest.mark.thorough
 def test_a_plan_with_code_in_it_is_refused(foreign: Path, runs: Any) -> None:
     plan = foreign / "configs" / "plan.yaml"
     plan.write_text(plan.read_text().replace("orientation: RAS", "orientation: $print(1)"))
@@ -42,6 +44,7 @@ def test_a_plan_with_code_in_it_is_refused(foreign: Path, runs: Any) -> None:
         runs.train(foreign)
 
 
+@pytest.mark.thorough
 def test_refuses_a_folder_that_holds_something_else(runs: Any, tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").touch()
     with pytest.raises(OptionError, match="not empty and not a run of atlaseg train"):
@@ -49,6 +52,7 @@ def test_refuses_a_folder_that_holds_something_else(runs: Any, tmp_path: Path) -
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
 
 
+@pytest.mark.thorough
 def test_a_plan_that_is_no_text(runs: Any, tmp_path: Path) -> None:
     plan = tmp_path / "plan.yaml"
     plan.write_bytes(b"\xff\xfe\x00\x80")
@@ -57,6 +61,7 @@ def test_a_plan_that_is_no_text(runs: Any, tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("asked", "expected"), [(None, 7), (3, 3)])
 def test_the_seed_of_a_plan_is_kept_unless_another_is_asked_for(
     runs: Any, tiny_run: Path, tmp_path: Path, asked: int | None, expected: int
@@ -67,6 +72,7 @@ def test_the_seed_of_a_plan_is_kept_unless_another_is_asked_for(
     assert plan_for_job(job, read_dataset(runs.dataset), "unet").training.seed == expected
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("how", ["torch", "python"])
 def test_too_little_memory_is_one_line(
     runs: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
@@ -81,6 +87,7 @@ def test_too_little_memory_is_one_line(
         runs.train(tmp_path / "run")
 
 
+@pytest.mark.thorough
 def test_one_case_cannot_train_and_validate(runs: Any, tmp_path: Path) -> None:
     dataset = read_dataset(runs.dataset)
     one = dataset.subset([dataset.labelled[0].name])

@@ -31,6 +31,15 @@ def command(job: Any) -> list[str]:
     """The shell command of a job."""
     return [
         *(sys.executable, "-m", "atlaseg.workflows.cli", "train", str(job.dataset), "--out", str(job.out)),
-        *("--epochs", str(job.network.epochs), "--tracking", "none", "--device", "cpu", "--folds", str(job.folds)),
+        *(
+            "--epochs",
+            str(job.network.epochs),
+            "--tracking",
+            "none",
+            "--device",
+            "cpu",
+            "--folds",
+            str(job.folds),
+        ),
         *("--override", *job.network.override),
     ]

@@ -65,6 +65,7 @@ def test_the_atlases_count_only_with_a_weight(fitted: Any, shapes: AtlasSet, sca
         fitted.weight = 0.5
 
 
+@pytest.mark.thorough
 def test_with_all_weight_the_location_is_forgotten(shapes: AtlasSet, fitted: Any, scan: Any) -> None:
     votes = fitted.atlases.segment(scan, probabilities=True).probabilities
     own = fitted.classical.segment(scan, votes=votes, weight=1.0, probabilities=True).probabilities
@@ -81,6 +82,7 @@ def test_with_all_weight_the_location_is_forgotten(shapes: AtlasSet, fitted: Any
         outside.segment(scan, votes=votes)
 
 
+@pytest.mark.thorough
 def test_no_scan_teaches_its_own_weight(shapes: AtlasSet, monkeypatch: pytest.MonkeyPatch) -> None:
     fitted: list[set[str]] = []
     asked: list[str | None] = []
@@ -114,6 +116,7 @@ def test_of_many_cases_some_are_atlases_and_all_teach_the_method(shapes: AtlasSe
     assert segmenter.classical._settings.cases == 4
 
 
+@pytest.mark.thorough
 def test_a_correction_is_learnt_where_it_was_asked_for(shapes: AtlasSet, scan: Any) -> None:
     segmenter = make(method="kmeans", options={"clusters": 3, "restarts": 1}, weight=1, correct=True)
     found = segmenter.fit_atlases(shapes).atlases
@@ -156,6 +159,7 @@ def test_an_incomplete_folder_is_no_run(fitted: Any, tmp_path: Path, monkeypatch
     assert not is_atlas_classical_bundle(tmp_path)
 
 
+@pytest.mark.thorough
 def test_masks_of_training_scans_are_used(balls: Any) -> None:
     folder = balls(5, 6, 7)
     (folder / "masks").mkdir()

@@ -48,6 +48,7 @@ def learnt():
     return Correction.learn([example(seed) for seed in range(6)])
 
 
+@pytest.mark.thorough
 def test_a_systematic_error_is_corrected(learnt):
     for seed in (100, 101, 102):
         new = example(seed)
@@ -82,6 +83,7 @@ def test_without_disagreement_nothing_changes(learnt):
     np.testing.assert_array_equal(learnt.apply(sure, example(0).image), sure)
 
 
+@pytest.mark.thorough
 def test_same_seed_same_network():
     import torch
 

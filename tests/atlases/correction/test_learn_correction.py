@@ -48,6 +48,7 @@ def seen(monkeypatch):
     return names
 
 
+@pytest.mark.thorough
 def test_each_atlas_is_labelled_by_the_others(shapes, seen):
     steps = []
     learnt = subject.learn_correction(
@@ -62,6 +63,7 @@ def test_each_atlas_is_labelled_by_the_others(shapes, seen):
     assert learnt.classes == len(shapes.labels)
 
 
+@pytest.mark.thorough
 def test_of_many_atlases_some_are_labelled_by_all_others(shapes, seen, monkeypatch):
     monkeypatch.setattr(subject, "MOST_SCANS", 2)
     subject.learn_correction(shapes, PropagationOptions(), make_rule("majority"))

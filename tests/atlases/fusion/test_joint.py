@@ -102,6 +102,7 @@ def plain(candidates, patch=1, search=0, vote=None, alpha=0.1, beta=2.0, metric=
     return votes / votes.sum(axis=0)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("options", "data"),
     [
@@ -282,6 +283,7 @@ def test_box_sums_and_dilation():
         )
 
 
+@pytest.mark.thorough
 def test_labels_of_ants():
     """ANTs clips negative weights, votes whole patches and searches by squared differences, as we do by default."""
     ants = pytest.importorskip("ants")

@@ -175,6 +175,7 @@ def roughly_aligned(folder: Path, names: list[str]) -> tuple[Candidates, np.ndar
     return Candidates(np.stack(labels), 41, np.stack(images), scaled(names[0])[None]), truth
 
 
+@pytest.mark.thorough
 @pytest.mark.real
 def test_is_better_than_majority_vote_on_mice_that_are_roughly_aligned(real_data: Path) -> None:
     folder = real_data / "mouse_brain_fvb"

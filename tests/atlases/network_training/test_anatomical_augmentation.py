@@ -200,6 +200,7 @@ def test_priors_end_in_background(registered, three, tmp_path):
     assert not read_label_map(found["a"].label).any()
 
 
+@pytest.mark.thorough
 def test_further_cases_lie_between_the_affine_and_the_whole_registration(registered, three, tmp_path):
     cases = write_warped_cases(three, tmp_path / "out", OPTIONS, count=30)
     assert len({case.name for case in cases}) == 30
@@ -234,6 +235,7 @@ def test_sources_and_targets_take_turns(names):
         assert list(subject._plan(usable, None, seed)) == warps[:pairs]
 
 
+@pytest.mark.thorough
 def test_same_seed_same_files_and_another_seed_others(registered, three, tmp_path):
     def made(name: str, seed: int) -> dict[str, bytes]:
         write_warped_cases(three, tmp_path / name, OPTIONS, count=10, seed=seed)
@@ -244,6 +246,7 @@ def test_same_seed_same_files_and_another_seed_others(registered, three, tmp_pat
     assert first != made("third", 4)
 
 
+@pytest.mark.thorough
 def test_what_is_there_is_kept_and_what_is_missing_made_again(registered, three, tmp_path):
     out, priors = tmp_path / "out", priors_of(three, tmp_path / "given")
     cases = write_warped_cases(three, out, OPTIONS, priors=priors, count=10)
@@ -274,6 +277,7 @@ def test_what_is_there_is_kept_and_what_is_missing_made_again(registered, three,
     assert registered.seen == ["b", "c"]
 
 
+@pytest.mark.thorough
 def test_an_interrupted_call_resumes_with_the_same_files(registered, three, tmp_path, monkeypatch):
     cases = write_warped_cases(three, tmp_path / "whole", OPTIONS, count=8)
     done: list[str] = []
@@ -377,6 +381,7 @@ def test_what_cannot_be_is_refused_before_any_work(registered, three, tmp_path):
     assert registered.seen == []
 
 
+@pytest.mark.thorough
 def test_a_worker_needs_no_torch_and_writes_the_same(registered, three, tmp_path):
     write_warped_cases(three, tmp_path / "here", OPTIONS, count=8)
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as executor:

@@ -39,6 +39,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*.nii.gz"))}
 
 
+@pytest.mark.thorough
 def test_nothing_is_registered_twice(balls, tmp_path, monkeypatch):
     atlases, work = AtlasSet.read(balls(5, 6, 7)), tmp_path / "work"
     runs: list[str] = []
@@ -56,6 +57,7 @@ def test_nothing_is_registered_twice(balls, tmp_path, monkeypatch):
         assert dice(label > 0, image > 50) > 0.9
 
 
+@pytest.mark.thorough
 def test_labels_of_targets_have_no_part(balls, tmp_path):
     """With other labels of c, all that is warped to c, and all that comes from others, is the same to the last byte."""
     atlases = AtlasSet.read(balls(5, 6, 7))
@@ -90,6 +92,7 @@ def test_hippocampi_are_warped_with_their_labels(real_data, tmp_path):
         assert original.min() <= image.min() <= image.max() <= original.max()
 
 
+@pytest.mark.thorough
 def test_training_without_any_warped_scan_that_was_asked_for_is_refused(balls, tmp_path, monkeypatch):
     def nothing_fits(atlases, image, options, **_):
         return SimpleNamespace(

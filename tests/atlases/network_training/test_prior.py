@@ -57,6 +57,7 @@ def probabilistic(folder: Path) -> LeaveOneOutPrior:
     return ProbabilisticPrior(members.atlas(), "rigid", members=members)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("make", [fused, probabilistic])
 def test_no_case_takes_part_in_its_own_prior(balls, tmp_path: Path, make) -> None:
     """The last case's core is labelled 9, as no other's is: 9 is in the priors of the others, and never in its own."""

@@ -37,6 +37,7 @@ def scans(shapes_folder: Path) -> dict[str, tuple[Path, ...]]:
     return {f"scan_{number}": (file,) for number, file in enumerate(files)}
 
 
+@pytest.mark.thorough
 def test_what_is_written(segmenter: MultiAtlasSegmenter, scans: Any, tmp_path: Path) -> None:
     steps: list[tuple[int, int]] = []
     found = write_pseudo_labels(

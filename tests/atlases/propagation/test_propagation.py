@@ -137,6 +137,7 @@ def test_a_tensor_and_an_array_are_the_same_scan(atlases):
     assert np.array_equal(given.numpy(), image)
 
 
+@pytest.mark.thorough
 def test_results_do_not_depend_on_the_executor(atlases):
     here = carry_all(atlases)
     seen: list[tuple[int, int]] = []
@@ -186,6 +187,7 @@ def test_all_channels_are_carried_and_one_is_registered(tmp_path):
     assert np.array_equal(other.candidates().labels, found.candidates().labels)
 
 
+@pytest.mark.thorough
 def test_the_most_similar_atlases_are_kept(atlases, tmp_path):
     noisy = head(SHIFTS["b"])[0][0] + np.random.default_rng(0).normal(0, 30, SHAPE).astype(np.float32)
     write(tmp_path / "images/b_0.nii", noisy)
@@ -327,6 +329,7 @@ class Counted:
         return call(), self.calls - before
 
 
+@pytest.mark.thorough
 def test_finished_registrations_are_read_not_repeated(atlases, tmp_path, monkeypatch):
     counted, work = Counted(monkeypatch), tmp_path / "work"
     atlases = atlases.subset(["a", "b"])
@@ -354,6 +357,7 @@ def test_finished_registrations_are_read_not_repeated(atlases, tmp_path, monkeyp
     assert run()[1] == 2
 
 
+@pytest.mark.thorough
 def test_damaged_registrations_are_made_again(atlases, tmp_path, monkeypatch, caplog):
     counted, work = Counted(monkeypatch), tmp_path / "work"
     first = carry_all(atlases, work=work)
@@ -397,6 +401,7 @@ def test_a_killed_propagation_resumes(tmp_path, monkeypatch):
     assert same(found, carry_all(atlases, TWO_STEPS))
 
 
+@pytest.mark.thorough
 def test_named_transforms_begin_at_the_best_linear_mapping(atlases, tmp_path):
     options = PropagationOptions("bspline")
     found = propagate(atlases.subset(["a"]), (head()[0], AFFINE), options, work=tmp_path / "work")

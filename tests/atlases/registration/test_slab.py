@@ -43,6 +43,7 @@ def scan(first: int = 0, slices: int = SHAPE[2]) -> sitk.Image:
     return to_itk(anatomy(where), affine)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("engine", ENGINES.names())
 @pytest.mark.parametrize("slices", [1, 2, 3, 5, 9])
 def test_a_slab_finds_its_place_in_the_whole_scan_and_the_scan_its_slab(engine: str, slices: int) -> None:
@@ -60,6 +61,7 @@ def test_a_slab_finds_its_place_in_the_whole_scan_and_the_scan_its_slab(engine: 
         assert np.linalg.norm(found.points(within) - within, axis=1).mean() < 0.5
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("slices", [1, 3])
 def test_a_default_registration_of_a_slab_stays_in_place(slices: int) -> None:
     slab, whole = scan(FIRST, slices), scan()

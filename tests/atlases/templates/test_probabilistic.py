@@ -51,6 +51,7 @@ def test_probabilities_are_mean_memberships(balls) -> None:
     assert set(np.unique(atlas.label_map())) == {0, 1, 4}
 
 
+@pytest.mark.thorough
 def test_what_is_left_out_leaves_no_trace(balls) -> None:
     """The last case alone has label 9; every voxel of the atlas without it is as if it had never been."""
     folder = balls(5, 6, 7, marker=9)

@@ -25,6 +25,7 @@ def begun(tmp_path: Path) -> Path:
     return tmp_path / "work"
 
 
+@pytest.mark.thorough
 def test_template_has_the_mean_size_from_any_start(balls, begun: Path) -> None:
     """Radii 5, 5.2 and 8: the first template is an atlas of 5.2; the geometric mean is 5.92."""
     atlases = AtlasSet.read(balls(5, 5.2, 8))
@@ -41,6 +42,7 @@ def test_template_has_the_mean_size_from_any_start(balls, begun: Path) -> None:
     assert last.agreement > 0.8
 
 
+@pytest.mark.thorough
 def test_finished_registrations_are_not_repeated(balls, begun: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     atlases = AtlasSet.read(balls(5, 6))
     options = TemplateOptions(stages="rigid", iterations=1)
@@ -77,6 +79,7 @@ def test_an_executor_changes_nothing_and_progress_is_reported(balls, begun: Path
     assert seen == [(1, 3), (2, 3), (3, 3)]
 
 
+@pytest.mark.thorough
 def test_an_atlas_that_does_not_fit_is_left_out_with_a_reason(balls, begun: Path) -> None:
     import nibabel as nib
 
@@ -93,6 +96,7 @@ def test_an_atlas_that_does_not_fit_is_left_out_with_a_reason(balls, begun: Path
     assert template.report()["iterations"][0]["left_out"] == template.left_out
 
 
+@pytest.mark.thorough
 def test_sharpening_sharpens(balls, begun: Path) -> None:
     atlases = AtlasSet.read(balls(5, 6))
     region = None

@@ -38,6 +38,7 @@ def test_the_seed_is_kept(shapes: Dataset, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "again" / "configs" / "classical.json").read_text())["seed"] == 7
 
 
+@pytest.mark.thorough
 def test_what_training_chooses_is_kept_and_can_be_chosen_again(shapes: Dataset, tmp_path: Path) -> None:
     segmenter = ClassicalSegmenter(tmp_path, method="kmeans", options={"restarts": 1}).fit(shapes)
     chosen = segmenter.chosen
@@ -49,6 +50,7 @@ def test_what_training_chooses_is_kept_and_can_be_chosen_again(shapes: Dataset, 
     assert loaded.chosen == {}
 
 
+@pytest.mark.thorough
 def test_a_prior_of_registered_atlases(shapes: Dataset, tmp_path: Path) -> None:
     """It takes the place of the location prior."""
     rigid = Stage("rigid", shrink=(1,), smoothing_mm=(0.0,), iterations=(30,), samples=500)
@@ -69,6 +71,7 @@ def test_a_prior_of_registered_atlases(shapes: Dataset, tmp_path: Path) -> None:
     assert (own.segment(image).label_map != found.label_map).any()
 
 
+@pytest.mark.thorough
 def test_the_prior_as_mixture_is_counted_once(shapes: Dataset) -> None:
     class Flat:
         """Says the same everywhere."""

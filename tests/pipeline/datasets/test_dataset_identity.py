@@ -66,6 +66,7 @@ def test_a_copy_is_the_same_data_set_and_says_what_has_changed(build: Any, tmp_p
         assert difference(damaged, before) == "the run does not say which"
 
 
+@pytest.mark.thorough
 def test_a_plan_of_another_data_set(tiny_run: Path) -> None:
     plan = load_plan(tiny_run / "configs" / "plan.yaml")
     assert plan_difference(plan, plan.labels, plan.channels) is None

@@ -309,6 +309,7 @@ def test_nothing_to_inspect(tmp_path: Path):
         inspect_dataset(tmp_path / "nothing")
 
 
+@pytest.mark.thorough
 @pytest.mark.real
 @pytest.mark.parametrize(
     ("name", "cases", "structures"), [("Task04_Hippocampus", 200, 2), ("mouse_brain_fvb", 5, 37)]

@@ -87,6 +87,7 @@ def test_other_intensities_are_not_taken_for_ct(name: str) -> None:
     assert hounsfield_units(voxels) == expected
 
 
+@pytest.mark.thorough
 @pytest.mark.real
 def test_real_scans(real_data: Path) -> None:
     import SimpleITK as sitk

@@ -97,6 +97,7 @@ BROKEN_YAML = [
 ]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("text", BROKEN_YAML, ids=range(len(BROKEN_YAML)))
 def test_broken_yaml_is_one_line(tmp_path: Path, text: str):
     path = tmp_path / "a.yaml"

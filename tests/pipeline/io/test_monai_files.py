@@ -18,6 +18,7 @@ def tensor(shape: tuple[int, ...], affine: np.ndarray, name: str) -> MetaTensor:
     return MetaTensor(torch.zeros(1, *shape), affine=torch.from_numpy(affine.copy()), meta=meta)
 
 
+@pytest.mark.thorough
 def test_no_other_reader_reads_what_this_one_refuses(tmp_path: Path) -> None:
     """MONAI goes on to its own readers where ``read`` fails; ITK would read this file."""
     import SimpleITK as sitk

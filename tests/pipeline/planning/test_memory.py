@@ -45,6 +45,7 @@ def test_meta_and_cpu_keep_the_same() -> None:
         assert kept == pytest.approx(4 * (512 + 2 * 8 * 216), rel=0.02)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", sorted(NETWORKS))
 def test_parts_scale_as_they_must(name: str) -> None:
     small, large = (training_memory(plan(name, edge)) for edge in (32, 64))

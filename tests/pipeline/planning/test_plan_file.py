@@ -50,6 +50,7 @@ words = st.text(
 ).filter(lambda t: not t.startswith("_"))
 
 
+@pytest.mark.thorough
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     names=st.lists(words, min_size=1, max_size=4, unique=True),
@@ -106,6 +107,7 @@ def test_expressions_are_refused(malicious: dict[str, Any], tmp_path: Path) -> N
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "text",
     [

@@ -111,6 +111,7 @@ def test_ct_with_mri_is_refused_with_a_remedy() -> None:
         make_plan(fingerprint(channels=("PET", "CT")))
 
 
+@pytest.mark.thorough
 def test_skull_stripped_mri_is_cropped_unless_labels_would_go() -> None:
     stripped = fingerprint(box_share=0.4, nonzero_share=0.2, box_shapes=((64, 64, 64),) * 10)
     plan = make_plan(stripped, bf16=True)
@@ -145,6 +146,7 @@ def test_huge_ct_fits_4_gb(method: str) -> None:
     assert len(set(plan.patch_size)) == 1
 
 
+@pytest.mark.thorough
 def test_memory_shrinks_the_patch_and_then_the_batch() -> None:
     scans = fingerprint((96, 96, 96))
     roomy, tight = (make_plan(scans, memory_gb=gb, bf16=False) for gb in (8, 0.9))
@@ -154,6 +156,7 @@ def test_memory_shrinks_the_patch_and_then_the_batch() -> None:
         make_plan(scans, memory_gb=0.5)
 
 
+@pytest.mark.thorough
 def test_gpu_takes_deeper_networks_larger_patches_and_batches() -> None:
     plan = make_plan(fingerprint((200, 200, 200)), memory_gb=40, device="cuda", bf16=True, cache_gb=16)
     assert plan.network.depth == "context"
@@ -194,6 +197,7 @@ def test_unknown_names_and_double_budgets_are_refused() -> None:
     assert make_plan(fingerprint((32, 32, 32)), minutes=12, bf16=True).training.epochs is None
 
 
+@pytest.mark.thorough
 def test_flips_only_where_labels_survive_them() -> None:
     free = make_plan(fingerprint((32, 32, 32)), bf16=True)
     assert free.augmentation.flip_axes == free.inference.mirror_axes == (0,)
@@ -243,6 +247,7 @@ def test_candidates_end_at_four_voxels_at_the_bottom() -> None:
     assert candidates[-1] == (32, 32, 8)
 
 
+@pytest.mark.thorough
 @settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     shape=st.tuples(*[st.integers(13, 400)] * 3),
@@ -284,6 +289,7 @@ def test_toy_scans_are_too_small(build: Any) -> None:
         plan_for(dataset)
 
 
+@pytest.mark.thorough
 @pytest.mark.real
 def test_hippocampus_and_mice(real_data: Path, tmp_path: Path) -> None:
     for folder, patch, flips in (

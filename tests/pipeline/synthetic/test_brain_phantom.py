@@ -34,6 +34,7 @@ def centre_mm(subject, value):
     return nib.affines.apply_affine(subject.affine, np.argwhere(subject.label == value).mean(axis=0))
 
 
+@pytest.mark.thorough
 def test_default_subject_is_small():
     image, label, affine = make_subject(3)
     assert image.shape == label.shape
@@ -43,6 +44,7 @@ def test_default_subject_is_small():
     assert affine.shape == (4, 4)
 
 
+@pytest.mark.thorough
 def test_same_seed_same_arrays_other_seed_others():
     first, again, other = (make_subject(seed, spacing=COARSE) for seed in (5, 5, 6))
     for a, b in zip(first, again, strict=True):
@@ -51,6 +53,7 @@ def test_same_seed_same_arrays_other_seed_others():
     assert first.image.shape != other.image.shape or not np.array_equal(first.label, other.label)
 
 
+@pytest.mark.thorough
 def test_without_variation_labels_are_those_of_the_template():
     subject = make_subject(0, spacing=(2, 2, 2), variation=NONE)
     template = load_brain_template()
@@ -74,6 +77,7 @@ def test_without_variation_labels_are_those_of_the_template():
     assert np.corrcoef(t1[both], image[both])[0, 1] > 0.95
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("seed", range(8))
 def test_subject_is_plausible(seed):
     subject = make_subject(seed, spacing=(3, 3, 3))
@@ -93,6 +97,7 @@ def test_subject_is_plausible(seed):
     assert not border.any(), "the field of view cuts the brain"
 
 
+@pytest.mark.thorough
 def test_labels_follow_the_warp():
     """Where image and labels are of one anatomy, edges of the labels are edges of the image."""
     for seed in range(3):
@@ -105,6 +110,7 @@ def test_labels_follow_the_warp():
         assert aligned > shifted + 0.2
 
 
+@pytest.mark.thorough
 def test_subjects_differ():
     subjects = [make_subject(seed, spacing=COARSE) for seed in range(4)]
     for a, b in itertools.combinations(subjects, 2):
@@ -117,6 +123,7 @@ def test_subjects_differ():
     assert {hounsfield_units(s.image) for s in subjects} == {"no"}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("deformation", [3.0, 30.0])
 def test_warps_do_not_fold(deformation):
     change = Variation(deformation_mm=deformation)
@@ -153,6 +160,7 @@ def test_jacobian_of_a_known_map():
     assert (jacobian_determinant(points * np.array([-1, 1, 1])[:, None, None, None], affine) < 0).all()
 
 
+@pytest.mark.thorough
 def test_another_spacing_scans_the_same_head():
     fine, thick = make_subject(4, spacing=(3, 3, 3)), make_subject(4, spacing=(2.5, 2.5, 5))
     a, b = volumes_ml(fine), volumes_ml(thick)
@@ -163,6 +171,7 @@ def test_another_spacing_scans_the_same_head():
         np.testing.assert_allclose(centre_mm(fine, value), centre_mm(thick, value), atol=1.5)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("orientation", ["LPS", "PSR", "SAL"])
 def test_orientation_moves_the_array_and_not_the_anatomy(orientation):
     plain, turned = make_subject(2, spacing=COARSE), make_subject(2, spacing=COARSE, orientation=orientation)
@@ -180,6 +189,7 @@ def test_left_is_left_and_front_is_front():
     assert abs(centre_mm(subject, 5)[0]) < 6
 
 
+@pytest.mark.thorough
 def test_written_set_reads_back(tmp_path):
     dataset = write_phantom(tmp_path / "set", 4, seed=9, spacing=(6, 6, 6))
     assert dataset.labels == BRAIN_LABELS
@@ -210,6 +220,7 @@ def digests(folder):
     return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
 
 
+@pytest.mark.thorough
 def test_same_seed_same_bytes(tmp_path):
     spacing = (8, 8, 8)
     for name, subjects, seed in (("a", 2, 1), ("b", 2, 1), ("c", 3, 1), ("d", 2, 2)):

@@ -67,6 +67,7 @@ def test_same_seed_same_arrays_other_seed_others(make, shape):
     assert not np.array_equal(first.label, other.label)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("make", MAKERS)
 def test_noise_has_the_stated_deviation_and_objects_stand_out(make):
     image, label = make((64, 64, 64), 2, noise=0.2)
@@ -76,6 +77,7 @@ def test_noise_has_the_stated_deviation_and_objects_stand_out(make):
     np.testing.assert_array_less(0.39, clean[label > 0])
 
 
+@pytest.mark.thorough
 def test_shapes_are_apart_and_of_many_sizes_in_both_classes():
     sizes = {1: [], 2: []}
     for seed in range(4):

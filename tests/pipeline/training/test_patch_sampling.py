@@ -274,6 +274,7 @@ def test_a_prior_is_deformed_and_mirrored_but_has_no_intensities() -> None:
         assert (((prior[:, :1] > 0.5) == (batch["label"] > 0)).float().mean()) > 0.9
 
 
+@pytest.mark.thorough
 def test_a_prior_is_dropped_as_often_as_was_asked_for() -> None:
     def dropped(share: float) -> float:
         batches = take(stream(with_prior(), prior_channels=2, prior_dropout=share), 60)

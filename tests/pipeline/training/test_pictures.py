@@ -46,6 +46,7 @@ def test_truth_in_the_middle_prediction_on_the_right(tmp_path: Path) -> None:
     assert (prediction > 2 / 3).all()
 
 
+@pytest.mark.thorough
 def test_at_the_end_of_training(tmp_path: Path) -> None:
     history = SimpleNamespace(rows=ROWS)
     cases = [{"image": torch.rand(1, 8, 8, 8), "label": torch.zeros(1, 8, 8, 8)} for _ in range(2)]

@@ -211,6 +211,7 @@ def test_the_patch_is_the_central_part_and_keeps_its_place_in_the_world():
     assert torch.equal(data["image"].affine, affine)
 
 
+@pytest.mark.thorough
 def test_compose_seeds_the_transform():
     image, label = phantom()
 

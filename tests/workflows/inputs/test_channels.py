@@ -128,6 +128,7 @@ def test_training_by_a_plan_takes_the_names_of_the_plan(
         ).run()
 
 
+@pytest.mark.thorough
 def test_classical_methods_keep_the_names(ct: Path, tmp_path: Path, capsys: Any) -> None:
     for name, channels, expected in (("assumed", (), "CT"), ("asked", ("T2",), "T2")):
         out = tmp_path / name

@@ -99,6 +99,7 @@ def test_the_browser_tells_errors_and_requests(browser, tmp_path):
     assert visit.requests == ["http://example.invalid/x.png"]
 
 
+@pytest.mark.thorough
 def test_no_errors_and_no_requests(browser, made_benchmark, without_policy, tmp_path):
     page = tmp_path / "report.html"
     assert Report(made_benchmark.out, page).run() == 0
@@ -111,6 +112,7 @@ def test_no_errors_and_no_requests(browser, made_benchmark, without_policy, tmp_
     assert bare.requests == []
 
 
+@pytest.mark.thorough
 def test_names_run_no_script(browser, hostile_benchmark, without_policy, tmp_path):
     page = tmp_path / "report.html"
     assert Report(hostile_benchmark.out, page).run() == 0
@@ -122,6 +124,7 @@ def test_names_run_no_script(browser, hostile_benchmark, without_policy, tmp_pat
     assert html.escape("<script>alert(4)</script>") in visit.dom
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("width", [420, 1280])
 def test_nothing_is_wider_than_the_window(browser, made_benchmark, tmp_path, width):
     page = tmp_path / "report.html"

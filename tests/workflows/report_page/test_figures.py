@@ -68,6 +68,7 @@ def test_scales():
     assert Scale(1, 1, 0, 10, ())(1) == 5
 
 
+@pytest.mark.thorough
 def test_median_lines_are_at_the_medians(found, styles):
     figures = box_plots(found, styles, "dice", None)
     assert len(figures) == 3

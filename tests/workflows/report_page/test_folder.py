@@ -19,6 +19,7 @@ def test_names_stay_text_and_numbers_numbers(hostile_benchmark):
     assert found.tables["times"]["seconds"].dtype == float
 
 
+@pytest.mark.thorough
 def test_numbers_of_labels_rise_and_all_comes_last(made_benchmark):
     found = read_benchmark(made_benchmark.out)
     assert found.labels == (5, 10, None)
@@ -28,6 +29,7 @@ def test_numbers_of_labels_rise_and_all_comes_last(made_benchmark):
     assert set(found.scores("dice", 10, "Anterior")["structure"]) == {"Anterior"}
 
 
+@pytest.mark.thorough
 def test_of_two_cells_of_a_method_the_newer_counts(make_benchmark):
     out = make_benchmark(methods=(("majority", "majority", {}, 1.0),), probabilities=False, folds=1).write()
     (seal,) = out.glob("cells/*/*/*/cell.json")

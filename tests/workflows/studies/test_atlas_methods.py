@@ -18,6 +18,7 @@ from atlaseg.workflows.studies.atlas_methods import (
 )
 
 
+@pytest.mark.thorough
 def test_leave_one_out_and_going_on(
     shapes_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

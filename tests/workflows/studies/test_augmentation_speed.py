@@ -8,6 +8,7 @@ from atlaseg.pipeline.errors import OptionError
 from atlaseg.workflows.studies.augmentation_speed import AugmentationBenchmark
 
 
+@pytest.mark.thorough
 def test_table_and_picture(tmp_path, capsys):
     from matplotlib.image import imread
 

@@ -29,6 +29,7 @@ def test_a_method_is_timed() -> None:
     assert timing.peak_mb > 10
 
 
+@pytest.mark.thorough
 def test_what_fails_is_one_line_and_the_rest_continues() -> None:
     """And memory is that of the process alone, whatever its parent has held."""
     held = np.ones(100_000_000)
@@ -51,6 +52,7 @@ def test_what_training_chose_is_printed() -> None:
     assert time_method("kmeans:restarts=1:max_samples=1000", 16).chosen.startswith("clusters=")
 
 
+@pytest.mark.thorough
 def test_the_command_writes_sizes(shapes_folder: Path, tmp_path: Path, capsys: Any) -> None:
     job = ClassicalBenchmark(
         shapes_folder, tmp_path, methods=("prior", "watershed"), first=4, last=1, sizes=(16,)

@@ -30,6 +30,7 @@ def problem() -> Problem:
     return Problem(to_itk(blobs(), affine), to_itk(blobs(1.0), affine), Transform.identity(), seed=4)
 
 
+@pytest.mark.thorough
 def test_syn_knows_its_inverse(problem: Problem) -> None:
     found = AntsEngine().register(
         problem, [RIGID, Stage("syn", "lncc", 2, (2, 1), (1.0, 0.0), (20, 5), None, 0)]
@@ -40,6 +41,7 @@ def test_syn_knows_its_inverse(problem: Problem) -> None:
     assert np.linalg.norm(back - points, axis=1).mean() < 0.1
 
 
+@pytest.mark.thorough
 def test_rigid_agrees_with_ants_own_resampling(problem: Problem) -> None:
     """What we hand on maps points as ``ants.apply_transforms`` maps images."""
     import ants
@@ -60,6 +62,7 @@ def test_rigid_agrees_with_ants_own_resampling(problem: Problem) -> None:
     np.testing.assert_allclose(ours, theirs.numpy().T, atol=1e-3)
 
 
+@pytest.mark.thorough
 def test_samples_change_the_result_only_a_little_and_the_seed_decides(problem: Problem) -> None:
     drawn = Stage("rigid", "mi", None, (2, 1), (1.0, 0.0), (60, 30), None, 1500)
     points = np.random.default_rng(0).uniform((9, 6, 6), (27, 20, 22), (50, 3))

@@ -30,6 +30,7 @@ def problem() -> Problem:
     return Problem(to_itk(blobs(), AFFINE), to_itk(blobs(1.0), AFFINE), Transform.identity(), seed=4)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("kind", "metric"), [*(("rigid", m) for m in ("ssd", "mi", "ncc", "lncc")), ("deformable", "ssd")]
 )
@@ -77,6 +78,7 @@ def test_refined_spline_is_the_same_warp() -> None:
     np.testing.assert_allclose(after, before, atol=0.05)
 
 
+@pytest.mark.thorough
 def test_grid_spacing_is_that_of_the_finest_level(problem: Problem) -> None:
     stage = Stage("bspline", "ncc", None, (2, 1), (1.0, 0.0), (2, 1), 6.0, 0)
     found = SimpleItkEngine().register(problem, [stage]).itk

@@ -218,6 +218,7 @@ def hdf5(path: Path, kind: str, grid: tuple[float, ...], within: bool) -> Path:
     return path
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", ["spline", "field"])
 @pytest.mark.parametrize(
     "grid",

@@ -172,6 +172,7 @@ def test_matrices_that_ants_writes(tmp_path: Path, kind: str, precision: str):
     assert np.abs(moved - flip_points(np.array(expected))).max() < 1e-3
 
 
+@pytest.mark.thorough
 def test_a_registration_of_ants(tmp_path: Path):
     ants = pytest.importorskip("ants")
     rng = np.random.default_rng(0)
@@ -310,6 +311,7 @@ def test_elastix_text_goes_to_its_own_reader(tmp_path: Path, monkeypatch: pytest
         read_transform(tmp_path / "t.txt")
 
 
+@pytest.mark.thorough
 def test_threads_may_read_and_write_at_the_same_time(tmp_path: Path) -> None:
     """The HDF5 library behind .h5 files is not safe in threads, so one waits for the other."""
     from concurrent.futures import ThreadPoolExecutor

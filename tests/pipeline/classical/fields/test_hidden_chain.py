@@ -35,6 +35,7 @@ def _sequences(logs, breaks, initial, transition):
 CHAINS = {"seed": st.integers(0, 10_000), "length": st.integers(1, 8), "states": st.integers(1, 3)}
 
 
+@pytest.mark.thorough
 @settings(max_examples=40, deadline=None)
 @given(**CHAINS)
 def test_forward_backward_equals_enumeration(seed, length, states):

@@ -34,6 +34,7 @@ def _dice(labels, truth):
     ]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("classes", "noise", "estimation", "decision"),
     [
@@ -69,6 +70,7 @@ def _simulated(rng, length=20_000):
     return states, samples, transition
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("estimation", ["em", "stochastic-em"])
 def test_recovers_the_chain_that_made_the_observations(estimation):
     _, samples, transition = _simulated(np.random.default_rng(0))
@@ -78,6 +80,7 @@ def test_recovers_the_chain_that_made_the_observations(estimation):
     np.testing.assert_allclose(model.mixture.covariances, np.tile(0.64 * np.eye(2), (3, 1, 1)), atol=0.06)
 
 
+@pytest.mark.thorough
 @settings(max_examples=30, deadline=None)
 @given(
     seed=st.integers(0, 10_000),

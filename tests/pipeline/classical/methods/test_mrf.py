@@ -134,6 +134,7 @@ def _dice(labels, truth):
     ]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("solver", ["graph-cut", "icm"])
 @pytest.mark.parametrize(("classes", "noise"), [(2, 0.6), (3, 0.5)])
 def test_smoothing_noisy_spheres_is_better_than_the_mixture_alone(classes, noise, solver):

@@ -80,6 +80,7 @@ def test_is_an_engine():
     assert isinstance(ElastixEngine(), RegistrationEngine)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("transform", ["rigid", "similarity", "affine", "bspline"])
 def test_known_motion_comes_back(pair, transform):
     fixed, moving, truth = pair
@@ -124,6 +125,7 @@ def test_deformable_initial_transform_is_part_of_the_result(pair):
     assert error_mm(found, truth, fixed) < 0.4
 
 
+@pytest.mark.thorough
 def test_runs_do_not_disturb_each_other(pair):
     fixed, moving, _ = pair
     problem = Problem(fixed, moving, Transform.identity(), seed=5)
@@ -190,6 +192,7 @@ def test_failures_have_one_line_with_the_reason(pair):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.thorough
 def test_writes_and_says_nothing_and_does_not_load_torch(tmp_path):
     program = """
 import sys

@@ -25,7 +25,6 @@ def make_scores(structures, cases=4):
     return measured + missing_prediction(reference, labels, (1, 1, 1), case="gone")
 
 
-@pytest.mark.thorough
 def test_size_follows_the_number_of_structures(tmp_path):
     for count in (2, 12):
         write_box_plot(tmp_path / f"{count}.png", make_scores(count), 1.0)

@@ -66,7 +66,7 @@ def test_names_in_headers_stay_behind(build, folder, tmp_path):
     nib.save(image, folder / "images/a.nii.gz")
     AtlasSet.read(folder).save(tmp_path / "saved")
     saved = list((tmp_path / "saved").rglob("*.nii.gz"))
-    assert len(saved) == 2 * len(AtlasSet.read(folder).atlases)
+    assert tmp_path / "saved/images/a.nii.gz" in saved
     for path in saved:
         assert b"DOE" not in gzip.decompress(path.read_bytes())
 

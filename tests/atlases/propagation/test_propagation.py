@@ -1,105 +1,46 @@
 from __future__ import annotations
 
-import logging
 import multiprocessing
 import os
-import signal
 import subprocess
 import sys
-import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 import pytest
 
 import atlaseg.atlases.propagation.carrying as carrying
-from atlaseg.atlases.atlas import Atlas
 from atlaseg.atlases.atlas_set import AtlasSet
-from atlaseg.atlases.propagation.propagation import Propagation, PropagationOptions, propagate
+from atlaseg.atlases.propagation.propagation import PropagationOptions, propagate
 from atlaseg.atlases.registration.engine import RegistrationError
-from atlaseg.atlases.registration.stage import Stage
-from atlaseg.pipeline.case import LabelTable
 from atlaseg.pipeline.errors import (
-    AtlasegError,
     DatasetError,
     GeometryError,
     OptionError,
     UnreadableFileError,
 )
-
-SHAPE = (20, 22, 18)
-TABLE = LabelTable.from_names({"core": 1, "shell": 7})
-#: A turned, shifted grid with voxels of unlike size, millimetres.
-AFFINE = np.array([[-1.0, 0.1, 0, 30], [0.1, 1.0, 0, -20], [0, 0, 1.3, 5], [0, 0, 0, 1]])
-QUICK = PropagationOptions(
-    transform=(Stage("rigid", shrink=(2,), smoothing_mm=(1.0,), iterations=(40,), samples=0),)
-)
-TWO_STEPS = replace(
+from tests.atlases.propagation.heads import (
+    AFFINE,
     QUICK,
-    transform=(
-        *QUICK.transform,
-        Stage("bspline", shrink=(2,), smoothing_mm=(1.0,), iterations=(5,), samples=0),
-    ),
+    SHAPE,
+    SHIFTS,
+    TABLE,
+    TWO_STEPS,
+    carry_all,
+    head,
+    make,
+    one_line,
+    same,
+    write,
 )
-
-
-def head(shift: tuple[float, float, float] = (0, 0, 0), channels: int = 1) -> tuple[np.ndarray, np.ndarray]:
-    """A ball in a shell, with a bump that tells its sides apart; channels have other contrasts."""
-    x, y, z = (np.indices(SHAPE) - np.array([10, 11, 9])[:, None, None, None]).astype(float)
-    x, y, z = x - shift[0], y - shift[1], z - shift[2]
-    radius = np.sqrt(x**2 + (y / 1.2) ** 2 + (z / 0.9) ** 2)
-    bump = np.exp(-((x - 4) ** 2 + (y - 3) ** 2 + z**2) / 6)
-    image = 1 / (1 + np.exp(radius - 5.5)) + 0.8 / (1 + np.exp(2 * (radius - 2.5))) + bump
-    labels = np.where(radius < 2.5, 1, np.where(radius < 5.5, 7, 0)).astype(np.uint8)
-    return np.stack([100 * (image + 0.5 * c * bump) for c in range(channels)]).astype(np.float32), labels
-
-
-def write(path: Path, voxels: np.ndarray, affine: np.ndarray = AFFINE) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    nib.save(nib.Nifti1Image(voxels, affine), path)
-    return path
-
-
-SHIFTS = {"a": (1, 0, 0), "b": (0, -1.5, 0), "c": (-1, 1, 0.5), "d": (0, 0, 1)}
 
 
 @pytest.fixture
 def atlases(tmp_path: Path) -> AtlasSet:
     return make(tmp_path)
-
-
-def make(folder: Path, channels: int = 1) -> AtlasSet:
-    found = []
-    for name, shift in SHIFTS.items():
-        image, labels = head(shift, channels)
-        files = [
-            write(folder / f"images/{name}_{n}.nii", voxels * (3 if name == "b" else 1))
-            for n, voxels in enumerate(image)
-        ]
-        found.append(Atlas(name, tuple(files), write(folder / f"labels/{name}.nii", labels)))
-    return AtlasSet("heads", tuple(found), TABLE, tuple(f"T{n}" for n in range(channels)))
-
-
-def carry_all(atlases: AtlasSet, options: PropagationOptions = QUICK, **choices) -> Propagation:
-    return propagate(atlases, (head()[0], AFFINE), options, **choices)
-
-
-def same(a: Propagation, b: Propagation) -> bool:
-    x, y = a.candidates(), b.candidates()
-    return all(
-        np.array_equal(getattr(x, name), getattr(y, name))
-        for name in ("labels", "images", "inside", "target")
-    )
-
-
-def one_line(kind: type[AtlasegError], match: str, call) -> None:
-    with pytest.raises(kind, match=match) as caught:
-        call()
-    assert "\n" not in str(caught.value)
 
 
 def test_atlases_arrive_where_the_scan_has_its_structures(atlases):
@@ -309,96 +250,6 @@ def test_an_engine_that_lacks_a_stage_is_refused_before_anything_is_read(atlases
     one_line(
         OptionError, "elastix has no syn", lambda: carry_all(atlases, PropagationOptions("syn", "elastix"))
     )
-
-
-class Counted:
-    """Counts registrations."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.calls = 0
-        original = carrying.register
-
-        def counted(*args, **kwargs):
-            self.calls += 1
-            return original(*args, **kwargs)
-
-        monkeypatch.setattr(carrying, "register", counted)
-
-    def during(self, call) -> tuple[Propagation, int]:
-        before = self.calls
-        return call(), self.calls - before
-
-
-@pytest.mark.thorough
-def test_finished_registrations_are_read_not_repeated(atlases, tmp_path, monkeypatch):
-    counted, work = Counted(monkeypatch), tmp_path / "work"
-    atlases = atlases.subset(["a", "b"])
-
-    def run(atlases=atlases, options=TWO_STEPS, image=None, **choices):
-        given = head()[0] if image is None else image
-        return counted.during(lambda: propagate(atlases, (given, AFFINE), options, work=work, **choices))
-
-    plain, first, again = carry_all(atlases, TWO_STEPS), run(), run()
-    assert first[1] == 4
-    assert again[1] == 0
-    assert same(plain, first[0])
-    assert same(first[0], again[0])
-    assert [c.seconds for c in first[0].carried] == [c.seconds for c in again[0].carried]
-    # the linear step is shared with other bending, other selection and one atlas more or less
-    assert run(options=replace(TWO_STEPS, keep=1))[1] == 0
-    assert run(options=QUICK)[1] == 0
-    assert run(atlases.without("a"))[1] == 0
-    # neither another scan nor another seed, start, mask or file is taken for the same
-    assert run(image=head()[0] + 1)[1] == 4
-    assert run(options=replace(TWO_STEPS, seed=1))[1] == 4
-    assert run(options=replace(TWO_STEPS, initial="centres"))[1] == 4
-    assert run(mask=np.ones(SHAPE))[1] == 4
-    write(tmp_path / "images/b_0.nii", head(SHIFTS["b"])[0][0] * 1.5)
-    assert run()[1] == 2
-
-
-@pytest.mark.thorough
-def test_damaged_registrations_are_made_again(atlases, tmp_path, monkeypatch, caplog):
-    counted, work = Counted(monkeypatch), tmp_path / "work"
-    first = carry_all(atlases, work=work)
-    for name, damage in (("a", b"{"), ("b", b"[]")):
-        next(work.glob(f"{name}-*.json")).write_bytes(damage)
-    kept = next(work.glob("c-*.h5"))
-    kept.write_bytes(kept.read_bytes()[:-100])
-    with caplog.at_level(logging.WARNING):
-        again, calls = counted.during(lambda: carry_all(atlases, work=work))
-    assert calls == 3
-    assert same(first, again)
-    assert sum("registering again" in record.message for record in caplog.records) == 3
-    assert counted.during(lambda: carry_all(atlases, work=work))[1] == 0
-
-
-@pytest.mark.slow
-def test_a_killed_propagation_resumes(tmp_path, monkeypatch):
-    atlases, work = make(tmp_path), tmp_path / "work"
-    script = (
-        "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[1])\n"
-        "import test_propagation as t\n"
-        "import time, atlaseg.atlases.propagation.carrying as c; carry = c.linear_start\n"
-        "folder = Path(sys.argv[2]); register = c.register\n"
-        "c.register = lambda *a, **k: (time.sleep(0.5), register(*a, **k))[1]\n"
-        "t.carry_all(t.make(folder), t.TWO_STEPS, work=folder / 'work')\n"
-    )
-    process = subprocess.Popen([sys.executable, "-c", script, str(Path(__file__).parent), str(tmp_path)])
-    deadline = time.monotonic() + 300
-    while len(list(work.glob("*.json"))) < 3 and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.02)
-    os.kill(process.pid, signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-    # the seals' times say when they were last read
-    transforms = [seal.with_suffix(".h5") for seal in work.glob("*.json")]
-    finished = {path: path.stat().st_mtime_ns for path in transforms}
-    assert 3 <= len(finished) < 8
-    counted = Counted(monkeypatch)
-    found, calls = counted.during(lambda: carry_all(atlases, TWO_STEPS, work=work))
-    assert calls == 8 - len(finished)
-    assert {path: path.stat().st_mtime_ns for path in finished} == finished
-    assert same(found, carry_all(atlases, TWO_STEPS))
 
 
 @pytest.mark.thorough

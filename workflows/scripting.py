@@ -52,7 +52,7 @@ def make_phantom(
     return read_dataset(Path(folder))
 
 
-def train(dataset: File, out: File, method: str = "unet", **options: Any) -> Segmenter:
+def train(dataset: File, out: File, method: str | None = None, **options: Any) -> Segmenter:
     """Train a method on a folder of labelled scans, as ``atlaseg train``: the same checks, the same run.
 
     An interrupted call goes on where it stopped, and one that had finished opens what there is.
@@ -60,7 +60,7 @@ def train(dataset: File, out: File, method: str = "unet", **options: Any) -> Seg
     Args:
         dataset: folder of the data set.
         out: folder of the run.
-        method: one of those that ``atlaseg methods`` lists.
+        method: one of those that ``atlaseg methods`` lists, by default the first of them, a network.
         options: of ``atlaseg train --help``, with ``_`` for ``-``: ``epochs=300``, ``folds=1``, ``keep=10``.
 
     Returns:

@@ -6,6 +6,7 @@ import ast
 import re
 import shlex
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -96,3 +97,15 @@ def test_files_that_are_named_exist(page):
     # a run and an atlas folder have a configs/ of their own, so that of the repository is left out
     named = re.findall(r"`((?:pipeline|atlases|workflows|tests|docs|examples)/[\w./-]*)`", page.read_text())
     assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_names_of_code_exist(page):
+    # two parts alone may be a group of entry points, such as atlaseg.methods
+    for name in set(re.findall(r"`(atlaseg(?:\.\w+){2,})", page.read_text())):
+        module, _, last = name.rpartition(".")
+        if find_spec(module) is None:  # the name of a class's attribute
+            module, _, kind = module.rpartition(".")
+            assert hasattr(getattr(import_module(module), kind), last), f"{page}: {name}"
+        else:
+            assert hasattr(import_module(module), last) or find_spec(name), f"{page}: {name}"

@@ -130,7 +130,7 @@ def test_an_engine(run: Run, data: Path, tmp_path: Path) -> None:
     run(
         "register", scan(data, 0), scan(data, 1), "--out", pair, "--transform", "rigid", "--engine", "centres"
     )
-    run("warp", data / "sub-1" / "labels.nii.gz", "--labels", "--transform", pair / "transform.h5",
+    run("warp", data / "sub-1" / "labels.nii.gz", "--labels", "--transform", *pair.glob("transform.*"),
         "--reference", scan(data, 0), "--out", tmp_path / "warped.nii.gz")  # fmt: skip
     assert np.array_equal(labels_of(tmp_path / "warped.nii.gz"), labels_of(data / "sub-0" / "labels.nii.gz"))
 

@@ -39,10 +39,12 @@ class Segment(LabellingJob):
         """
         from atlaseg.pipeline.errors import AtlasegError, FullDiskError
         from atlaseg.pipeline.failures import user_error
+        from atlaseg.pipeline.schema import check_ranges
         from atlaseg.workflows.console.screen import printable
         from atlaseg.workflows.inputs.scan_files import FoundScans, digits_of, find_scans, validation_scans
         from atlaseg.workflows.methods.models import find_models
 
+        check_ranges(self)
         models = find_models(self)
         self._check(models)
         failed: dict[str, str] = {}

@@ -27,6 +27,7 @@ class Train(TrainingJob):
             OptionError: OUT holds a run of another command, or options exclude each other.
             DatasetError: the data set has errors that `atlaseg check` lists.
         """
+        from atlaseg.pipeline.schema import check_ranges
         from atlaseg.workflows.inputs.run_request import is_begun, request_of
         from atlaseg.workflows.methods.families import (
             FAMILIES,
@@ -35,6 +36,7 @@ class Train(TrainingJob):
             refuse_options_of_others,
         )
 
+        check_ranges(self)
         method = default_method() if self.method is None else find_method(self.method)
         refuse_options_of_others(self, "training", FAMILIES, method.family, f"method {method.name}")
         method.family.check(self, method)

@@ -24,7 +24,7 @@ from atlaseg.pipeline.errors import AtlasegError, DatasetError, MissingFileError
 from atlaseg.pipeline.io.volume import read_image, read_voxels
 from atlaseg.pipeline.system.worker_processes import worker_pool
 from atlaseg.workflows.cli import main
-from atlaseg.workflows.methods.atlases.atlas_labelling import AtlasLabeller
+from atlaseg.workflows.methods.atlases.atlas_labelling import AtlasLabeller, open_atlases
 from atlaseg.workflows.segment import Segment
 from atlaseg.workflows.train import Train
 
@@ -330,7 +330,8 @@ def wait_until_broken(pool: Executor) -> None:
 
 @pytest.mark.thorough
 def test_a_worker_that_dies_costs_one_scan(run: Path, scan: Path, tmp_path: Path) -> None:
-    with AtlasLabeller(run, Segment.of((run,), tmp_path / "out", workers=2)) as labeller:
+    job = Segment.of((run,), tmp_path / "out", workers=2)
+    with AtlasLabeller(open_atlases(run, job), job) as labeller:
         pool = labeller._workers()
         assert pool is not None
         os.kill(pool.submit(os.getpid).result(), signal.SIGKILL)

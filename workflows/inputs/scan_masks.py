@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-__all__ = ["mask_of", "refuse_missing_masks"]
+__all__ = ["mask_of", "refuse_missing_masks", "refuse_without_masks"]
 
 
 def refuse_missing_masks(masks: Path | None) -> None:
@@ -22,6 +22,18 @@ def refuse_missing_masks(masks: Path | None) -> None:
 
     if masks is not None and not masks.exists():
         raise OptionError(f"--masks {masks}: no such file or folder")
+
+
+def refuse_without_masks(run: Path, masks: Path | None, *, needed: bool) -> None:
+    """Refuse to label without masks what has learnt inside masks.
+
+    Raises:
+        OptionError: masks are needed and none are named.
+    """
+    from atlaseg.pipeline.errors import OptionError
+
+    if needed and masks is None:
+        raise OptionError(f"{run}: learnt inside masks, so scans need theirs: give --masks FOLDER")
 
 
 def mask_of(masks: Path | None, name: str, scan: Path) -> npt.NDArray[np.bool_] | None:

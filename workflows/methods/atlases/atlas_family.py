@@ -54,9 +54,11 @@ class AtlasFamily(Family):
 
     def labeller(self, job: LabellingJob, folders: tuple[Path, ...]) -> Labeller:
         """The atlases of a run, or of a folder of labelled scans."""
-        from atlaseg.workflows.methods.atlases.atlas_labelling import AtlasLabeller
+        from atlaseg.workflows.inputs.scan_masks import refuse_missing_masks
+        from atlaseg.workflows.methods.atlases.atlas_labelling import AtlasLabeller, open_atlases
 
-        return AtlasLabeller(folders[0], job)
+        refuse_missing_masks(job.masks)  # before all atlases are read
+        return AtlasLabeller(open_atlases(folders[0], job), job)
 
     def load(self, folders: tuple[Path, ...], *, device: str = "auto") -> Segmenter:  # noqa: ARG002
         """The atlases of a run."""

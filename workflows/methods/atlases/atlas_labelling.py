@@ -22,35 +22,64 @@ if TYPE_CHECKING:
     from atlaseg.pipeline.segmenter import Segmentation
     from atlaseg.workflows.methods.labelling_job import LabellingJob
 
-__all__ = ["WORK", "AtlasLabeller"]
+__all__ = ["WORK", "AtlasLabeller", "open_atlases"]
 
 #: Finished registrations; in the folder that a job writes, until it is finished.
 WORK = ".registrations"
+
+
+def open_atlases(source: Path, job: LabellingJob) -> MultiAtlasSegmenter:
+    """The atlases of a run, or of a folder of labelled scans, with what was chosen besides.
+
+    Args:
+        source: run of atlases, or folder of labelled scans.
+        job: whose options replace those of the run.
+
+    Raises:
+        AtlasegError: the source cannot be used, or a choice is not possible.
+    """
+    from concurrent.futures import ThreadPoolExecutor
+
+    from atlaseg.atlases.atlas_set import AtlasSet
+    from atlaseg.atlases.multi_atlas_bundle import is_atlas_bundle
+    from atlaseg.atlases.multi_atlas_segmenter import MultiAtlasSegmenter
+
+    given = {name: getattr(job.atlas, name) for name in ("transform", "engine", "linear", "keep")}
+    chosen = {name: value for name, value in given.items() if value is not None}
+    if job.atlas.different_modality:
+        chosen["same_modality"] = False
+    if is_atlas_bundle(source):
+        segmenter = MultiAtlasSegmenter.load(source)
+        learnt = segmenter.is_corrected
+        segmenter.choose(fusion=job.atlas.fusion, **chosen)
+        if learnt and not segmenter.is_corrected:
+            print(f"{source}: its correction is not used, since it was learnt with other options", flush=True)
+        return segmenter
+    segmenter = MultiAtlasSegmenter().choose(fusion=job.atlas.fusion, **chosen)
+    with ThreadPoolExecutor() as executor:
+        segmenter.executor = executor
+        segmenter.fit_atlases(AtlasSet.read(source, executor=executor))
+        segmenter.executor = None
+    return segmenter
 
 
 class AtlasLabeller(Labeller):
     """Segments scans with atlases; a context manager, because it holds worker processes.
 
     Args:
-        source: run of an atlas method, or folder of labelled scans.
+        segmenter: the atlases, as :func:`open_atlases` opens them.
         job: what was asked for; reports, and finished registrations while it is under way, are in its folder.
 
     Raises:
-        AtlasegError: the source cannot be used, or a choice is not possible.
+        OptionError: there are no such masks.
     """
 
-    def __init__(self, source: Path, job: LabellingJob) -> None:
-        from atlaseg.pipeline.errors import OptionError
+    def __init__(self, segmenter: MultiAtlasSegmenter, job: LabellingJob) -> None:
         from atlaseg.workflows.inputs.scan_masks import refuse_missing_masks
 
         super().__init__()
-        for name in ("workers", "threads"):
-            number = getattr(job.atlas, name)
-            if number is not None and number < 1:
-                raise OptionError(f"--{name} must be at least 1, found {number}")
         refuse_missing_masks(job.masks)
-        self.source, self.job, self.choices = source, job, job.atlas
-        self._segmenter = self._open()
+        self.job, self.choices, self._segmenter = job, job.atlas, segmenter
         self._executor: Executor | None = None
         self._digests: dict[Path, str] = {}
         self._work = job.atlas.work or job.out / WORK
@@ -63,34 +92,6 @@ class AtlasLabeller(Labeller):
     def channels(self) -> int:
         """Number of channels of the scans."""
         return len(self._segmenter.atlases.channels)
-
-    def _open(self) -> MultiAtlasSegmenter:
-        from concurrent.futures import ThreadPoolExecutor
-
-        from atlaseg.atlases.atlas_set import AtlasSet
-        from atlaseg.atlases.multi_atlas_bundle import is_atlas_bundle
-        from atlaseg.atlases.multi_atlas_segmenter import MultiAtlasSegmenter
-
-        given = {name: getattr(self.choices, name) for name in ("transform", "engine", "linear", "keep")}
-        said = {name: value for name, value in given.items() if value is not None}
-        if self.choices.different_modality:
-            said["same_modality"] = False
-        if is_atlas_bundle(self.source):
-            segmenter = MultiAtlasSegmenter.load(self.source)
-            learnt = segmenter.is_corrected
-            segmenter.choose(fusion=self.choices.fusion, **said)
-            if learnt and not segmenter.is_corrected:
-                print(
-                    f"{self.source}: its correction is not used, since it was learnt with other options",
-                    flush=True,
-                )
-            return segmenter
-        segmenter = MultiAtlasSegmenter().choose(fusion=self.choices.fusion, **said)
-        with ThreadPoolExecutor() as executor:
-            segmenter.executor = executor
-            segmenter.fit_atlases(AtlasSet.read(self.source, executor=executor))
-            segmenter.executor = None
-        return segmenter
 
     def label(self, name: str, files: tuple[Path, ...], title: str) -> Segmentation:
         """Labels of one scan; writes the report ``NAME_atlases.json`` and prints a line.

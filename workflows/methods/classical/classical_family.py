@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, Any
 from atlaseg.workflows.methods.family import Family, Method
 
 if TYPE_CHECKING:
-    from atlaseg.pipeline.classical.classical_segmenter import ClassicalSegmenter
     from atlaseg.pipeline.registry import Registry
     from atlaseg.pipeline.segmenter import Segmenter
     from atlaseg.workflows.methods.labeller import Labeller
     from atlaseg.workflows.methods.labelling_job import LabellingJob
     from atlaseg.workflows.methods.training_job import TrainingJob
 
-__all__ = ["CLASSICAL", "ClassicalFamily", "refuse_without_masks"]
+__all__ = ["CLASSICAL", "ClassicalFamily"]
 
 
 class ClassicalFamily(Family):
@@ -55,10 +54,11 @@ class ClassicalFamily(Family):
     def labeller(self, job: LabellingJob, folders: tuple[Path, ...]) -> Labeller:
         """The method that a run has learnt."""
         from atlaseg.pipeline.classical.classical_segmenter import ClassicalSegmenter
+        from atlaseg.workflows.inputs.scan_masks import refuse_without_masks
         from atlaseg.workflows.methods.segmenter_labelling import SegmenterLabeller
 
         segmenter = ClassicalSegmenter.load(folders[0])
-        refuse_without_masks(folders[0], segmenter, job)
+        refuse_without_masks(folders[0], job.masks, needed=segmenter.needs_masks)
         return SegmenterLabeller(
             segmenter, len(segmenter.channels), masks=job.masks, probabilities=job.probabilities
         )
@@ -72,18 +72,6 @@ class ClassicalFamily(Family):
     def options(self, method: Method) -> Any:
         """What ``--option`` may say."""
         return method.part.load()
-
-
-def refuse_without_masks(run: Path, segmenter: ClassicalSegmenter, job: LabellingJob) -> None:
-    """Refuse to label without masks where the method has learnt inside masks.
-
-    Raises:
-        OptionError: the job names none.
-    """
-    from atlaseg.pipeline.errors import OptionError
-
-    if segmenter.needs_masks and job.masks is None:
-        raise OptionError(f"{run}: learnt inside masks, so scans need theirs: give --masks FOLDER")
 
 
 CLASSICAL = ClassicalFamily()

@@ -17,6 +17,7 @@ from atlaseg.workflows.methods.networks.network_family import NETWORKS, NetworkF
 from atlaseg.workflows.methods.option_groups import names_in
 
 if TYPE_CHECKING:
+    from atlaseg.atlases.combined.combination import Combination
     from atlaseg.pipeline.segmenter import Segmenter
     from atlaseg.workflows.methods.labeller import Labeller
     from atlaseg.workflows.methods.labelling_job import LabellingJob
@@ -73,9 +74,13 @@ class NetworksWithAtlases(NetworkFamily):
 
     def labeller(self, job: LabellingJob, folders: tuple[Path, ...]) -> Labeller:
         """The network and its atlases."""
-        from atlaseg.workflows.methods.combined.network_atlas_labelling import NetworkAtlasLabeller
+        from atlaseg.atlases.combined.atlas_network_segmenter import AtlasNetworkSegmenter
+        from atlaseg.workflows.methods.combined.combined_labelling import CombinedLabeller
 
-        return NetworkAtlasLabeller(folders[0], job)
+        tta = True if job.network.tta else None
+        combined = AtlasNetworkSegmenter.load(folders[0], device=job.network.device, tta=tta)
+        combined.combination = _chosen(combined.combination, job.with_atlases)
+        return CombinedLabeller(folders[0], combined, job)
 
     def load(self, folders: tuple[Path, ...], *, device: str = "auto") -> Segmenter:
         """The network and its atlases."""
@@ -121,15 +126,29 @@ class ClassicalWithAtlases(ClassicalFamily):
 
     def labeller(self, job: LabellingJob, folders: tuple[Path, ...]) -> Labeller:
         """The method and its atlases."""
-        from atlaseg.workflows.methods.combined.classical_atlas_labelling import ClassicalAtlasLabeller
+        from atlaseg.atlases.combined.atlas_classical_segmenter import AtlasClassicalSegmenter
+        from atlaseg.workflows.methods.combined.combined_labelling import CombinedLabeller
 
-        return ClassicalAtlasLabeller(folders[0], job)
+        combined = AtlasClassicalSegmenter.load(folders[0])
+        if job.with_atlases.weight is not None:
+            combined.weight = job.with_atlases.weight
+        return CombinedLabeller(folders[0], combined, job)
 
     def load(self, folders: tuple[Path, ...], *, device: str = "auto") -> Segmenter:  # noqa: ARG002
         """The method and its atlases."""
         from atlaseg.atlases.combined.atlas_classical_segmenter import AtlasClassicalSegmenter
 
         return AtlasClassicalSegmenter.load(folders[0])
+
+
+def _chosen(of_run: Combination, options: CombinedLabelling) -> Combination:
+    """The combination that was asked for, filled up by the run's own."""
+    from atlaseg.atlases.combined.combination import DEFAULT_WEIGHT, Combination
+
+    kind, weight = options.combine or of_run.kind, options.weight
+    if weight is None:
+        weight = of_run.weight if kind == of_run.kind else DEFAULT_WEIGHT[kind]
+    return Combination(kind, weight)
 
 
 NETWORKS_WITH_ATLASES = NetworksWithAtlases()

@@ -1,4 +1,4 @@
-"""``atlaseg segment`` for a classical method with a location prior from atlases."""
+"""The part of ``atlaseg segment`` for a method with atlases, be it a network or a classical one."""
 
 from __future__ import annotations
 
@@ -12,53 +12,51 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from monai.data import MetaTensor
 
-    from atlaseg.atlases.multi_atlas_segmenter import MultiAtlasSegmenter
+    from atlaseg.atlases.combined.combined_segmenter import CombinedSegmenter
     from atlaseg.atlases.propagation.propagation import Propagation
     from atlaseg.pipeline.segmenter import Segmentation
     from atlaseg.workflows.methods.labelling_job import LabellingJob
 
-__all__ = ["ClassicalAtlasLabeller"]
+__all__ = ["CombinedLabeller"]
 
 
-class ClassicalAtlasLabeller(AtlasLabeller):
-    """Labels scans with a classical method and its atlases; a context manager, because it holds worker processes.
+class CombinedLabeller(AtlasLabeller):
+    """Labels scans with a method and its atlases, which are registered only where they have a say.
 
     Args:
-        source: run of such a method.
+        source: folder of the run, for messages.
+        combined: the method and its atlases.
         job: what was asked for; reports, and finished registrations while it is under way, are in its folder.
 
     Raises:
-        AtlasegError: the run cannot be opened, or a choice is not possible.
+        OptionError: there are no such masks, or the method needs some.
     """
 
-    def __init__(self, source: Path, job: LabellingJob) -> None:
-        from atlaseg.atlases.combined.atlas_classical_segmenter import AtlasClassicalSegmenter
-        from atlaseg.workflows.methods.classical.classical_family import refuse_without_masks
+    def __init__(self, source: Path, combined: CombinedSegmenter, job: LabellingJob) -> None:
+        from atlaseg.workflows.inputs.scan_masks import refuse_without_masks
 
-        self._told = AtlasClassicalSegmenter.load(source)
-        if job.with_atlases.weight is not None:
-            self._told.weight = job.with_atlases.weight
-        refuse_without_masks(source, self._told.classical, job)
-        super().__init__(source, job)
-
-    def _open(self) -> MultiAtlasSegmenter:
-        return self._told.atlases
+        super().__init__(combined.atlases, job)
+        refuse_without_masks(source, job.masks, needed=combined.needs_masks)
+        self._combined = combined
 
     def label(self, name: str, files: tuple[Path, ...], title: str) -> Segmentation:
-        """Labels of one scan; where the atlases have a weight, also the report ``NAME_atlases.json`` and a line.
+        """Labels of one scan; where the atlases have a say, also the report ``NAME_atlases.json`` and a line.
 
         A scan that is itself one of the atlases, by its voxels, is labelled with the help of the others.
 
         Raises:
             AtlasegError: the scan cannot be read or registered.
         """
-        if self._told.weight > 0:
+        if self._combined.needs_atlases:
             return super().label(name, files, title)
         from atlaseg.pipeline.io.volume import read_image
         from atlaseg.workflows.inputs.scan_masks import mask_of
 
         mask = mask_of(self.job.masks, name, files[0])
-        return self._told.finish(read_image(files), None, mask=mask, probabilities=self.job.probabilities)
+        if mask is not None and not self._combined.takes_masks:
+            print(f"{title}: the atlases have no say, so the mask is not used", flush=True)
+            mask = None
+        return self._combined.finish(read_image(files), None, mask=mask, probabilities=self.job.probabilities)
 
     def _result(
         self,
@@ -68,6 +66,6 @@ class ClassicalAtlasLabeller(AtlasLabeller):
         *,
         corrected: bool,
     ) -> Segmentation:
-        return self._told.finish(
+        return self._combined.finish(
             image, propagation, mask=mask, probabilities=self.job.probabilities, corrected=corrected
         )

@@ -136,7 +136,7 @@ def test_seeds_of_another_form(text: str) -> None:
     ("options", "message"),
     [
         ({"method": "kmeans", "epochs": 3}, "--epochs: for networks .*, and not for method kmeans"),
-        ({"method": "kmeans", "keep": 3}, "--keep: for atlases "),
+        ({"method": "kmeans", "keep": 3}, "--keep: for atlases, "),
         (
             {"method": "unet", "option": ("a=1",)},
             "--option: for classical methods and classical methods with atlases only",
@@ -184,7 +184,7 @@ def test_runs_are_not_mixed(run: Path, tmp_path: Path) -> None:
     shutil.copytree(run, tmp_path / "copy")
     with pytest.raises(OptionError, match="name one"):
         Segment.of((run, tmp_path / "copy"), tmp_path / "out").run()
-    with pytest.raises(OptionError, match="--workers: for atlases "):
+    with pytest.raises(OptionError, match="--workers: for atlases, "):
         Segment.of((run,), tmp_path / "out", validation=True, workers=2).run()
 
 

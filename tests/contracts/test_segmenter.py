@@ -153,6 +153,7 @@ def test_not_fitted(factory: Callable[[Path, Dataset], Segmenter], dataset: Data
 
 
 @pytest.mark.thorough
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("affine", "shape"),
     [

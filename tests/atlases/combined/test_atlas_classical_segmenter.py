@@ -44,6 +44,7 @@ def fitted(shapes: AtlasSet) -> AtlasClassicalSegmenter:
     return make(weight=0.5).fit_atlases(shapes)
 
 
+@pytest.mark.thorough
 @pytest.fixture(scope="module")
 def scan(shapes_folder: Path) -> Any:
     return read_image(read_dataset(shapes_folder).labelled[-1].images)

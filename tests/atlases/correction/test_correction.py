@@ -49,6 +49,7 @@ def learnt():
 
 
 @pytest.mark.thorough
+@pytest.mark.thorough
 def test_a_systematic_error_is_corrected(learnt):
     for seed in (100, 101, 102):
         new = example(seed)

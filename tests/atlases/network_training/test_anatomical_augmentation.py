@@ -278,6 +278,7 @@ def test_what_is_there_is_kept_and_what_is_missing_made_again(registered, three,
 
 
 @pytest.mark.thorough
+@pytest.mark.thorough
 def test_an_interrupted_call_resumes_with_the_same_files(registered, three, tmp_path, monkeypatch):
     cases = write_warped_cases(three, tmp_path / "whole", OPTIONS, count=8)
     done: list[str] = []

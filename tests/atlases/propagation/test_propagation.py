@@ -101,6 +101,7 @@ def test_a_pool_that_is_broken_already_is_one_line(atlases):
         one_line(RegistrationError, "a worker process ended", lambda: carry_all(atlases, executor=executor))
 
 
+@pytest.mark.thorough
 def test_a_task_needs_neither_torch_nor_monai(atlases, tmp_path):
     import pickle
 

@@ -109,7 +109,9 @@ def test_a_killed_propagation_resumes(tmp_path, monkeypatch):
         "c.register = lambda *a, **k: (time.sleep(0.5), register(*a, **k))[1]\n"
         "t.carry_all(t.make(folder), t.TWO_STEPS, work=folder / 'work')\n"
     )
-    process = subprocess.Popen([sys.executable, "-c", script, str(Path(__file__).parent), str(tmp_path)])
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-c", script, str(Path(__file__).parent), str(tmp_path)]
+    )
     deadline = time.monotonic() + 300
     while len(list(work.glob("*.json"))) < 3 and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.02)

@@ -43,6 +43,7 @@ def test_template_has_the_mean_size_from_any_start(balls, begun: Path) -> None:
 
 
 @pytest.mark.thorough
+@pytest.mark.thorough
 def test_finished_registrations_are_not_repeated(balls, begun: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     atlases = AtlasSet.read(balls(5, 6))
     options = TemplateOptions(stages="rigid", iterations=1)

@@ -153,7 +153,6 @@ def test_not_fitted(factory: Callable[[Path, Dataset], Segmenter], dataset: Data
 
 
 @pytest.mark.thorough
-@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("affine", "shape"),
     [
@@ -177,6 +176,7 @@ def test_grid_and_label_values(
     assert result.label_map.dtype == np.uint8
 
 
+@pytest.mark.thorough
 def test_keywords_of_the_protocol(fitted: Segmenter) -> None:
     own = signature(type(fitted).segment).parameters
     for name, expected in signature(Segmenter.segment).parameters.items():

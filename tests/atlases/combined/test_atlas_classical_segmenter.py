@@ -44,12 +44,12 @@ def fitted(shapes: AtlasSet) -> AtlasClassicalSegmenter:
     return make(weight=0.5).fit_atlases(shapes)
 
 
-@pytest.mark.thorough
 @pytest.fixture(scope="module")
 def scan(shapes_folder: Path) -> Any:
     return read_image(read_dataset(shapes_folder).labelled[-1].images)
 
 
+@pytest.mark.thorough
 def test_the_atlases_count_only_with_a_weight(fitted: Any, shapes: AtlasSet, scan: Any) -> None:
     alone = ClassicalSegmenter(method="mrf", options=LIGHT).fit(shapes.dataset)
     method = alone.segment(scan, probabilities=True)

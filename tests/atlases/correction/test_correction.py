@@ -49,7 +49,6 @@ def learnt():
 
 
 @pytest.mark.thorough
-@pytest.mark.thorough
 def test_a_systematic_error_is_corrected(learnt):
     for seed in (100, 101, 102):
         new = example(seed)
@@ -59,6 +58,7 @@ def test_a_systematic_error_is_corrected(learnt):
         assert after > before + 0.08
 
 
+@pytest.mark.thorough
 def test_probabilities_stay_probabilities(learnt):
     new = example(7)
     kept = new.probabilities.copy()

@@ -278,7 +278,6 @@ def test_what_is_there_is_kept_and_what_is_missing_made_again(registered, three,
 
 
 @pytest.mark.thorough
-@pytest.mark.thorough
 def test_an_interrupted_call_resumes_with_the_same_files(registered, three, tmp_path, monkeypatch):
     cases = write_warped_cases(three, tmp_path / "whole", OPTIONS, count=8)
     done: list[str] = []
@@ -299,6 +298,7 @@ def test_an_interrupted_call_resumes_with_the_same_files(registered, three, tmp_
     assert contents(tmp_path / "broken") == contents(tmp_path / "whole")
 
 
+@pytest.mark.thorough
 def test_failures_are_not_used_and_logged(registered, four, tmp_path, caplog):
     registered.left_out, registered.failed = {("a", "c")}, {("b", "d"), ("c", "d")}
     with caplog.at_level(logging.WARNING):

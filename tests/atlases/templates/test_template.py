@@ -43,7 +43,6 @@ def test_template_has_the_mean_size_from_any_start(balls, begun: Path) -> None:
 
 
 @pytest.mark.thorough
-@pytest.mark.thorough
 def test_finished_registrations_are_not_repeated(balls, begun: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     atlases = AtlasSet.read(balls(5, 6))
     options = TemplateOptions(stages="rigid", iterations=1)
@@ -67,6 +66,7 @@ def test_finished_registrations_are_not_repeated(balls, begun: Path, monkeypatch
         build_template(atlases, begun, TemplateOptions(stages="rigid", iterations=1, seed=1))
 
 
+@pytest.mark.thorough
 def test_an_executor_changes_nothing_and_progress_is_reported(balls, begun: Path, tmp_path: Path) -> None:
     atlases = AtlasSet.read(balls(5, 6))
     options = TemplateOptions(stages="rigid", iterations=1)

@@ -33,18 +33,13 @@ def run(*words: str) -> None:
 
 def make_all(work: Path) -> None:
     """Every picture."""
-    heads, trained, compared, pair = (work / name for name in ("HEADS", "RUN", "OUT", "PAIR"))
+    heads, compared, pair = (work / name for name in ("HEADS", "OUT", "PAIR"))
     scans = [heads / "imagesTr" / f"phantom_00{number}.nii.gz" for number in (0, 1)]
     if not heads.is_dir():
         run("phantom", str(heads), "--subjects", "6")
     draw_labels(scans[1], heads / "labelsTr" / scans[1].name, PICTURES / "labels.png")
     run("register", str(scans[0]), str(scans[1]), "--out", str(pair))
     shrink(Image.open(pair / "registration.png"), PICTURES / "registration.png", width=1000)
-    run(
-        *("train", str(heads), "--out", str(trained), "--folds", "3", "--minutes", "3", "--override"),
-        *("patch_size=[32,32,32]", "training.validate_every=1", "training.iterations_per_epoch=20"),
-    )
-    shrink(Image.open(trained / "curves.png"), PICTURES / "curves.png", width=1000)
     run(
         *("benchmark", str(heads), "--methods", METHODS, "--folds", "2"),
         *("--probabilities", "--out", str(compared)),

@@ -39,7 +39,7 @@ NIFTI_SUFFIXES = (".nii.gz", ".nii")
 TRANSFORM_SUFFIXES = (*ITK_SUFFIXES, *NIFTI_SUFFIXES)
 
 
-def read_transform(path: Path, own: bool = False) -> Transform:
+def read_transform(path: Path | str, own: bool = False) -> Transform:
     """Transform of one file, kind by suffix (``.txt``: by content).
 
     Args:
@@ -54,6 +54,7 @@ def read_transform(path: Path, own: bool = False) -> Transform:
             :func:`atlaseg.atlases.registration.transforms.displacement_files.read_field`.
         GeometryError: a displacement field has an invalid grid.
     """
+    path = Path(path)
     suffix = _suffix(path)
     if not path.exists():
         raise MissingFileError(f"{path}: no such file")
@@ -68,7 +69,7 @@ def read_transform(path: Path, own: bool = False) -> Transform:
     return read_itk_transform(path, own)
 
 
-def write_transform(path: Path, transform: Transform, grid: sitk.Image | None = None) -> None:
+def write_transform(path: Path | str, transform: Transform, grid: sitk.Image | None = None) -> None:
     """Write a transform, kind by suffix; parameters keep all their digits except in ``.nii``.
 
     Args:
@@ -84,6 +85,7 @@ def write_transform(path: Path, transform: Transform, grid: sitk.Image | None = 
     """
     import SimpleITK as sitk
 
+    path = Path(path)
     suffix = check_transform_name(path, transform.is_linear)
     if suffix in NIFTI_SUFFIXES:
         if grid is None:

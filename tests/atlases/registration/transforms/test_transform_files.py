@@ -337,3 +337,12 @@ def test_composites_within_composites(tmp_path: Path, suffix: str):
     assert (
         np.abs(read_transform(tmp_path / f"t{suffix}").points(points) - nested.points(points)).max() < 1e-12
     )
+
+
+def test_paths_may_be_text(tmp_path: Path) -> None:
+    moved = Transform(sitk.TranslationTransform(3, (1.0, 2.0, 3.0)))
+    write_transform(f"{tmp_path}/moved.tfm", moved)
+    # LPS in the file, RAS for points
+    np.testing.assert_allclose(
+        read_transform(f"{tmp_path}/moved.tfm").points(np.zeros((1, 3))), [[-1, -2, 3]]
+    )

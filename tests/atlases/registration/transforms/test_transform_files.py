@@ -296,9 +296,7 @@ def test_elastix_text_goes_to_its_own_reader(tmp_path: Path, monkeypatch: pytest
         def read_transform_parameters(path: Path) -> str:
             return f"elastix {path.name}"
 
-    monkeypatch.setitem(
-        sys.modules, "atlaseg.atlases.registration.engines.elastix.elastix_parameters", Reader
-    )
+    monkeypatch.setitem(sys.modules, "atlaseg.atlases.registration.transforms.elastix_transform", Reader)
     for start in (
         '(Transform "EulerTransform")\n',
         "// a comment\n\n(Transform ",

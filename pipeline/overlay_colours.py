@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-__all__ = ["FIXED_COLOUR", "METHOD_COLOURS", "MOVING_COLOUR", "TRUTH_COLOUR", "structure_colours"]
+__all__ = [
+    "FIXED_COLOUR",
+    "METHOD_COLOURS",
+    "MOVING_COLOUR",
+    "OUTLINE_EDGE",
+    "PICTURE_GROUND",
+    "PICTURE_TEXT",
+    "TRUTH_COLOUR",
+    "structure_colours",
+]
 
 #: Okabe and Ito's colours without yellow and black, which vanish on paper or in text, then Tol's wine, olive,
 #: indigo and grey: distinct with any kind of colour vision (Okabe and Ito, Color Universal Design, 2008,
@@ -13,6 +22,8 @@ METHOD_COLOURS = (
 )
 #: Outline of the reference labels in a report.
 TRUTH_COLOUR = "#ffffff"
+#: Dark edge of that outline and of letters, letters and scale bar, and what lies behind the slices of a report.
+OUTLINE_EDGE, PICTURE_TEXT, PICTURE_GROUND = "#000000", "#ffffff", "#000000"
 #: Fixed and moving scan of a registration, RGB from 0 to 1; they add up to white where the scans agree.
 FIXED_COLOUR, MOVING_COLOUR = (0.0, 1.0, 0.0), (1.0, 0.0, 1.0)
 

@@ -365,13 +365,16 @@ class Benchmark:
 
 def _said(content: dict[str, Any]) -> str:
     """A finished cell in one line."""
-    dice = [score["dice"] for score in content["scores"]]
+    from atlaseg.pipeline.evaluation.metrics import main_metric
+
+    main = main_metric()
+    numbers = [score[main.name] for score in content["scores"]]
     seconds = {
         stage: sum(cost["seconds"] for cost in content["times"] if cost["stage"] == stage)
         for stage in ("fit", "segment")
     }
     failed = f", {len(content['failures'])} FAILED" if content["failures"] else ""
     return (
-        f"Dice {sum(dice) / len(dice):.4f}, fit {seconds['fit']:.0f} s, "
+        f"{main.label} {sum(numbers) / len(numbers):.4f}, fit {seconds['fit']:.0f} s, "
         f"segment {seconds['segment'] / len(content['test']):.1f} s a scan{failed}"
     )

@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from atlaseg.pipeline.errors import (
     AtlasegError,
     DatasetError,
-    GeometryError,
-    LabelError,
     MissingFileError,
     OptionError,
 )
@@ -28,6 +26,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from atlaseg.pipeline.case import LabelTable
+    from atlaseg.pipeline.evaluation.metrics import Metric
     from atlaseg.pipeline.evaluation.scores import Score
     from atlaseg.pipeline.evaluation.statistics import Summary
     from atlaseg.pipeline.evaluation.surface import Surface
@@ -224,39 +223,13 @@ def _values(pair: Pair) -> tuple[str, set[int], str]:
 
 def _compare(pair: Pair, labels: LabelTable, tolerance_mm: float, surface: Surface) -> _Outcome:
     """Scores of one case, or what is wrong with it."""
-    from atlaseg.pipeline.evaluation.scores import compare_case, missing_prediction
-    from atlaseg.pipeline.io.volume import grid_difference, read_header
+    from atlaseg.pipeline.evaluation.case_files import compare_files
 
     try:
-        header = read_header(pair.reference)
-        reference = _read(pair.reference, labels)
-        if pair.prediction is None:
-            scores = missing_prediction(reference, labels, header.spacing, case=pair.case, surface=surface)
-            return _Outcome(pair.case, scores)
-        if difference := grid_difference(header, read_header(pair.prediction)):
-            raise GeometryError(
-                f"{pair.prediction}: not on the grid of {pair.reference} ({difference}); resample it to that"
-            )
-        prediction = _read(pair.prediction, labels)
-        result = compare_case(
-            prediction, reference, labels, header.spacing, tolerance_mm, case=pair.case, surface=surface
-        )
+        result = compare_files(pair.case, pair.reference, pair.prediction, labels, tolerance_mm, surface)
         return _Outcome(pair.case, result.scores, result.confusion)
     except AtlasegError as error:
         return _Outcome(pair.case, problem=str(error))
-
-
-def _read(path: Path, labels: LabelTable) -> npt.NDArray[np.int64]:
-    """Label map ``(X, Y, Z)`` whose values are all known."""
-    from atlaseg.pipeline.io.volume import read_label_map
-
-    label_map = read_label_map(path)
-    if unknown := labels.unknown(label_map):
-        raise LabelError(
-            f"{path}: unknown label values {unknown}, known are {list(labels.values)}; "
-            "name them all in the file given by --labels"
-        )
-    return label_map
 
 
 @contextmanager
@@ -297,7 +270,8 @@ def _print_summary(
 
     table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("structure")
-    for title in ("Dice [95% CI]", "median", "worst", "HD95", "ASSD", "surface"):
+    main, *others = _shown()
+    for title in (f"{main.label} [95% CI]", "median", "worst", *(metric.label for metric in others)):
         table.add_column(title, justify="right", no_wrap=True)
     *structures, everything = summaries
     for summary in structures:
@@ -305,31 +279,47 @@ def _print_summary(
     table.add_section()
     table.add_row(*_row(everything))
     console.print(table)
-    dice = everything.metrics["dice"]
+    found = everything.metrics[main.name]
+    units = {
+        unit: [m.label for m in others if m.unit == unit] for unit in dict.fromkeys(m.unit for m in others)
+    }
+    in_units = [f"{' and '.join(names)} in {unit}" for unit, names in units.items() if unit]
+    near = [f"{metric.label} at {tolerance_mm:g} mm" for metric in others if metric.at_tolerance]
     _say(
         console,
-        f"means over {dice.n} case{'s' * (dice.n != 1)}; HD95 and ASSD in mm, surface: surface Dice at "
-        f"{tolerance_mm:g} mm, all by surface {surface}; worst case {dice.worst_case} (Dice {dice.worst:.3f} over its "
-        "structures)",
+        f"means over {found.n} case{'s' * (found.n != 1)}; {', '.join(in_units + near)}, all by surface {surface}; "
+        f"worst case {found.worst_case} ({main.label} {found.worst:.3f} over its structures)",
     )
     if everything.notes:
         notes = ", ".join(f"{count} x {note}" for note, count in everything.notes.items())
         _say(console, f"scored by the rule for empty structures, marked in the table: {notes}")
 
 
+def _shown() -> list[Metric]:
+    """Metrics that the screen has room for: those that methods are tested by, the main one first."""
+    from atlaseg.pipeline.evaluation.metrics import main_metric, tested_metrics
+
+    main = main_metric()
+    return [main, *(metric for metric in tested_metrics() if metric.name != main.name)]
+
+
 def _row(summary: Summary) -> list[Text]:
     from rich.text import Text
 
-    dice = summary.metrics["dice"]
-    interval = "n too small" if dice.interval is None else "{:.3f}, {:.3f}".format(*dice.interval)
+    main, *others = _shown()
+    found = summary.metrics[main.name]
+    interval = "n too small" if found.interval is None else "{:.3f}, {:.3f}".format(*found.interval)
     cells = [
         summary.structure,
-        f"{dice.mean:.3f} [{interval}]",
-        f"{dice.median:.3f}",
-        f"{dice.worst:.3f}",
-        f"{summary.metrics['hd95_mm'].mean:.2f}",
-        f"{summary.metrics['assd_mm'].mean:.2f}",
-        f"{summary.metrics['surface_dice'].mean:.3f}",
+        f"{found.mean:.3f} [{interval}]",
+        f"{found.median:.3f}",
+        f"{found.worst:.3f}",
+        *(
+            f"{summary.metrics[metric.name].mean:.{metric.decimals}f}"
+            if metric.name in summary.metrics
+            else ""
+            for metric in others
+        ),
     ]
     # As plain strings, square brackets would be read as markup and vanish.
     return [Text(cell) for cell in cells]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from atlaseg.pipeline.evaluation.metrics import Metric, drawn_metrics
 from atlaseg.pipeline.evaluation.scores import Score, surface_of
 from atlaseg.pipeline.io.files import replacing
 
@@ -23,7 +24,7 @@ _FLAG = "#c0392b"
 
 
 def write_box_plot(path: Path, scores: Sequence[Score], tolerance_mm: float) -> None:
-    """Dice, surface Dice and HD95 of each structure as a PNG for print (200 dpi).
+    """The metrics that are drawn, of each structure, as a PNG for print (200 dpi).
 
     Boxes span the quartiles with the median as a line, whiskers reach 1.5 times the box's width; every case
     is a point. Cases whose map lacks the structure are red crosses, so that nobody takes them for
@@ -34,20 +35,18 @@ def write_box_plot(path: Path, scores: Sequence[Score], tolerance_mm: float) -> 
     from matplotlib.figure import Figure
 
     structures = list(dict.fromkeys(score.structure for score in scores))
-    panels = {
-        "dice": "Dice",
-        "surface_dice": f"Surface Dice at {tolerance_mm:g} mm",
-        "hd95_mm": "HD95 (mm)",
-    }
+    panels = drawn_metrics()
     style = {"font.family": "sans-serif", "font.size": 8, "axes.linewidth": 0.6, "text.color": _INK}
     with rc_context(style):
-        figure = Figure(figsize=(7.2, 1.1 + 0.26 * max(len(structures), 2)), layout="constrained")
+        figure = Figure(
+            figsize=(2.4 * len(panels), 1.1 + 0.26 * max(len(structures), 2)), layout="constrained"
+        )
         FigureCanvasAgg(figure)
         axes = figure.subplots(1, len(panels), sharey=True)
-        for axis, (metric, title) in zip(axes, panels.items(), strict=True):
+        for axis, metric in zip(axes, panels, strict=True):
             groups = [[s for s in scores if s.structure == name] for name in structures]
             _draw(axis, groups, metric)
-            axis.set_title(title, fontsize=9)
+            axis.set_title(metric.title_at(tolerance_mm), fontsize=9)
         axes[0].set_yticks(range(len(structures)), structures)
         axes[0].set_ylim(len(structures) - 0.4, -0.6)
         cases = len({score.case for score in scores})
@@ -67,19 +66,34 @@ def _caption(cases: int, surface: str, flagged: bool) -> str:
     )
 
 
-def _distance_limit(groups: Sequence[Sequence[Score]]) -> float:
-    """End of the axis: just above the measured distances, which the worst value would squeeze to nothing."""
-    rows = [score for group in groups for score in group]
-    measured = [score.hd95_mm for score in rows if not score.note]
-    return 1.08 * max(measured or [score.hd95_mm for score in rows]) or 1.0
+def _limit(groups: Sequence[Sequence[Score]], metric: Metric) -> float | None:
+    """End of the axis of distances: just above the measured ones, which the worst value would squeeze to nothing."""
+    if metric.worst != "diagonal":
+        return None
+    measured, flagged = (
+        [
+            value
+            for group in groups
+            for score, value in _with_value(group, metric)
+            if bool(score.note) is wanted
+        ]
+        for wanted in (False, True)
+    )
+    return 1.08 * max(measured or flagged or [0.0]) or 1.0
 
 
-def _draw(axis: Axes, groups: Sequence[Sequence[Score]], metric: str) -> None:
-    values: list[list[float]] = [[float(getattr(s, metric)) for s in group] for group in groups]
+def _with_value(group: Sequence[Score], metric: Metric) -> list[tuple[Score, float]]:
+    """Scores that have a value of a metric, and the values."""
+    return [(score, value) for score in group if (value := score[metric.name]) is not None]
+
+
+def _draw(axis: Axes, groups: Sequence[Sequence[Score]], metric: Metric) -> None:
+    drawn = [_with_value(group, metric) for group in groups]
+    values = [[value for _, value in group] for group in drawn]
     line: dict[str, Any] = {"color": _LINE, "linewidth": 0.8}
     axis.boxplot(
         values,
-        positions=range(len(groups)),
+        positions=range(len(drawn)),
         orientation="horizontal",
         widths=0.62,
         showfliers=False,
@@ -90,11 +104,11 @@ def _draw(axis: Axes, groups: Sequence[Sequence[Score]], metric: str) -> None:
         capprops=line,
         manage_ticks=False,
     )
-    limit = _distance_limit(groups) if metric == "hd95_mm" else None
+    limit = _limit(groups, metric)
     rng = np.random.default_rng(0)
-    for row, (group, numbers) in enumerate(zip(groups, values, strict=True)):
+    for row, (group, numbers) in enumerate(zip(drawn, values, strict=True)):
         height = row + rng.uniform(-0.2, 0.2, len(group))
-        flagged = np.array([bool(score.note) for score in group])
+        flagged = np.array([bool(score.note) for score, _ in group], dtype=bool)
         points = np.asarray(numbers) if limit is None else np.minimum(numbers, limit)
         dot: dict[str, Any] = {"color": _INK, "alpha": 0.55, "linewidths": 0, "zorder": 3}
         cross: dict[str, Any] = {"color": _FLAG, "marker": "x", "linewidths": 0.9, "zorder": 4}

@@ -14,22 +14,20 @@ import numpy as np
 import numpy.typing as npt
 
 from atlaseg.pipeline.case import LabelTable
-from atlaseg.pipeline.evaluation.scores import Score
-from atlaseg.pipeline.evaluation.statistics import METRICS, Summary
+from atlaseg.pipeline.evaluation.metrics import judged_metrics
+from atlaseg.pipeline.evaluation.scores import Score, score_columns
+from atlaseg.pipeline.evaluation.statistics import Summary
 from atlaseg.pipeline.io.files import write_text
 
-__all__ = ["COLUMNS", "summary_to_dict", "write_csv", "write_json"]
-
-#: Columns of the CSV file, the fields of :class:`Score`.
-COLUMNS: tuple[str, ...] = tuple(field.name for field in dataclasses.fields(Score))
+__all__ = ["summary_to_dict", "write_csv", "write_json"]
 
 
 def write_csv(path: Path, scores: Sequence[Score]) -> None:
     """One row per case and structure, numbers with all their digits, an undefined number as an empty cell."""
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    writer.writerows(dataclasses.astuple(score) for score in scores)
+    writer.writerow(score_columns())
+    writer.writerows(score.as_row().values() for score in scores)
     write_text(path, text.getvalue())
 
 
@@ -41,8 +39,10 @@ def summary_to_dict(summaries: Sequence[Summary]) -> list[dict[str, Any]]:
             "value": summary.value,
             "notes": summary.notes,
             "metrics": {
-                name: dataclasses.asdict(summary.metrics[name]) if name in summary.metrics else None
-                for name in METRICS
+                metric.name: dataclasses.asdict(summary.metrics[metric.name])
+                if metric.name in summary.metrics
+                else None
+                for metric in judged_metrics()
             },
         }
         for summary in summaries

@@ -5,28 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from atlaseg.pipeline.errors import DatasetError
+from atlaseg.pipeline.evaluation.metrics import Better, judged_metrics
 from atlaseg.pipeline.evaluation.scores import Score, surface_of
 
-__all__ = ["ALL_STRUCTURES", "METRICS", "Statistic", "Summary", "statistic", "summarise"]
-
-#: Which way each column of :class:`Score` is bad.
-METRICS: dict[str, Literal["low", "high", "far from 0"]] = {
-    "dice": "low",
-    "iou": "low",
-    "precision": "low",
-    "recall": "low",
-    "accuracy": "low",
-    "volume_difference_ml": "far from 0",
-    "volume_difference_percent": "far from 0",
-    "hd95_mm": "high",
-    "assd_mm": "high",
-    "surface_dice": "low",
-}
+__all__ = ["ALL_STRUCTURES", "Statistic", "Summary", "statistic", "summarise"]
 
 ALL_STRUCTURES = "all structures"
 
@@ -63,7 +49,7 @@ class Summary:
     Args:
         structure: its name, or :data:`ALL_STRUCTURES`.
         value: its label value, ``None`` for all structures together.
-        metrics: statistic of each metric of :data:`METRICS`; one that no case defines is absent.
+        metrics: statistic of each metric with better and worse values; one that no case defines is absent.
         notes: number of rows with each note (``{"prediction empty": 2}``).
     """
 
@@ -76,7 +62,7 @@ class Summary:
 def statistic(
     values: Sequence[float | None],
     cases: Sequence[str],
-    bad: Literal["low", "high", "far from 0"] = "low",
+    better: Better = "high",
     *,
     resamples: int = 2000,
     seed: int = 0,
@@ -89,7 +75,7 @@ def statistic(
     Args:
         values: one per case, ``None`` where undefined.
         cases: their names.
-        bad: which values are the worst.
+        better: which values are; the worst is the other end, or what is farthest from 0.
         resamples: of the bootstrap.
         seed: of the bootstrap; the same seed gives the same interval.
 
@@ -108,7 +94,7 @@ def statistic(
     if not defined:
         return None
     numbers = np.array([v for v, _ in defined], dtype=np.float64)
-    badness = {"low": -numbers, "high": numbers, "far from 0": np.abs(numbers)}[bad]
+    badness = {"high": -numbers, "low": numbers}.get(better, np.abs(numbers))
     worst = int(badness.argmax())
     return Statistic(
         n=len(numbers),
@@ -164,11 +150,13 @@ def summarise(scores: Iterable[Score], *, resamples: int = 2000, seed: int = 0) 
     summaries = []
     for name, value, group in [*groups, (ALL_STRUCTURES, None, rows)]:
         metrics = {}
-        for metric, bad in METRICS.items():
-            values = _case_means(group, metric)
-            found = statistic(list(values.values()), list(values), bad, resamples=resamples, seed=seed)
+        for metric in judged_metrics():
+            values = _case_means(group, metric.name)
+            found = statistic(
+                list(values.values()), list(values), metric.better, resamples=resamples, seed=seed
+            )
             if found is not None:
-                metrics[metric] = found
+                metrics[metric.name] = found
         notes = {row.note: 0 for row in group if row.note}
         for row in group:
             if row.note:
@@ -181,7 +169,7 @@ def _case_means(rows: Sequence[Score], metric: str) -> dict[str, float | None]:
     """Mean of a metric over the rows of each case that define it; ``None`` where none does."""
     by_case: dict[str, list[float]] = {row.case: [] for row in rows}
     for row in rows:
-        value = getattr(row, metric)
+        value = row[metric]
         if value is not None:
             by_case[row.case].append(float(value))
     return {case: (math.fsum(values) / len(values) if values else None) for case, values in by_case.items()}

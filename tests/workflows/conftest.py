@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +129,7 @@ class MadeBenchmark:
     def _cell(
         self, index: int, method: Any, few: int | None, fold: int, truths: dict[str, Any]
     ) -> dict[str, Any]:
-        from atlaseg.pipeline.evaluation.scores import CaseScores, compare_case, missing_prediction
+        from atlaseg.pipeline.evaluation.scores import compare_case, missing_prediction
 
         name, kind, _, error = method
         folder = (
@@ -153,11 +153,10 @@ class MadeBenchmark:
         for case in test:
             distances, truth = truths[case]
             if self.failing.get(name) == case:
-                rows = missing_prediction(truth, self.table, self.spacing, case=case)
+                found = missing_prediction(truth, self.table, self.spacing, case=case)
                 failures.append(
                     {"case": case, "error": f"{self.folder}/{case}.nii.gz: <b>not</b> registered"}
                 )
-                found = CaseScores(tuple(rows), np.zeros_like(confusion))
             else:
                 rng = np.random.default_rng([index, few or 999, self.cases.index(case)])
                 size = error * (2.2 / np.sqrt(few) + 0.45 if few else 0.75) * rng.uniform(0.6, 1.6)
@@ -173,7 +172,7 @@ class MadeBenchmark:
                         "peak_mib": 900.0,
                     }
                 )
-            scores += [asdict(score) for score in found.scores]
+            scores += [score.as_row() for score in found.scores]
             confusion += found.confusion
         content = {
             **{"format": 1, "method": name, "labels": few, "fold": fold, "training": [], "test": test},

@@ -12,7 +12,7 @@ import pytest
 
 from atlaseg.pipeline.case import LabelTable
 from atlaseg.pipeline.errors import DatasetError, MissingFileError, OptionError
-from atlaseg.pipeline.evaluation.surface import surface_scores
+from atlaseg.pipeline.evaluation.scores import score_case
 from atlaseg.pipeline.planning.plan import Plan
 from atlaseg.pipeline.planning.plan_file import save_plan
 from atlaseg.workflows.evaluate import Evaluate, read_label_names
@@ -127,9 +127,9 @@ def test_surfaces_of_elements_are_said_everywhere(job, capsys):
     assert set(table["surface"]) == {"elements"}
     assert json.loads(job.out.with_suffix(".json").read_text())["surface"] == "elements"
     assert "all by surface elements" in " ".join(capsys.readouterr().out.split())
-    masks = [folder_map == 25 for folder_map in (np.roll(make_map(2), 2, axis=0), make_map(2))]
-    expected = surface_scores(*masks, (0.8, 0.8, 2.5), surface="elements")
-    assert table["assd_mm"][5] == pytest.approx(expected.assd_mm)
+    maps, labels = (np.roll(make_map(2), 2, axis=0), make_map(2)), LabelTable.from_values([4, 25])
+    expected = score_case(*maps, labels, (0.8, 0.8, 2.5), surface="elements")[1]
+    assert table["assd_mm"][5] == pytest.approx(expected["assd_mm"])
     assert job.run() == 0
     assert set(pd.read_csv(job.out)["surface"]) == {"voxels"}
 

@@ -12,7 +12,7 @@ import pytest
 
 from atlaseg.pipeline.errors import DatasetError, MissingFileError, OptionError, UnreadableFileError
 from atlaseg.workflows.report import Report
-from atlaseg.workflows.report_page.page import _undecided
+from atlaseg.workflows.report_page.findings import undecided
 
 VOID = {"meta", "link", "br", "img", "input", "hr"}
 
@@ -200,8 +200,8 @@ def test_it_says_where_a_test_cannot_find_anything(make_benchmark):
     text = Parsed((made.out / "report.html").read_text(encoding="utf-8")).text
     assert "differs from that of kmeans cannot be tested: with 5 cases and 1 pair of methods no diff" in text
     assert "No difference" not in text
-    assert _undecided(["kmeans"], cases=6, pairs=1) == "No difference in Dice from kmeans was found."
-    assert "with 7 cases and 6 pairs of methods" in _undecided(["kmeans", "gmm"], cases=7, pairs=6)
+    assert undecided(["kmeans"], "Dice", cases=6, pairs=1) == "No difference in Dice from kmeans was found."
+    assert "with 7 cases and 6 pairs of methods" in undecided(["kmeans", "gmm"], "Dice", cases=7, pairs=6)
 
 
 @pytest.mark.thorough

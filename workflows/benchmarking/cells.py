@@ -11,13 +11,12 @@ import subprocess
 import sys
 import threading
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from atlaseg.pipeline.errors import AtlasegError, DatasetError, FullDiskError
 from atlaseg.pipeline.system.worker_processes import python_command, safe_path_environment
-from atlaseg.workflows.benchmarking.case_scores import score_files
 from atlaseg.workflows.benchmarking.folds import link_or_copy
 from atlaseg.workflows.benchmarking.meter import read_cost
 from atlaseg.workflows.benchmarking.worker import FULL_DISK, Stage, Task, record_of_case, record_of_fit
@@ -323,6 +322,7 @@ def _last_line(log: Path) -> str:
 
 def _score(cell: Cell, conditions: Conditions) -> dict[str, Any]:
     """Content of ``cell.json``: who took part, scores, costs and failures."""
+    from atlaseg.pipeline.evaluation.case_files import compare_files
     from atlaseg.pipeline.io.files import read_json, taking_apart
 
     fit, load = _read(record_of_fit(cell.folder)), _read(cell.folder / "load.json")
@@ -338,10 +338,12 @@ def _score(cell: Cell, conditions: Conditions) -> dict[str, Any]:
             if "seconds" in record:
                 costs.append({"case": case.name, "stage": "segment", **read_cost(record).as_dict()})
         found = None if error else cell.folder / "labels" / f"{case.name}.nii.gz"
-        compared = score_files(case, found, conditions.names, conditions.tolerance_mm, conditions.surface)
+        compared = compare_files(
+            case.name, case.label, found, conditions.names, conditions.tolerance_mm, conditions.surface
+        )
         if error:
             failures.append({"case": case.name, "error": error})
-        scores += [asdict(score) for score in compared.scores]
+        scores += [score.as_row() for score in compared.scores]
         if found is not None:
             confusion = compared.confusion if confusion is None else confusion + compared.confusion
     return {

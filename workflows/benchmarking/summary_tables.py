@@ -42,8 +42,11 @@ def make_tables(cells: Sequence[dict[str, Any]], seed: int) -> Tables:
         cells: contents of their ``cell.json``, at least one.
         seed: of the bootstrap.
     """
-    from atlaseg.pipeline.evaluation import comparison
+    from atlaseg.pipeline.evaluation.long_table import long_table, score_rows
+    from atlaseg.pipeline.evaluation.method_summary import summarise_methods
+    from atlaseg.pipeline.evaluation.ranking import rank_methods
     from atlaseg.pipeline.evaluation.scores import Score
+    from atlaseg.pipeline.evaluation.significance import compare_methods
 
     rows: list[dict[str, Any]] = []
     times: list[dict[str, Any]] = []
@@ -52,18 +55,18 @@ def make_tables(cells: Sequence[dict[str, Any]], seed: int) -> Tables:
         where = {key: cell[key] for key in ("method", "fold", "labels")}
         failed = {failure["case"] for failure in cell["failures"]}
         for content in cell["scores"]:
-            score = Score(**content)
-            rows += comparison.score_rows([score], **where, failed=score.case in failed)
+            score = Score.from_row(content)
+            rows += score_rows([score], **where, failed=score.case in failed)
         times += [{**where, **cost} for cost in cell["times"]]
         failures += [{**where, **failure} for failure in cell["failures"]]
-    scores = comparison.long_table(rows)
+    scores = long_table(rows)
     return Tables(
         scores=scores,
         times=_frame(times, TIME_COLUMNS),
         failures=_frame(failures, FAILURE_COLUMNS),
-        summary=comparison.summarise_methods(scores, seed=seed),
-        significance=comparison.compare_methods(scores),
-        ranking=comparison.rank_methods(scores),
+        summary=summarise_methods(scores, seed=seed),
+        significance=compare_methods(scores),
+        ranking=rank_methods(scores),
     )
 
 
@@ -139,46 +142,54 @@ def _overview(tables: Tables, labels: Any) -> Table:
     from rich.table import Table
     from rich.text import Text
 
+    from atlaseg.pipeline.evaluation.metrics import main_metric, ranked_metrics
     from atlaseg.pipeline.evaluation.statistics import ALL_STRUCTURES
 
     everything = tables.summary[tables.summary["structure"] == ALL_STRUCTURES]
     chosen, times = _of_labels(everything, labels), _of_labels(tables.times, labels)
     title = "all training cases" if pd.isna(labels) else f"{labels} labelled training cases"
-    surface = f"HD95 in mm, of surface {tables.ranking['surface'].iloc[0]}"
-    table = Table(title=title, caption=surface, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    main = main_metric()
+    others = [metric for metric in ranked_metrics() if metric.name != main.name]
+    units = "".join(f"{metric.label} in {metric.unit}, " for metric in others if metric.unit)
+    caption = f"{units}of surface {tables.ranking['surface'].iloc[0]}"
+    table = Table(title=title, caption=caption, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("method", overflow="fold", min_width=12)
-    for heading in ("rank", "Dice [95% CI]", "worst", "HD95", "fit s", "s/scan", "failed"):
+    columns = ("rank", f"{main.label} [95% CI]", "worst", *(metric.label for metric in others))
+    for heading in (*columns, "fit s", "s/scan", "failed"):
         table.add_column(heading, justify="right", no_wrap=True)
     for rank in _of_labels(tables.ranking, labels).to_dict("records"):
         rows = chosen[chosen["method"] == rank["method"]].set_index("metric").to_dict("index")
-        dice, cost = rows["dice"], times[times["method"] == rank["method"]]
+        first, cost = rows[main.name], times[times["method"] == rank["method"]]
         fit, segment = cost[cost["stage"] == "fit"], cost[cost["stage"] == "segment"]
-        interval = "" if pd.isna(dice["low"]) else f" [{dice['low']:.3f}, {dice['high']:.3f}]"
+        interval = "" if pd.isna(first["low"]) else f" [{first['low']:.3f}, {first['high']:.3f}]"
         cells = [
             str(rank["method"]),
             f"{rank['rank']:.2f}",
-            f"{dice['mean']:.3f}{interval}",
-            f"{dice['worst']:.3f}",
-            f"{rows['hd95_mm']['mean']:.2f}",
+            f"{first['mean']:.3f}{interval}",
+            f"{first['worst']:.3f}",
+            *(f"{rows[metric.name]['mean']:.{metric.decimals}f}" for metric in others),
             f"{fit['seconds'].mean():.0f}",
             "" if segment.empty else f"{segment['seconds'].median():.1f}",
-            f"{dice['failed']}",
+            f"{first['failed']}",
         ]
         table.add_row(*(Text(cell) for cell in cells))
     return table
 
 
 def _differences(tables: Tables, labels: Any) -> list[str]:
-    """Pairs that differ in Dice by more than chance, in words."""
+    """Pairs that differ in the main metric by more than chance, in words."""
+    from atlaseg.pipeline.evaluation.metrics import main_metric
+
+    main = main_metric()
     pairs = _of_labels(tables.significance, labels)
-    pairs = pairs[(pairs["metric"] == "dice") & (pairs["p_holm"] < 0.05)]
+    pairs = pairs[(pairs["metric"] == main.name) & (pairs["p_holm"] < 0.05)]
     lines = []
     for row in pairs.to_dict("records"):
         better, worse = row["method_a"], row["method_b"]
         if row["difference"] < 0:
             better, worse = worse, better
         lines.append(
-            f"{better} is better than {worse}: Dice +{abs(row['difference']):.4f}, p {row['p_holm']:.2g}"
+            f"{better} is better than {worse}: {main.label} +{abs(row['difference']):.4f}, p {row['p_holm']:.2g}"
         )
     return lines
 

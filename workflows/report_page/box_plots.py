@@ -10,23 +10,16 @@ import numpy.typing as npt
 import pandas as pd
 from markupsafe import Markup
 
-from atlaseg.workflows.report_page.drawing import INK, Canvas, Scale, linear_scale, path, shorten
+from atlaseg.pipeline.evaluation.metrics import Metric
+from atlaseg.workflows.report_page.drawing import Canvas, Scale, linear_scale, path, shorten
 from atlaseg.workflows.report_page.folder import Benchmark
-from atlaseg.workflows.report_page.palette import Style
+from atlaseg.workflows.report_page.palette import BEYOND, FAILED, INK, Style
 
-__all__ = ["METRIC_TITLES", "box_plots"]
+__all__ = ["box_plots"]
 
-METRIC_TITLES = {
-    "dice": "Dice",
-    "surface_dice": "Surface Dice",
-    "hd95_mm": "HD95 (mm)",
-    "assd_mm": "ASSD (mm)",
-    "iou": "IoU",
-}
 WIDTH, LEFT, RIGHT, TOP, ROW, BOTTOM = 380.0, 132.0, 12.0, 28.0, 23.0, 38.0
 #: More points than this in the panels of one metric make a page slow: then only those beyond the whiskers.
 MOST_POINTS = 8000
-_BOUNDED = {"dice", "surface_dice", "iou"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,14 +34,14 @@ class _Box:
 
 
 def box_plots(
-    benchmark: Benchmark, styles: Mapping[str, Style], metric: str, labels: int | None
+    benchmark: Benchmark, styles: Mapping[str, Style], metric: Metric, labels: int | None
 ) -> list[Markup]:
     """A figure for each structure, all of them on one scale.
 
     Boxes span the quartiles, the line is the median, whiskers end at the last case within 1.5 times the box (Tukey).
     The scale spans the whiskers; cases beyond it are triangles at its edge.
     """
-    table = benchmark.scores(metric, labels)
+    table = benchmark.scores(metric.name, labels)
     panels = {
         name: [
             _box(style, rows)
@@ -61,15 +54,18 @@ def box_plots(
     if not panels:
         return []
     ends = np.array([box.whiskers for boxes in panels.values() for box in boxes])
-    scale = linear_scale(
-        float(ends[:, 0].min()) if metric in _BOUNDED else 0.0,
-        1.0 if metric in _BOUNDED else float(ends[:, 1].max()),
-        LEFT,
-        WIDTH - RIGHT,
-        5,
-    )
+    low, high = _axis(metric, float(ends[:, 0].min()), float(ends[:, 1].max()))
+    scale = linear_scale(low, high, LEFT, WIDTH - RIGHT, 5)
     every_point = len(table) <= MOST_POINTS
     return [_panel(name, boxes, scale, metric, every_point) for name, boxes in panels.items()]
+
+
+def _axis(metric: Metric, low: float, high: float) -> tuple[float, float]:
+    """Ends of the axis: the best value, if there is one, and where the whiskers end at the other side."""
+    first, last = metric.bounds
+    if metric.better == "high":
+        return low, high if last is None else last
+    return low if first is None else first, high
 
 
 def _box(style: Style, rows: pd.DataFrame) -> _Box:
@@ -81,8 +77,8 @@ def _box(style: Style, rows: pd.DataFrame) -> _Box:
     return _Box(style, rows, values, (low, middle, high), whiskers)
 
 
-def _panel(name: str, boxes: list[_Box], scale: Scale, metric: str, every_point: bool) -> Markup:
-    title = METRIC_TITLES.get(metric, metric)
+def _panel(name: str, boxes: list[_Box], scale: Scale, metric: Metric, every_point: bool) -> Markup:
+    title = metric.title
     bottom = TOP + ROW * len(boxes)
     canvas = Canvas(WIDTH, bottom + BOTTOM, f"Box plot of {title} of {name}")
     canvas.text(0, 13, shorten(name, 44), font_size=12.5, font_weight=600)
@@ -134,5 +130,5 @@ def _draw_points(canvas: Canvas, box: _Box, scale: Scale, y: float, every_point:
             continue
         back = 5 if x <= scale.start else -5
         arrow = path([(x, at), (x + back, at - 3), (x + back, at + 3)], closed=True)
-        fill = "#c0392b" if failed else "#ffffff"
+        fill = FAILED if failed else BEYOND
         canvas.add("path", tip=tip, d=arrow, fill=fill, stroke=box.style.colour, stroke_width=1.1)

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from markupsafe import Markup
 
-from atlaseg.workflows.report_page.drawing import GRID, INK, MUTED, Canvas, linear_scale, path, shorten
-from atlaseg.workflows.report_page.palette import Style
+from atlaseg.pipeline.errors import AtlasegError, GeometryError
+from atlaseg.pipeline.io.volume import Header, grid_difference, read_header, read_voxels
+from atlaseg.workflows.report_page.blocks import Block, Figure, Notice
+from atlaseg.workflows.report_page.context import Context
+from atlaseg.workflows.report_page.drawing import Canvas, linear_scale, path, shorten
+from atlaseg.workflows.report_page.folder import Benchmark
+from atlaseg.workflows.report_page.palette import GRID, INK, MUTED, Style
+from atlaseg.workflows.report_page.voxels import Truths, label_table, read_truth
 
-__all__ = ["BINS", "FEWEST_VOXELS", "MARGIN_MM", "Reliability", "reliability", "reliability_figures"]
+__all__ = ["BINS", "MARGIN_MM", "Reliability", "calibration_blocks", "reliability", "total_reliability"]
 
 BINS = 15
 #: Voxels within this of the box around the true structures count; the far background is certain and says nothing.
@@ -90,6 +97,77 @@ def _box(truth: npt.NDArray[np.int64], spacing: Sequence[float]) -> tuple[slice,
     return tuple(
         slice(max(int(at.min()) - m, 0), int(at.max()) + m + 1) for at, m in zip(places, margins, strict=True)
     )
+
+
+def total_reliability(
+    benchmark: Benchmark, truths: Truths, method: str, labels: int | None, problems: list[str]
+) -> Reliability | None:
+    """Reliability of the probabilities of one method over all its cases; ``None`` where none were kept.
+
+    Args:
+        benchmark: the folder.
+        truths: cases of the data set.
+        method: its name.
+        labels: number of labelled training cases.
+        problems: takes a line for each case that cannot be read.
+    """
+    table = label_table(benchmark)
+    total: Reliability | None = None
+    for cell in benchmark.cells_with(method, labels):
+        for case in cell.test:
+            if not cell.probabilities(case).is_file():
+                continue
+            try:
+                truth, header = read_truth(truths, case)
+                probabilities = _read_probabilities(cell.probabilities(case), header, len(table))
+                found = reliability(probabilities, table.to_indices(truth), header.spacing)
+            except (AtlasegError, OSError) as error:
+                problems.append(f"{method}, case {case}: {error}")
+                continue
+            total = found if total is None else total + found
+    return total
+
+
+def _read_probabilities(path: Path, header: Header, K: int) -> npt.NDArray[Any]:
+    """Probabilities ``(K, *spatial)`` on the grid of a header."""
+    found = read_header(path)
+    if difference := grid_difference(header, found):
+        raise GeometryError(f"{path}: not on the grid of {header.path.name} ({difference})")
+    if found.channels != K:
+        raise GeometryError(f"{path}: expected {K} probabilities for each voxel, found {found.channels}")
+    voxels = read_voxels(path)
+    return np.moveaxis(voxels.reshape(*header.spatial_shape, K), -1, 0)
+
+
+def calibration_blocks(context: Context) -> list[Block]:
+    """Reliability diagrams of the methods whose probabilities were kept, or why there are none."""
+    if context.truths is None:
+        return [Notice("Not computed: the data set was not found where the benchmark read it.")]
+    found = {
+        name: sums
+        for name in context.styles
+        if (
+            sums := total_reliability(
+                context.benchmark, context.truths, name, context.labels, context.problems
+            )
+        )
+        is not None
+    }
+    panels = reliability_figures(found, context.styles)
+    if not panels:
+        return [Notice("No probabilities were kept: run the benchmark with --probabilities.")]
+    return [
+        Figure(
+            panels,
+            f"Share of correctly labelled voxels against the probability of their label, in {BINS} bins (those with "
+            f"fewer than {FEWEST_VOXELS} voxels are not drawn); on the diagonal, probabilities mean what they say, "
+            "below it a method is too sure of itself.\n"
+            "Grey bars: share of the voxels in each bin (square root). Voxels in the box around the true structures "
+            f"and {MARGIN_MM:g} mm beyond it{context.at_labels}.\n"
+            "ECE: expected calibration error, the mean distance from the diagonal. Only methods whose probabilities "
+            "were kept.",
+        )
+    ]
 
 
 def reliability_figures(found: Mapping[str, Reliability], styles: Mapping[str, Style]) -> list[Markup]:

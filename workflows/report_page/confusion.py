@@ -9,14 +9,37 @@ import numpy as np
 import numpy.typing as npt
 from markupsafe import Markup
 
-from atlaseg.workflows.report_page.drawing import INK, MUTED, Canvas, shorten
-from atlaseg.workflows.report_page.palette import Style
+from atlaseg.workflows.report_page.blocks import Block, Figure, Notice
+from atlaseg.workflows.report_page.context import Context
+from atlaseg.workflows.report_page.drawing import Canvas, shorten
+from atlaseg.workflows.report_page.palette import INK, MUTED, SHADES, Style
+from atlaseg.workflows.report_page.voxels import label_table, total_confusion
 
-__all__ = ["confusion_figures"]
+__all__ = ["confusion_blocks", "confusion_figures"]
 
 #: Matrices with more labels have no room for numbers.
 MOST_NUMBERS = 8
 SIDE, LEFT, TOP = 236.0, 118.0, 26.0
+
+
+def confusion_blocks(context: Context) -> list[Block]:
+    """A matrix for each method, or why there is none."""
+    found = {
+        name: sums
+        for name in context.styles
+        if (sums := total_confusion(context.benchmark, name, context.labels)) is not None
+    }
+    panels = confusion_figures(found, context.styles, label_table(context.benchmark).names)
+    if not panels:
+        return [Notice("Not shown: the folder holds no finished cell with a label map.")]
+    return [
+        Figure(
+            panels,
+            "Voxels of each true structure (row) by the label they were given (column), in percent of the row, over "
+            f"all cases{context.at_labels}. Shades follow the square root, so that rare confusions are seen. Failed "
+            "cases have no label map and are left out.",
+        )
+    ]
 
 
 def confusion_figures(
@@ -77,6 +100,6 @@ def _percent(share: float) -> str:
 def _shade(share: float) -> str:
     """White to dark blue by the square root, so that rare confusions are seen."""
     at = float(np.sqrt(share))
-    white, blue = np.array([247, 249, 251]), np.array([8, 60, 110])
-    red, green, rest = (round(float(v)) for v in white + at * (blue - white))
+    nothing, everything = (np.array(list(bytes.fromhex(colour[1:]))) for colour in SHADES)
+    red, green, rest = (round(float(v)) for v in nothing + at * (everything - nothing))
     return f"#{red:02x}{green:02x}{rest:02x}"

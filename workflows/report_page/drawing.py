@@ -10,13 +10,9 @@ from xml.etree import ElementTree as ET  # written only, nothing is parsed
 import numpy as np
 from markupsafe import Markup
 
-from atlaseg.workflows.report_page.palette import Style
+from atlaseg.workflows.report_page.palette import GRID, INK, MUTED, Style
 
 __all__ = ["Canvas", "Scale", "linear_scale", "log_scale", "shorten"]
-
-INK = "#1f2933"
-MUTED = "#66727f"
-GRID = "#e4e8ec"
 
 
 @dataclass(frozen=True)

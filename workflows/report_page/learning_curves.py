@@ -7,24 +7,41 @@ from typing import Any
 
 from markupsafe import Markup
 
+from atlaseg.pipeline.evaluation.metrics import Metric
 from atlaseg.pipeline.evaluation.statistics import ALL_STRUCTURES
-from atlaseg.workflows.report_page.box_plots import METRIC_TITLES
+from atlaseg.workflows.report_page.blocks import Block, Figure, folded_but_first
+from atlaseg.workflows.report_page.context import Context, labels_text
 from atlaseg.workflows.report_page.drawing import Canvas, Scale, linear_scale, path, shorten
 from atlaseg.workflows.report_page.folder import Benchmark
 from atlaseg.workflows.report_page.palette import Style
 
-__all__ = ["labels_text", "learning_curves"]
+__all__ = ["curve_figures", "learning_curves"]
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 380.0, 268.0, 44.0, 30.0, 48.0, 38.0
 Point = tuple[int | None, float, float | None, float | None]
 
 
-def labels_text(labels: int | None) -> str:
-    """A number of labelled cases in words short enough for an axis."""
-    return "all" if labels is None else str(labels)
+def curve_figures(context: Context) -> list[Block]:
+    """Curves of each metric, those of the first open; nothing for a single number of labels."""
+    found = [
+        (metric, learning_curves(context.benchmark, context.styles, metric)) for metric in context.metrics
+    ]
+    if not found or not found[0][1]:
+        return []
+    return folded_but_first(
+        (metric.title, [Figure(panels, _caption(metric), legend=True)] if panels else [])
+        for metric, panels in found
+    )
 
 
-def learning_curves(benchmark: Benchmark, styles: Mapping[str, Style], metric: str = "dice") -> list[Markup]:
+def _caption(metric: Metric) -> str:
+    return (
+        f"Mean {metric.title} against the number of labelled scans that a method could learn from, with 95% bootstrap "
+        "intervals of the mean. Logarithmic in the number of scans."
+    )
+
+
+def learning_curves(benchmark: Benchmark, styles: Mapping[str, Style], metric: Metric) -> list[Markup]:
     """A figure for all structures together and one for each, on one scale; none for a single number of labels."""
     if len(benchmark.labels) < 2:
         return []
@@ -48,11 +65,11 @@ def learning_curves(benchmark: Benchmark, styles: Mapping[str, Style], metric: s
 
 
 def _curves(
-    benchmark: Benchmark, styles: Mapping[str, Style], metric: str, structure: str
+    benchmark: Benchmark, styles: Mapping[str, Style], metric: Metric, structure: str
 ) -> dict[str, list[Point]]:
     curves: dict[str, list[Point]] = {name: [] for name in styles}
     for labels in benchmark.labels:
-        rows = benchmark.summary(metric, labels, structure)
+        rows = benchmark.summary(metric.name, labels, structure)
         for name, row in rows.iterrows():
             low, high = (None if row[end] != row[end] else float(row[end]) for end in ("low", "high"))
             curves[str(name)].append((labels, float(row["mean"]), low, high))
@@ -81,9 +98,9 @@ def _panel(
     styles: Mapping[str, Style],
     x_scale: Scale,
     y_scale: Scale,
-    metric: str,
+    metric: Metric,
 ) -> Markup:
-    title = METRIC_TITLES.get(metric, metric)
+    title = metric.title
     canvas = Canvas(WIDTH, HEIGHT, f"Learning curve of {title}, {structure}")
     shown = "All structures" if structure == ALL_STRUCTURES else structure
     canvas.text(0, 13, shorten(shown, 44), font_size=12.5, font_weight=600)

@@ -1,26 +1,24 @@
-"""Worst cases: slices of the scan in three planes with the outlines of truth and prediction."""
+"""Slices of a scan in three planes with the outlines of truth and prediction, for the report."""
 
 from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from markupsafe import Markup
 
-from atlaseg.pipeline.errors import AtlasegError, MissingFileError
+from atlaseg.pipeline.errors import MissingFileError
 from atlaseg.pipeline.io.volume import read_header, read_label_map, read_voxels
-from atlaseg.pipeline.overlay_colours import TRUTH_COLOUR
+from atlaseg.pipeline.overlay_colours import OUTLINE_EDGE, PICTURE_GROUND, PICTURE_TEXT, TRUTH_COLOUR
 from atlaseg.workflows.report_page.drawing import Canvas
-from atlaseg.workflows.report_page.folder import Benchmark
 from atlaseg.workflows.report_page.palette import Style
-from atlaseg.workflows.report_page.voxels import Truths, read_prediction
+from atlaseg.workflows.report_page.voxels import Truths
 
-__all__ = ["Tile", "WorstCase", "choose_cases", "draw_case"]
+__all__ = ["Views"]
 
 #: Plane, the array axis it is cut across, and the letters at the left and upper edge. Arrays are RAS+.
 PLANES = (("sagittal", 0, "P", "S"), ("coronal", 1, "R", "S"), ("axial", 2, "R", "A"))
@@ -28,116 +26,14 @@ MARGIN_MM = 8.0
 GAP, WIDTH = 6.0, 520.0
 _LETTER: dict[str, Any] = {
     "font_size": 13,
-    "fill": "#ffffff",
-    "stroke": "#000000",
+    "fill": PICTURE_TEXT,
+    "stroke": OUTLINE_EDGE,
     "stroke_width": 3,
     "paint_order": "stroke",
 }
 
 
-@dataclass(frozen=True)
-class Tile:
-    """Three planes of one case with the outlines of one method.
-
-    Args:
-        style: of the method; ``None`` for the scan with the truth alone.
-        score: mean Dice over the structures, ``None`` where there is none.
-        figure: the planes; ``None`` where the method has no label map of the case.
-    """
-
-    style: Style | None
-    score: float | None
-    figure: Markup | None
-
-
-@dataclass(frozen=True)
-class WorstCase:
-    """A case on which some methods did worst.
-
-    Args:
-        case: its name.
-        methods: those whose worst case it is.
-        tiles: the scan, then the methods.
-    """
-
-    case: str
-    methods: tuple[Style, ...]
-    tiles: tuple[Tile, ...]
-
-
-def choose_cases(
-    benchmark: Benchmark, styles: Mapping[str, Style], labels: int | None, most: int
-) -> dict[str, list[Style]]:
-    """The worst case of each method by mean Dice over the structures, the worst of these first, at most so many."""
-    means = _case_dice(benchmark, labels)
-    chosen: dict[str, list[Style]] = {}
-    worst = []
-    for style in styles.values():
-        of_method = {case: dice for (method, case), dice in means.items() if method == style.name}
-        if of_method:
-            case = min(of_method, key=lambda name: (of_method[name], name))
-            worst.append((of_method[case], case, style))
-    for _, case, style in sorted(worst, key=lambda entry: (entry[0], entry[1], entry[2].number)):
-        if case in chosen or len(chosen) < most:
-            chosen.setdefault(case, []).append(style)
-    return chosen
-
-
-def _case_dice(benchmark: Benchmark, labels: int | None) -> dict[tuple[str, str], float]:
-    scores = benchmark.scores("dice", labels)
-    means = scores.groupby(["method", "case"], as_index=False)["value"].mean()
-    return {
-        (str(method), str(case)): float(value)
-        for method, case, value in zip(means["method"], means["case"], means["value"], strict=True)
-    }
-
-
-def draw_case(
-    benchmark: Benchmark,
-    truths: Truths,
-    case: str,
-    of_methods: Sequence[Style],
-    styles: Mapping[str, Style],
-    labels: int | None,
-    key: str,
-    problems: list[str],
-) -> WorstCase | None:
-    """Tiles of one case; ``None`` where its scan or truth cannot be read.
-
-    Args:
-        benchmark: the folder.
-        truths: cases of the data set.
-        case: its name.
-        of_methods: those whose worst case it is.
-        styles: of all methods.
-        labels: number of labelled training cases.
-        key: for the names of elements, unique on the page.
-        problems: takes a line for each file that cannot be read.
-    """
-    try:
-        views = _Views(truths, case, key)
-    except (AtlasegError, OSError) as error:
-        problems.append(f"case {case} is not drawn: {error}")
-        return None
-    dice = _case_dice(benchmark, labels)
-    predictions: dict[str, npt.NDArray[np.int64]] = {}
-    for name in styles:
-        for cell in benchmark.cells_with(name, labels):
-            if cell.label_map(case).is_file():
-                try:
-                    predictions[name] = views.canonical(read_prediction(cell.label_map(case), views.header))
-                except (AtlasegError, OSError) as error:
-                    problems.append(f"{name}, case {case} is not drawn: {error}")
-    views.aim(list(predictions.values()))
-    tiles = [Tile(None, None, views.draw(None, None))]
-    for name, style in styles.items():
-        if (name, case) in dice:
-            figure = views.draw(style, predictions[name]) if name in predictions else None
-            tiles.append(Tile(style, dice[name, case], figure))
-    return WorstCase(case, tuple(of_methods), tuple(tiles))
-
-
-class _Views:
+class Views:
     """Scan and truth of a case, turned so that the axes are closest to RAS+, and the slices to show."""
 
     def __init__(self, truths: Truths, case: str, key: str) -> None:
@@ -202,7 +98,7 @@ class _Views:
         height = max(high for _, high in extents) * scale
         who = "truth" if style is None else style.label
         canvas = Canvas(WIDTH, height, f"Three planes of case {self.case} with the outlines of {who}")
-        canvas.add("rect", x=0, y=0, width=WIDTH, height=height, fill="#000000")
+        canvas.add("rect", x=0, y=0, width=WIDTH, height=height, fill=PICTURE_GROUND)
         left = 0.0
         for (plane, axis, at_left, at_top), extent in zip(PLANES, extents, strict=True):
             wide, high = extent[0] * scale, extent[1] * scale
@@ -217,9 +113,7 @@ class _Views:
                 canvas.add("use", href=f"#{name}")
             clip = (left, top, wide, high)
             # where both agree, the method's line lies in the truth's
-            self._outline(
-                canvas, self.truth, axis, clip, TRUTH_COLOUR, 3.0 if prediction is not None else 1.8
-            )
+            self._outline(canvas, self.truth, axis, clip, TRUTH_COLOUR, 3.0 if prediction is not None else 1.8)
             if style is not None and prediction is not None:
                 self._outline(canvas, prediction, axis, clip, style.colour, 2.0, style.dash)
             canvas.text(left + 5, top + high / 2 + 4, at_left, **_LETTER)
@@ -266,7 +160,7 @@ class _Views:
         if parts:
             look: dict[str, Any] = {"fill": "none", "d": "".join(parts), "stroke_linejoin": "round"}
             if colour == TRUTH_COLOUR:  # its dark edge keeps it apart from bright tissue
-                canvas.add("path", stroke="#000000", stroke_opacity=0.6, stroke_width=width + 1.6, **look)
+                canvas.add("path", stroke=OUTLINE_EDGE, stroke_opacity=0.6, stroke_width=width + 1.6, **look)
             if dash:
                 look["stroke_dasharray"] = dash
             canvas.add("path", stroke=colour, stroke_width=width, **look)
@@ -277,7 +171,7 @@ def _scale_bar(canvas: Canvas, scale: float, height: float) -> None:
     lengths = [1, 2, 5, 10, 20, 50, 100]
     length = min(lengths, key=lambda mm: abs(mm * scale - WIDTH / 10))
     x, y = WIDTH - 10 - length * scale, height - 10
-    canvas.add("path", d=f"M{x:.1f} {y:.1f}h{length * scale:.1f}", stroke="#ffffff", stroke_width=3)
+    canvas.add("path", d=f"M{x:.1f} {y:.1f}h{length * scale:.1f}", stroke=PICTURE_TEXT, stroke_width=3)
     canvas.text(x + length * scale / 2, y - 6, f"{length} mm", "middle", **_LETTER)
 
 

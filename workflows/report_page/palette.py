@@ -1,4 +1,7 @@
-"""One colour, marker, number and short label for each method, the same in every figure and table."""
+"""Colours of figures; one colour, marker, number and short label for each method, the same in figures and tables.
+
+Those of overlays and of methods stand in :mod:`atlaseg.pipeline.overlay_colours`.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,14 @@ from dataclasses import dataclass
 from atlaseg.pipeline.overlay_colours import METHOD_COLOURS
 from atlaseg.workflows.report_page.folder import MethodEntry
 
-__all__ = ["Style", "method_styles"]
+__all__ = ["BEYOND", "FAILED", "GRID", "INK", "MUTED", "SHADES", "Style", "method_styles"]
+
+#: Text and lines of figures.
+INK, MUTED, GRID = "#1f2933", "#66727f", "#e4e8ec"
+#: Triangles of failed cases and of those beyond the scale.
+FAILED, BEYOND = "#c0392b", "#ffffff"
+#: Ends of the shades of a confusion matrix: nothing, and everything.
+SHADES = ("#f7f9fb", "#083c6e")
 
 #: Beyond the colours, the marker distinguishes methods.
 MARKERS = ("circle", "square", "triangle", "diamond")

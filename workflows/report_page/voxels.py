@@ -1,18 +1,16 @@
-"""Truth, predictions and probabilities of cases, and sums over the cases of a method."""
+"""Truth and predictions of cases, and the confusion of a method over its cases."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from atlaseg.pipeline.case import Case, LabelTable
 from atlaseg.pipeline.errors import AtlasegError, GeometryError, MissingFileError
-from atlaseg.pipeline.io.volume import Header, grid_difference, read_header, read_label_map, read_voxels
-from atlaseg.workflows.report_page.calibration import Reliability, reliability
+from atlaseg.pipeline.io.volume import Header, grid_difference, read_header, read_label_map
 from atlaseg.workflows.report_page.folder import Benchmark
 
 __all__ = [
@@ -20,8 +18,8 @@ __all__ = [
     "find_truths",
     "label_table",
     "read_prediction",
+    "read_truth",
     "total_confusion",
-    "total_reliability",
 ]
 
 Truths = Mapping[str, Case]
@@ -75,36 +73,12 @@ def total_confusion(benchmark: Benchmark, method: str, labels: int | None) -> np
     return np.sum(found, axis=0) if found else None
 
 
-def total_reliability(
-    benchmark: Benchmark, truths: Truths, method: str, labels: int | None, problems: list[str]
-) -> Reliability | None:
-    """Reliability of the probabilities of one method over all its cases; ``None`` where none were kept.
+def read_truth(truths: Truths, case: str) -> tuple[npt.NDArray[np.int64], Header]:
+    """True label map ``(*spatial)`` of a case, and its header.
 
-    Args:
-        benchmark: the folder.
-        truths: cases of the data set.
-        method: its name.
-        labels: number of labelled training cases.
-        problems: takes a line for each case that cannot be read.
+    Raises:
+        MissingFileError: the data set has no such case.
     """
-    table = label_table(benchmark)
-    total: Reliability | None = None
-    for cell in benchmark.cells_with(method, labels):
-        for case in cell.test:
-            if not cell.probabilities(case).is_file():
-                continue
-            try:
-                truth, header = _read_truth(truths, case)
-                probabilities = _read_probabilities(cell.probabilities(case), header, len(table))
-                found = reliability(probabilities, table.to_indices(truth), header.spacing)
-            except (AtlasegError, OSError) as error:
-                problems.append(f"{method}, case {case}: {error}")
-                continue
-            total = found if total is None else total + found
-    return total
-
-
-def _read_truth(truths: Truths, case: str) -> tuple[npt.NDArray[np.int64], Header]:
     known = truths.get(case)
     if known is None or known.label is None:
         raise MissingFileError(
@@ -122,14 +96,3 @@ def read_prediction(path: Path, header: Header) -> npt.NDArray[np.int64]:
     if difference := grid_difference(header, read_header(path)):
         raise GeometryError(f"{path}: not on the grid of {header.path.name} ({difference})")
     return read_label_map(path)
-
-
-def _read_probabilities(path: Path, header: Header, K: int) -> npt.NDArray[Any]:
-    """Probabilities ``(K, *spatial)`` on the grid of a header."""
-    found = read_header(path)
-    if difference := grid_difference(header, found):
-        raise GeometryError(f"{path}: not on the grid of {header.path.name} ({difference})")
-    if found.channels != K:
-        raise GeometryError(f"{path}: expected {K} probabilities for each voxel, found {found.channels}")
-    voxels = read_voxels(path)
-    return np.moveaxis(voxels.reshape(*header.spatial_shape, K), -1, 0)

@@ -204,9 +204,9 @@ def _fused(rule: Any, found: Propagation, correction: Correction | None) -> tupl
 
 def mean_dice(labels: Any, truth: Any, K: int) -> float:
     """Mean Dice over the structures of two maps of channel indices, the background left out."""
-    from atlaseg.pipeline.evaluation.overlap import confusion_of_indices, overlap_scores
+    from atlaseg.pipeline.evaluation.confusion import confusion_of_indices, dice_of_labels
 
-    return float(overlap_scores(confusion_of_indices(labels, truth, K)).dice[1:].mean())
+    return float(dice_of_labels(confusion_of_indices(labels, truth, K))[1:].mean())
 
 
 def parse_fusion(text: str) -> FusionRule:

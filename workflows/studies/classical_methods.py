@@ -168,7 +168,7 @@ class ClassicalBenchmark:
         return segmenter.fit(training)
 
     def _score(self, segmenter: Any, dataset: Dataset, case: Case) -> tuple[npt.NDArray[Any], float]:
-        from atlaseg.pipeline.evaluation.overlap import confusion_of_indices, overlap_scores
+        from atlaseg.pipeline.evaluation.confusion import confusion_of_indices, dice_of_labels
         from atlaseg.pipeline.io.volume import read_image, read_label_map
         from atlaseg.workflows.inputs.scan_masks import mask_of
 
@@ -184,7 +184,7 @@ class ClassicalBenchmark:
             raise DatasetError(f"{case.name}: has no label map")
         truth = dataset.labels.to_indices(read_label_map(case.label))
         found = dataset.labels.to_indices(result.label_map)
-        return overlap_scores(confusion_of_indices(found, truth, len(dataset.labels))).dice[1:], seconds
+        return dice_of_labels(confusion_of_indices(found, truth, len(dataset.labels)))[1:], seconds
 
     def _time(self, failed: list[str]) -> None:
         if not self.sizes:

@@ -18,11 +18,11 @@ def make_scores(structures, cases=4):
     rows = score_case(reference, reference, labels, (1, 1, 1))
     rng = np.random.default_rng(0)
     measured = [
-        replace(r, case=str(i), dice=rng.random(), hd95_mm=3 * rng.random())
+        replace(r, case=str(i), numbers={**r.numbers, "dice": rng.random(), "hd95_mm": 3 * rng.random()})
         for i in range(cases)
         for r in rows
     ]
-    return measured + missing_prediction(reference, labels, (1, 1, 1), case="gone")
+    return [*measured, *missing_prediction(reference, labels, (1, 1, 1), case="gone").scores]
 
 
 def test_size_follows_the_number_of_structures(tmp_path):

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from atlaseg.pipeline.case import LabelTable
-from atlaseg.pipeline.evaluation.score_files import COLUMNS, write_csv, write_json
-from atlaseg.pipeline.evaluation.scores import score_case
+from atlaseg.pipeline.evaluation.score_files import write_csv, write_json
+from atlaseg.pipeline.evaluation.scores import score_case, score_columns
 from atlaseg.pipeline.evaluation.statistics import summarise
 
 LABELS = LabelTable.from_names({"thalamus, left": 3, 'the "other"': 7})
@@ -30,11 +30,11 @@ def test_csv_keeps_every_digit(tmp_path):
     numbers = ("dice", "assd_mm", "volume_difference_ml", "surface_dice")
     # Python's own float: what pandas does with the last digit by default differs between its versions
     table = pd.read_csv(tmp_path / "t.csv", keep_default_na=True, converters=dict.fromkeys(numbers, float))
-    assert tuple(table.columns) == COLUMNS
+    assert tuple(table.columns) == score_columns()
     assert table["structure"].tolist() == ["thalamus, left", 'the "other"'] * 2
     assert table["case"].tolist() == ["é 1", "é 1", "b", "b"]
     for name in numbers:
-        assert table[name].tolist() == [getattr(s, name) for s in scores]
+        assert table[name].tolist() == [s[name] for s in scores]
     assert np.isnan(table["volume_difference_percent"][1])  # only the prediction has the structure
     assert table["note"][1] == "reference empty"
 

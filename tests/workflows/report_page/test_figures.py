@@ -8,15 +8,20 @@ from xml.etree import ElementTree as ET
 import numpy as np
 import pytest
 
+from atlaseg.pipeline.evaluation.metrics import METRICS, drawn_metrics
 from atlaseg.pipeline.overlay_colours import METHOD_COLOURS
 from atlaseg.workflows.report_page.box_plots import box_plots
 from atlaseg.workflows.report_page.confusion import confusion_figures
+from atlaseg.workflows.report_page.context import Context
+from atlaseg.workflows.report_page.costs import costs
 from atlaseg.workflows.report_page.drawing import Scale, linear_scale, log_scale
 from atlaseg.workflows.report_page.folder import MethodEntry, read_benchmark
 from atlaseg.workflows.report_page.learning_curves import learning_curves
+from atlaseg.workflows.report_page.methods_table import method_rows
 from atlaseg.workflows.report_page.palette import method_styles
-from atlaseg.workflows.report_page.tables import method_rows, significance_matrix, structure_rows
-from atlaseg.workflows.report_page.time_against_score import costs, time_figures
+from atlaseg.workflows.report_page.significance import significance_matrix
+from atlaseg.workflows.report_page.structures import structure_rows
+from atlaseg.workflows.report_page.time_against_score import time_figures
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +75,7 @@ def test_scales():
 
 @pytest.mark.thorough
 def test_median_lines_are_at_the_medians(found, styles):
-    figures = box_plots(found, styles, "dice", None)
+    figures = box_plots(found, styles, METRICS.find("dice"), None)
     assert len(figures) == 3
     rows = found.scores("dice", None, "Anterior")
     root = ET.fromstring(str(figures[0]))
@@ -81,11 +86,11 @@ def test_median_lines_are_at_the_medians(found, styles):
     points = [t.text for t in root.iter("title") if t.text.startswith("case_")]
     assert len(points) == len(rows)
     assert "case_03: 0.000, failed" in points
-    assert box_plots(found, styles, "no such metric", None) == []
+    assert box_plots(found, styles, METRICS.find("dice"), 7) == []
 
 
 def test_learning_curves_have_a_point_for_each_number(found, styles, make_benchmark):
-    figures = learning_curves(found, styles)
+    figures = learning_curves(found, styles, METRICS.find("dice"))
     assert len(figures) == 4  # all structures, and each
     tips = [t.text for t in ET.fromstring(str(figures[0])).iter("title")]
     means = found.summary("dice", 5)["mean"]
@@ -95,21 +100,21 @@ def test_learning_curves_have_a_point_for_each_number(found, styles, make_benchm
 
 
 def test_rows_are_ranked_and_the_best_marked(found, styles):
-    rows = method_rows(found, styles, None)
+    rows = method_rows(found, styles, drawn_metrics(), None)
     ranks = [float(row.rank) for row in rows]
     assert ranks == sorted(ranks)
     assert sum("mean" in row.best for row in rows) == 1
     best = max(rows, key=lambda row: float(row.mean))
     assert "mean" in best.best
-    assert min(rows, key=lambda row: float(row.hd95)).best >= {"hd95"}
-    (hd95, *_) = structure_rows(found, styles, "hd95_mm", None)
+    assert min(rows, key=lambda row: float(row.others["hd95_mm"])).best >= {"hd95_mm"}
+    (hd95, *_) = structure_rows(found, styles, METRICS.find("hd95_mm"), None)
     values = [float(mean) for mean, _, _ in hd95.cells]
     assert [is_best for _, _, is_best in hd95.cells].index(True) == int(np.argmin(values))
 
 
 def test_matrix_is_antisymmetric(found, styles):
     for metric, better in (("dice", 1), ("hd95_mm", -1)):
-        matrix = significance_matrix(found, styles, metric, None)
+        matrix = significance_matrix(found, styles, METRICS.find(metric), None)
         for i, (_, row) in enumerate(matrix):
             assert row[i].verdict == "self"
             for j, (_, column) in enumerate(matrix):
@@ -129,7 +134,7 @@ def test_costs_are_means_of_folds_and_medians_of_cases(found, styles):
     cost = costs(found, None)["majority"]
     assert cost.fit_seconds == pytest.approx(rows.query("stage == 'fit'")["seconds"].mean())
     assert cost.segment_seconds == pytest.approx(rows.query("stage == 'segment'")["seconds"].median())
-    assert len(time_figures(found, styles, None)) == 2
+    assert len(time_figures(Context(found, styles))) == 2
 
 
 def test_confusion_is_in_percent_of_the_truth(styles):

@@ -11,9 +11,9 @@ from PIL import Image
 
 from atlaseg.pipeline.case import Case
 from atlaseg.workflows.report_page.folder import read_benchmark
-from atlaseg.workflows.report_page.overlays import choose_cases, draw_case
 from atlaseg.workflows.report_page.palette import method_styles
 from atlaseg.workflows.report_page.voxels import find_truths
+from atlaseg.workflows.report_page.worst_cases import choose_cases, draw_case
 
 
 @pytest.fixture(scope="module")

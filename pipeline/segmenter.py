@@ -49,7 +49,7 @@ class Segmentation:
             OptionError: another suffix.
         """
         from atlaseg.pipeline.io.grid import Grid, grid_difference
-        from atlaseg.pipeline.io.scan_names import volume_name
+        from atlaseg.pipeline.io.result_files import probabilities_file
         from atlaseg.pipeline.io.volume import read_header, write_label_map, write_probabilities
 
         path, scan = Path(path), Path(scan)
@@ -59,9 +59,8 @@ class Segmentation:
             )
         write_label_map(path, self.label_map, scan)
         if self.probabilities is not None:
-            beside = path.with_name(f"{volume_name(path)}_probabilities.nii.gz")
             chances = np.asarray(self.probabilities, dtype=np.float32)
-            write_probabilities(Path(probabilities or beside), chances, scan)
+            write_probabilities(Path(probabilities or probabilities_file(path)), chances, scan)
 
 
 @runtime_checkable

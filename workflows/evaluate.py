@@ -12,28 +12,27 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from atlaseg.pipeline.errors import (
     AtlasegError,
-    DatasetError,
-    MissingFileError,
     OptionError,
 )
 from atlaseg.pipeline.schema import Count, NotNegative
+from atlaseg.workflows.console.screen import say
+from atlaseg.workflows.inputs.label_names import NAME_FILES, find_label_names, read_label_names
 from atlaseg.workflows.inputs.pairing import Pair, pair_files
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
     from rich.console import Console
-    from rich.text import Text
 
     from atlaseg.pipeline.case import LabelTable
-    from atlaseg.pipeline.evaluation.metrics import Metric
     from atlaseg.pipeline.evaluation.scores import Score
-    from atlaseg.pipeline.evaluation.statistics import Summary
     from atlaseg.pipeline.evaluation.surface import Surface
 
-__all__ = ["Evaluate", "read_label_names"]
+__all__ = ["Evaluate"]
 
-_NAME_FILES = ("dataset.json", "labels.json", "plan.yaml")
+
+#: Beside the table: the summary and the picture.
+_BESIDE = (".json", ".png")
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,13 +91,13 @@ class Evaluate:
         from rich.console import Console
 
         self._check()
-        pairing = pair_files(self.predictions, self.references)
+        pairing = pair_files(self.predictions, self.references, self._known_files())
         pairs = pairing.pairs
         if self.only_predicted:
             pairs = [pair for pair in pairs if pair.prediction is not None]
         console, problems = Console(), Console(stderr=True)
         for note in pairing.notes:
-            _say(problems, note)
+            say(problems, note)
         outcomes = [_Outcome(name, problem=problem) for name, problem in pairing.problems.items()]
         with _parallel(self.workers) as over_cases:
             table = self._label_table(pairs, over_cases, outcomes, problems)
@@ -110,6 +109,13 @@ class Evaluate:
         if any(outcome.scores for outcome in outcomes):
             self._report(outcomes, missing, table, console)
         return _list_problems(outcomes, missing, problems)
+
+    def _known_files(self) -> list[Path]:
+        """Files that names of structures are read from, and those that this job has written before."""
+        names = [path / name for path in (self.predictions, self.references) for name in NAME_FILES]
+        if self.out is not None:
+            names += [self.out, *(self.out.with_suffix(end) for end in _BESIDE)]
+        return names
 
     def _check(self) -> None:
         if not 0 <= self.tolerance_mm < math.inf:
@@ -128,12 +134,12 @@ class Evaluate:
         from atlaseg.pipeline.case import LabelTable
 
         table = read_label_names(self.labels) if self.labels else None
-        if self.labels is None and (beside := _find_names(self.references)):
+        if self.labels is None and (beside := find_label_names(self.references)):
             try:
                 table = read_label_names(beside)
-                _say(problems, f"structure names from {beside}")
+                say(problems, f"structure names from {beside}")
             except AtlasegError as error:
-                _say(problems, f"structure names are not taken from there: {error}")
+                say(problems, f"structure names are not taken from there: {error}")
         if table is not None:
             return table
         values: set[int] = {0}
@@ -152,10 +158,11 @@ class Evaluate:
         from atlaseg.pipeline.evaluation.box_plot import write_box_plot
         from atlaseg.pipeline.evaluation.score_files import write_csv, write_json
         from atlaseg.pipeline.evaluation.statistics import summarise
+        from atlaseg.workflows.console.score_summary import print_summary
 
         scores = [score for outcome in outcomes for score in outcome.scores]
         summaries = summarise(scores)
-        _print_summary(summaries, self.tolerance_mm, self.surface, console)
+        print_summary(summaries, self.tolerance_mm, self.surface, console)
         if self.out is None:
             return
         confusion = np.zeros((len(labels), len(labels)), dtype=np.int64)
@@ -170,39 +177,11 @@ class Evaluate:
             "not_compared": [outcome.case for outcome in outcomes if outcome.problem],
             "interval": "95% percentile bootstrap of the mean over cases, 2000 resamples, seed 0",
         }
-        json, png = self.out.with_suffix(".json"), self.out.with_suffix(".png")
+        json, png = (self.out.with_suffix(end) for end in _BESIDE)
         write_csv(self.out, scores)
         write_json(json, summaries, confusion, labels, about)
         write_box_plot(png, scores, self.tolerance_mm)
-        _say(console, f"table {self.out}, summary and confusion matrix {json}, box plot {png}")
-
-
-def _find_names(references: Path) -> Path | None:
-    """File with structure names in the folder of the references or the one above it."""
-    folder = (references if references.is_dir() else references.parent).resolve()
-    candidates = [place / name for place in (folder, folder.parent) for name in _NAME_FILES]
-    return next((path for path in candidates if path.is_file()), None)
-
-
-def read_label_names(path: Path) -> LabelTable:
-    """Label values and names from a plan (``.yaml``), or from a data set's folder or the JSON file in it.
-
-    Raises:
-        MissingFileError: it is not there.
-        DatasetError, PlanError: it does not name label values.
-    """
-    from atlaseg.pipeline.datasets.reader import list_dataset
-    from atlaseg.pipeline.planning.plan_file import load_plan
-
-    if path.suffix.lower() in {".yaml", ".yml"}:
-        return load_plan(path).labels
-    if not path.exists():
-        raise MissingFileError(f"{path}: no such file; give a plan.yaml or a data set's dataset.json")
-    # Names are wanted, not images: scans that are absent here are no obstacle.
-    labels = list_dataset(path if path.is_dir() else path.parent, lambda _error, _file: None).labels
-    if labels is None:
-        raise DatasetError(f"{path}: does not name its label values; give a plan.yaml, or add labels.json")
-    return labels
+        say(console, f"table {self.out}, summary and confusion matrix {json}, box plot {png}")
 
 
 # One process's share of the work: everything below takes and returns what can be pickled.
@@ -262,81 +241,13 @@ def _with_progress(outcomes: Iterable[_Outcome], total: int) -> list[_Outcome]:
     return found
 
 
-def _print_summary(
-    summaries: Sequence[Summary], tolerance_mm: float, surface: Surface, console: Console
-) -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column("structure")
-    main, *others = _shown()
-    for title in (f"{main.label} [95% CI]", "median", "worst", *(metric.label for metric in others)):
-        table.add_column(title, justify="right", no_wrap=True)
-    *structures, everything = summaries
-    for summary in structures:
-        table.add_row(*_row(summary))
-    table.add_section()
-    table.add_row(*_row(everything))
-    console.print(table)
-    found = everything.metrics[main.name]
-    units = {
-        unit: [m.label for m in others if m.unit == unit] for unit in dict.fromkeys(m.unit for m in others)
-    }
-    in_units = [f"{' and '.join(names)} in {unit}" for unit, names in units.items() if unit]
-    near = [f"{metric.label} at {tolerance_mm:g} mm" for metric in others if metric.at_tolerance]
-    _say(
-        console,
-        f"means over {found.n} case{'s' * (found.n != 1)}; {', '.join(in_units + near)}, all by surface {surface}; "
-        f"worst case {found.worst_case} ({main.label} {found.worst:.3f} over its structures)",
-    )
-    if everything.notes:
-        notes = ", ".join(f"{count} x {note}" for note, count in everything.notes.items())
-        _say(console, f"scored by the rule for empty structures, marked in the table: {notes}")
-
-
-def _shown() -> list[Metric]:
-    """Metrics that the screen has room for: those that methods are tested by, the main one first."""
-    from atlaseg.pipeline.evaluation.metrics import main_metric, tested_metrics
-
-    main = main_metric()
-    return [main, *(metric for metric in tested_metrics() if metric.name != main.name)]
-
-
-def _row(summary: Summary) -> list[Text]:
-    from rich.text import Text
-
-    main, *others = _shown()
-    found = summary.metrics[main.name]
-    interval = "n too small" if found.interval is None else "{:.3f}, {:.3f}".format(*found.interval)
-    cells = [
-        summary.structure,
-        f"{found.mean:.3f} [{interval}]",
-        f"{found.median:.3f}",
-        f"{found.worst:.3f}",
-        *(
-            f"{summary.metrics[metric.name].mean:.{metric.decimals}f}"
-            if metric.name in summary.metrics
-            else ""
-            for metric in others
-        ),
-    ]
-    # As plain strings, square brackets would be read as markup and vanish.
-    return [Text(cell) for cell in cells]
-
-
 def _list_problems(outcomes: Sequence[_Outcome], missing: Sequence[str], console: Console) -> int:
     """Say which cases were missing or could not be compared; the exit code."""
     bad = [outcome for outcome in outcomes if outcome.problem]
     if missing:
-        _say(console, f"{len(missing)} without a prediction, counted as worst: {', '.join(missing)}")
+        say(console, f"{len(missing)} without a prediction, counted as worst: {', '.join(missing)}")
     if bad:
-        _say(console, f"{len(bad)} not compared, in no mean:")
+        say(console, f"{len(bad)} not compared, in no mean:")
     for outcome in bad:
-        _say(console, f"  {outcome.case}: {outcome.problem}")
+        say(console, f"  {outcome.case}: {outcome.problem}")
     return 1 if bad or missing else 0
-
-
-def _say(console: Console, text: str) -> None:
-    """One line as it is: file names are not markup and are not broken."""
-    console.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -60,7 +60,7 @@ class Fuse:
         """
         from atlaseg.atlases.fusion.registry import read_options
         from atlaseg.pipeline.io.files import write_text
-        from atlaseg.pipeline.io.scan_names import volume_name
+        from atlaseg.pipeline.io.result_files import details_file, probabilities_file
         from atlaseg.pipeline.io.volume import write_label_map, write_probabilities
 
         options = read_options(self.method, self.option)
@@ -71,13 +71,10 @@ class Fuse:
             self.paths, rule, self.target, self.images, probabilities=self.probabilities
         )
         write_label_map(self.out, table.to_values(fused.labels), self.paths[0])
-        name = volume_name(self.out)
         if fused.probabilities is not None:
-            write_probabilities(
-                self.out.with_name(f"{name}_probabilities.nii.gz"), fused.probabilities, self.paths[0]
-            )
+            write_probabilities(probabilities_file(self.out), fused.probabilities, self.paths[0])
         if fused.details is not None:
-            write_text(self.out.with_name(f"{name}.json"), self._report(table, fused.details))
+            write_text(details_file(self.out), self._report(table, fused.details))
         print(f"{len(self.paths)} label maps fused by {self.method}: {self.out}")
         return 0
 

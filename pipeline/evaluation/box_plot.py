@@ -39,7 +39,7 @@ def write_box_plot(path: Path, scores: Sequence[Score], tolerance_mm: float) -> 
     style = {"font.family": "sans-serif", "font.size": 8, "axes.linewidth": 0.6, "text.color": _INK}
     with rc_context(style):
         figure = Figure(
-            figsize=(2.4 * len(panels), 1.1 + 0.26 * max(len(structures), 2)), layout="constrained"
+            figsize=(7.2 * len(panels) / 3, 1.1 + 0.26 * max(len(structures), 2)), layout="constrained"
         )
         FigureCanvasAgg(figure)
         axes = figure.subplots(1, len(panels), sharey=True)

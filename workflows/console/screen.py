@@ -11,9 +11,12 @@ import sys
 import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
-__all__ = ["on_output", "only_printable", "printable"]
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["on_output", "only_printable", "printable", "say"]
 
 #: Categories of characters that are not shown but do something: controls, marks that turn the direction of writing or
 #: break lines, halves of characters, and those that no font has.
@@ -95,3 +98,8 @@ def only_printable() -> Iterator[None]:
     out, err = _Screen(sys.stdout), _Screen(sys.stderr)
     with redirect_stdout(out), redirect_stderr(err):
         yield
+
+
+def say(console: Console, text: str) -> None:
+    """One line as it is: file names are not markup and are not broken."""
+    console.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from atlaseg.pipeline.errors import DatasetError, MissingFileError
+from atlaseg.pipeline.io.result_files import goes_with
 from atlaseg.pipeline.io.scan_names import enumerated, list_volumes, volume_name
 
 __all__ = ["Pair", "Pairing", "pair_files"]
@@ -35,11 +37,17 @@ class Pairing:
     notes: tuple[str, ...]
 
 
-def pair_files(predictions: Path, references: Path) -> Pairing:
+def pair_files(predictions: Path, references: Path, known: Collection[Path] = ()) -> Pairing:
     """Cases to compare.
 
     Two folders: every reference, with the prediction of the same name. A file and a folder: the case of the
-    file. Two files: these, whatever their names. Predictions without a reference are left out.
+    file. Two files: these, whatever their names. Predictions without a reference are left out. Files that atlaseg has
+    written beside a label map are passed over.
+
+    Args:
+        predictions: folder or file.
+        references: folder or file.
+        known: other files that nothing needs to be said of.
 
     Raises:
         MissingFileError: a path is not there.
@@ -52,7 +60,9 @@ def pair_files(predictions: Path, references: Path) -> Pairing:
         return Pairing([Pair(volume_name(references), references, predictions)], {}, ())
     notes: list[str] = []
     problems: dict[str, str] = {}
-    found, wanted = (_volumes(path, problems, notes) for path in (predictions, references))
+    found, wanted = (_volumes(path, known, problems, notes) for path in (predictions, references))
+    wanted = {name: path for name, path in wanted.items() if not goes_with(path, wanted)}
+    found = {name: path for name, path in found.items() if name in wanted or not goes_with(path, found)}
     both = found.keys() & wanted.keys()
     if not both:
         raise DatasetError(
@@ -70,7 +80,9 @@ def pair_files(predictions: Path, references: Path) -> Pairing:
     )
 
 
-def _volumes(path: Path, problems: dict[str, str], notes: list[str]) -> dict[str, Path]:
+def _volumes(
+    path: Path, known: Collection[Path], problems: dict[str, str], notes: list[str]
+) -> dict[str, Path]:
     """Volumes of a folder, or the one that is named, by case name."""
     if path.is_file():
         return {volume_name(path): path}
@@ -78,5 +90,12 @@ def _volumes(path: Path, problems: dict[str, str], notes: list[str]) -> dict[str
     for file, problem in listed.refused.items():
         raise DatasetError(f"{file}: {problem}")
     problems.update({file.name: f"{file}: {problem}" for file, problem in listed.scans.items()})
-    notes.extend(listed.notes())
+    names = {volume_name(file) for file in listed.volumes}
+    passed = {file for file in (*listed.pictures, *listed.others) if goes_with(file, names) or file in known}
+    left = replace(
+        listed,
+        pictures={file: said for file, said in listed.pictures.items() if file not in passed},
+        others=tuple(file for file in listed.others if file not in passed),
+    )
+    notes.extend(left.notes())
     return {volume_name(file): file for file in listed.volumes}

@@ -102,6 +102,7 @@ class AtlasLabeller(Labeller):
             AtlasegError: the scan cannot be read or registered.
         """
         from atlaseg.pipeline.io.files import write_text
+        from atlaseg.pipeline.io.result_files import atlases_file
         from atlaseg.pipeline.io.volume import read_image
         from atlaseg.pipeline.progress import ProgressDisplay
         from atlaseg.workflows.inputs.scan_masks import mask_of
@@ -123,9 +124,8 @@ class AtlasLabeller(Labeller):
                 raise
         # a correction has seen the labels of every atlas, this scan's own among them
         result = self._result(image, propagation, mask, corrected=own is None)
-        write_text(
-            self.job.out / f"{name}_atlases.json", json.dumps(self._report(propagation, own), indent=1) + "\n"
-        )
+        report = json.dumps(self._report(propagation, own), indent=1)
+        write_text(atlases_file(self.job.out / f"{name}.nii.gz"), f"{report}\n")
         print(f"{title}: {_summary(propagation, own)}", flush=True)
         return result
 

@@ -176,7 +176,7 @@ def _panel(tile: Tile, metric: Metric) -> Markup:
     title = Markup("<span>Scan and truth</span>")
     if tile.style is not None:
         score = f"{metric.label} {tile.score:.{metric.decimals}f}"
-        title = Markup('{}<span class="dice">{}</span>').format(marked_name(tile.style), score)
+        title = Markup('{}<span class="score">{}</span>').format(marked_name(tile.style), score)
     return Markup("<p>{}</p>\n{}").format(
         title, tile.figure or Markup('<div class="absent">no label map</div>')
     )

@@ -26,7 +26,7 @@ from atlaseg.atlases.network_training.prior import prior_of
 from atlaseg.atlases.propagation.selection import spread
 from atlaseg.pipeline.classical.classical_segmenter import ClassicalSegmenter
 from atlaseg.pipeline.errors import DatasetError
-from atlaseg.pipeline.evaluation.confusion import mean_dice
+from atlaseg.pipeline.evaluation.confusion_matrix import mean_dice
 from atlaseg.pipeline.io.mask import read_mask
 from atlaseg.pipeline.io.volume import read_image, read_label_map
 from atlaseg.pipeline.progress import Progress

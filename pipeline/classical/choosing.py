@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from atlaseg.pipeline.classical.location_prior import LocationPrior
 from atlaseg.pipeline.classical.naming import Naming, named_probabilities
-from atlaseg.pipeline.evaluation.confusion import mean_dice
+from atlaseg.pipeline.evaluation.confusion_matrix import mean_dice
 
 if TYPE_CHECKING:
     from atlaseg.pipeline.classical.scan import Scan

@@ -11,7 +11,11 @@ import numpy.typing as npt
 
 from atlaseg.pipeline.case import LabelTable
 from atlaseg.pipeline.errors import DatasetError, GeometryError
-from atlaseg.pipeline.evaluation.confusion import channel_indices, check_comparable, confusion_of_indices
+from atlaseg.pipeline.evaluation.confusion_matrix import (
+    channel_indices,
+    check_comparable,
+    confusion_of_indices,
+)
 from atlaseg.pipeline.evaluation.mask_pair import MaskPair, mask_pairs
 from atlaseg.pipeline.evaluation.metrics import METRICS
 from atlaseg.pipeline.evaluation.surface import Surface

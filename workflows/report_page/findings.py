@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from atlaseg.workflows.report_page.context import Context
 from atlaseg.workflows.report_page.methods_table import method_rows
-from atlaseg.workflows.report_page.significance import LEVEL, significance_matrix
+from atlaseg.workflows.report_page.significance_matrix import LEVEL, significance_matrix
 
 __all__ = ["findings"]
 

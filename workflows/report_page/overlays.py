@@ -113,7 +113,9 @@ class Views:
                 canvas.add("use", href=f"#{name}")
             clip = (left, top, wide, high)
             # where both agree, the method's line lies in the truth's
-            self._outline(canvas, self.truth, axis, clip, TRUTH_COLOUR, 3.0 if prediction is not None else 1.8)
+            self._outline(
+                canvas, self.truth, axis, clip, TRUTH_COLOUR, 3.0 if prediction is not None else 1.8
+            )
             if style is not None and prediction is not None:
                 self._outline(canvas, prediction, axis, clip, style.colour, 2.0, style.dash)
             canvas.text(left + 5, top + high / 2 + 4, at_left, **_LETTER)

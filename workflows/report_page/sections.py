@@ -41,11 +41,11 @@ SECTIONS = (
     Section("methods", "Methods", "Methods", "methods_table:method_tables"),
     Section("structures", "Structures", "Structures", "structures:structure_blocks"),
     Section("curves", "Learning curves", "Learning curves", "learning_curves:curve_figures"),
-    Section("significance", "Significance", "Significance", "significance:significance_tables"),
+    Section("significance", "Significance", "Significance", "significance_matrix:significance_tables"),
     Section("worst", "Worst cases", "Worst cases", "worst_cases:worst_case_figures"),
     Section("time", "Time", "Time against {metric}", "time_against_score:time_blocks"),
     Section("confusion", "Confusion", "Confusion between structures", "confusion:confusion_blocks"),
     Section("calibration", "Calibration", "Calibration", "calibration:calibration_blocks"),
-    Section("failures", "Failures", "Failures", "failures:failure_blocks"),
+    Section("failures", "Failures", "Failures", "failure_table:failure_blocks"),
     Section("protocol", "How it was made", "How it was made", "protocol:protocol_blocks"),
 )

@@ -204,7 +204,7 @@ def _fused(rule: Any, found: Propagation, correction: Correction | None) -> tupl
 
 def mean_dice(labels: Any, truth: Any, K: int) -> float:
     """Mean Dice over the structures of two maps of channel indices, the background left out."""
-    from atlaseg.pipeline.evaluation.confusion import confusion_of_indices, dice_of_labels
+    from atlaseg.pipeline.evaluation.confusion_matrix import confusion_of_indices, dice_of_labels
 
     return float(dice_of_labels(confusion_of_indices(labels, truth, K))[1:].mean())
 

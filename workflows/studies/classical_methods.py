@@ -168,7 +168,7 @@ class ClassicalBenchmark:
         return segmenter.fit(training)
 
     def _score(self, segmenter: Any, dataset: Dataset, case: Case) -> tuple[npt.NDArray[Any], float]:
-        from atlaseg.pipeline.evaluation.confusion import confusion_of_indices, dice_of_labels
+        from atlaseg.pipeline.evaluation.confusion_matrix import confusion_of_indices, dice_of_labels
         from atlaseg.pipeline.io.volume import read_image, read_label_map
         from atlaseg.workflows.inputs.scan_masks import mask_of
 

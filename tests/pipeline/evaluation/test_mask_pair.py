@@ -7,7 +7,7 @@ import pytest
 
 from atlaseg.pipeline.errors import OptionError
 from atlaseg.pipeline.evaluation import mask_pair
-from atlaseg.pipeline.evaluation.confusion import confusion_of_indices
+from atlaseg.pipeline.evaluation.confusion_matrix import confusion_of_indices
 from atlaseg.pipeline.evaluation.mask_pair import mask_pairs
 from atlaseg.pipeline.evaluation.metrics import METRICS
 

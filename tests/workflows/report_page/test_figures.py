@@ -19,7 +19,7 @@ from atlaseg.workflows.report_page.folder import MethodEntry, read_benchmark
 from atlaseg.workflows.report_page.learning_curves import learning_curves
 from atlaseg.workflows.report_page.methods_table import method_rows
 from atlaseg.workflows.report_page.palette import method_styles
-from atlaseg.workflows.report_page.significance import significance_matrix
+from atlaseg.workflows.report_page.significance_matrix import significance_matrix
 from atlaseg.workflows.report_page.structures import structure_rows
 from atlaseg.workflows.report_page.time_against_score import time_figures
 

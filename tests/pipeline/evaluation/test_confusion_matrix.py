@@ -8,7 +8,7 @@ import SimpleITK as sitk
 
 from atlaseg.pipeline.case import LabelTable
 from atlaseg.pipeline.errors import GeometryError, LabelError
-from atlaseg.pipeline.evaluation.confusion import confusion_matrix, dice_of_labels, mean_dice
+from atlaseg.pipeline.evaluation.confusion_matrix import confusion_matrix, dice_of_labels, mean_dice
 
 VALUES = (0, 1, 4, 255)
 LABELS = LabelTable.from_values(VALUES)

@@ -82,6 +82,9 @@ class Benchmark:
     surface: Literal["voxels", "elements"] = "voxels"
     """What surfaces are made of: voxels at the border of a structure, or elements between voxels, weighted by their
     area (docs/explanation/scores.md)."""
+    rank_by: tuple[str, ...] = ()
+    """Metrics that methods are ranked by, joined by commas: columns of scores.csv whose best values are high or low; by
+    default dice,hd95_mm."""
     workers: Count = 1
     """Number of methods to run in parallel, which share the cores. Measured times are comparable with 1 only."""
     share_registrations: bool = True
@@ -107,6 +110,7 @@ class Benchmark:
         from atlaseg.workflows.inputs.channels import resolve_channels
         from atlaseg.workflows.inputs.checked_dataset import refuse_problems
 
+        self._ranked_by()  # before any work, because it refuses what cannot be ranked by
         entries = read_entries(self.methods, self.minutes)
         dataset = read_dataset(self.dataset)
         about = self._about(dataset, entries)
@@ -152,7 +156,7 @@ class Benchmark:
             unfinished.callback(self._write_what_is_there, cells)
             contents = self._run_cells(cells, conditions, executor)
             unfinished.pop_all()
-        tables = write_tables(self.out, contents, self.seed)
+        tables = write_tables(self.out, contents, self.seed, self._ranked_by())
         write_about(self.out, {**about, "finished": True})
         print_tables(tables)
         print(f"Tables in {self.out}; a page of all of it: atlaseg report {self.out}")
@@ -219,6 +223,17 @@ class Benchmark:
         if len(set(numbers)) < len(numbers):
             raise OptionError(f"--labels {' '.join(self.labels)}: give each number once")
         return numbers or [None]
+
+    def _ranked_by(self) -> list[str]:
+        """Names of the metrics that the ranking is made of.
+
+        Raises:
+            OptionError: one is not known, or has no better and worse end.
+        """
+        from atlaseg.pipeline.evaluation.metrics import ranked_metrics
+
+        words = [word.strip() for text in self.rank_by for word in text.split(",") if word.strip()]
+        return [metric.name for metric in ranked_metrics(words)]
 
     def _refuse_another(self, about: dict[str, Any], found: dict[str, Any]) -> None:
         """Refuse a folder that holds anything other than an earlier part of this benchmark."""
@@ -360,7 +375,7 @@ class Benchmark:
         from atlaseg.workflows.benchmarking.summary_tables import write_tables
 
         if contents := [content for cell in cells if (content := sealed(cell)) is not None]:
-            write_tables(self.out, contents, self.seed)
+            write_tables(self.out, contents, self.seed, self._ranked_by())
 
 
 def _said(content: dict[str, Any]) -> str:

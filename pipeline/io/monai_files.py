@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from monai.data import MetaTensor
 
-__all__ = ["OneGridd", "SaveLabelMapd", "VolumeReader", "scans_of"]
+__all__ = ["OneGridd", "SaveLabelMapd", "VolumeReader", "dataset_near", "scans_of"]
 
 
 class VolumeReader(ImageReader):
@@ -164,6 +164,17 @@ def scans_of(
     for note in listed.notes():
         print(note, file=sys.stderr)
     return [{"name": name, "image": [str(file) for file in files]} for name, files in grouping.scans.items()]
+
+
+def dataset_near(run: str | os.PathLike[str]) -> str:
+    """Folder of the data set that a run has learnt from, looked for near the run.
+
+    Ends the program with one line where it is not found.
+    """
+    from atlaseg.pipeline.datasets.dataset_search import dataset_of_run
+
+    with _said_in_one_line(stop=True):
+        return str(dataset_of_run(Path(run)))
 
 
 def _digits(cases: Path) -> bool | None:

@@ -196,10 +196,16 @@ def test_a_bundle_that_has_moved(
     assert_same_labels(run, scans, tmp_path / "inside")
 
 
-def test_evaluation(tiny_run: Path, tmp_path: Path, shapes_folder: Path) -> None:
-    """MONAI's mean Dice of the validation case against a plain count."""
+@pytest.mark.parametrize("named", [True, False], ids=["named", "near"])
+def test_evaluation(tiny_run: Path, tmp_path: Path, shapes_folder: Path, named: bool) -> None:
+    """MONAI's mean Dice of the validation case against a plain count; the data set is named or lies near the run."""
+    run = tmp_path / "runs" / "r"
+    shutil.copytree(tiny_run, run)
+    tiny_run = run
+    if not named:
+        (tmp_path / "data").symlink_to(shapes_folder)
     files = [str(tiny_run / "configs" / name) for name in ("inference.yaml", "evaluate.yaml")]
-    places = {"output_dir": str(tmp_path), "validation_dir": str(shapes_folder)}
+    places = {"output_dir": str(tmp_path)} | ({"validation_dir": str(shapes_folder)} if named else {})
     found = ConfigWorkflow(config_file=files, workflow_type="infer", **places)
     found.initialize()
     found.run()

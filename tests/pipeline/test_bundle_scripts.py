@@ -20,7 +20,8 @@ class Blocker:
             raise ModuleNotFoundError(f"{name} is blocked")
 sys.meta_path.insert(0, Blocker())
 sys.path.insert(0, sys.argv[1])
-from scripts.monai_files import VolumeReader
+from scripts.monai_files import VolumeReader, dataset_near
+import scripts.dataset_search
 voxels, meta = VolumeReader().get_data(VolumeReader().read(sys.argv[2]))
 print(voxels.sum(), meta["affine"].tolist())
 VolumeReader(stop=True).get_data(VolumeReader().read(sys.argv[2] + ".missing"))

@@ -35,12 +35,13 @@ class Tables:
     ranking: pd.DataFrame
 
 
-def make_tables(cells: Sequence[dict[str, Any]], seed: int) -> Tables:
+def make_tables(cells: Sequence[dict[str, Any]], seed: int, ranked_by: Sequence[str] = ()) -> Tables:
     """Tables of finished cells.
 
     Args:
         cells: contents of their ``cell.json``, at least one.
         seed: of the bootstrap.
+        ranked_by: names of the metrics that the ranking is made of, by default Dice and HD95.
     """
     from atlaseg.pipeline.evaluation.long_table import long_table, score_rows
     from atlaseg.pipeline.evaluation.method_summary import summarise_methods
@@ -66,7 +67,7 @@ def make_tables(cells: Sequence[dict[str, Any]], seed: int) -> Tables:
         failures=_frame(failures, FAILURE_COLUMNS),
         summary=summarise_methods(scores, seed=seed),
         significance=compare_methods(scores),
-        ranking=rank_methods(scores),
+        ranking=rank_methods(scores, ranked_by),
     )
 
 
@@ -76,11 +77,13 @@ def _frame(rows: list[dict[str, Any]], columns: list[str]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns).astype({"labels": "Int64"})
 
 
-def write_tables(out: Path, cells: Sequence[dict[str, Any]], seed: int) -> Tables:
+def write_tables(
+    out: Path, cells: Sequence[dict[str, Any]], seed: int, ranked_by: Sequence[str] = ()
+) -> Tables:
     """Write all tables of finished cells into the folder of a benchmark, each file whole or not at all."""
     from atlaseg.pipeline.io.files import replacing, write_text
 
-    tables = make_tables(cells, seed)
+    tables = make_tables(cells, seed, ranked_by)
     for name, table in vars(tables).items():
         write_text(out / f"{name}.csv", table.to_csv(index=False, lineterminator="\n"))
     with replacing(out / "scores.parquet") as temporary:
@@ -149,7 +152,8 @@ def _overview(tables: Tables, labels: Any) -> Table:
     chosen, times = _of_labels(everything, labels), _of_labels(tables.times, labels)
     title = "all training cases" if pd.isna(labels) else f"{labels} labelled training cases"
     main = main_metric()
-    others = [metric for metric in ranked_metrics() if metric.name != main.name]
+    ranked_by = [name.removeprefix("rank_") for name in tables.ranking if name.startswith("rank_")]
+    others = [metric for metric in ranked_metrics(ranked_by) if metric.name != main.name]
     units = "".join(f"{metric.label} in {metric.unit}, " for metric in others if metric.unit)
     caption = f"{units}of surface {tables.ranking['surface'].iloc[0]}"
     table = Table(title=title, caption=caption, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))

@@ -28,7 +28,8 @@ def request_of(job: TrainingJob, method: Method) -> dict[str, Any]:
     Raises:
         AtlasegError: the data set, or the folder of scans without labels, cannot be read.
     """
-    from atlaseg.pipeline.datasets.dataset_identity import files_digest, identity
+    from atlaseg.pipeline.datasets.dataset_identity import identity
+    from atlaseg.pipeline.datasets.dataset_search import files_digest
     from atlaseg.pipeline.datasets.listing import raise_at_once
     from atlaseg.pipeline.datasets.reader import list_dataset
     from atlaseg.pipeline.errors import MissingFileError

@@ -32,7 +32,7 @@ def validation_scans(run: Path | str, dataset: Path | None = None) -> dict[str, 
         DatasetError: a name is not usable as a file name, or the data set is another one.
     """
     from atlaseg.pipeline.case import Case
-    from atlaseg.pipeline.datasets.dataset_identity import dataset_of_run
+    from atlaseg.pipeline.datasets.dataset_search import dataset_of_run
 
     run = Path(run)
     lists = run / "configs" / "cases.json"

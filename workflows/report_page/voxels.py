@@ -55,7 +55,7 @@ def find_truths(benchmark: Benchmark, dataset: Path | None) -> Truths | None:
 
 def _near(folder: Path) -> Path | None:
     """Where the data set of a benchmark is; one of version 0.1 says so."""
-    from atlaseg.pipeline.datasets.dataset_identity import dataset_of_run
+    from atlaseg.pipeline.datasets.dataset_search import dataset_of_run
 
     note = folder / "dataset.path"
     if note.is_file():

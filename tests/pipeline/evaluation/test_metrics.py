@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -99,6 +101,13 @@ def test_rows_say_what_the_functions_do(metric):
         assert sign * shifted[0] > sign * shifted[1] >= sign * gone
     assert metric.summary
     assert metric.label in metric.title or metric.label[1:] in metric.title
+
+
+def test_the_page_on_scores_defines_every_column():
+    page = Path(__file__).parents[3] / "docs" / "explanation" / "scores.md"
+    rows = [line for line in page.read_text(encoding="utf-8").splitlines() if line.startswith("| `")]
+    defined = {name for row in rows for name in re.findall(r"`(\w+)`", row.split("|")[1])}
+    assert set(METRICS.names()) <= defined
 
 
 def test_titles():

@@ -152,7 +152,7 @@ def _overview(tables: Tables, labels: Any) -> Table:
     chosen, times = _of_labels(everything, labels), _of_labels(tables.times, labels)
     title = "all training cases" if pd.isna(labels) else f"{labels} labelled training cases"
     main = main_metric()
-    ranked_by = [name.removeprefix("rank_") for name in tables.ranking if name.startswith("rank_")]
+    ranked_by = [name.removeprefix("rank_") for name in map(str, tables.ranking) if name.startswith("rank_")]
     others = [metric for metric in ranked_metrics(ranked_by) if metric.name != main.name]
     units = "".join(f"{metric.label} in {metric.unit}, " for metric in others if metric.unit)
     caption = f"{units}of surface {tables.ranking['surface'].iloc[0]}"

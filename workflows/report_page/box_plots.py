@@ -11,13 +11,13 @@ import pandas as pd
 from markupsafe import Markup
 
 from atlaseg.pipeline.evaluation.metrics import Metric
+from atlaseg.workflows.report_page.benchmark_tables import Benchmark
 from atlaseg.workflows.report_page.drawing import Canvas, Scale, linear_scale, path, shorten
-from atlaseg.workflows.report_page.folder import Benchmark
 from atlaseg.workflows.report_page.palette import BEYOND, FAILED, INK, Style
 
 __all__ = ["box_plots"]
 
-WIDTH, LEFT, RIGHT, TOP, ROW, BOTTOM = 380.0, 132.0, 12.0, 28.0, 23.0, 38.0
+WIDTH, LEFT, RIGHT, TOP, ROW, BOTTOM = 380.0, 146.0, 12.0, 28.0, 23.0, 38.0
 #: More points than this in the panels of one metric make a page slow: then only those beyond the whiskers.
 MOST_POINTS = 8000
 

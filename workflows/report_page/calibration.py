@@ -13,10 +13,10 @@ from markupsafe import Markup
 
 from atlaseg.pipeline.errors import AtlasegError, GeometryError
 from atlaseg.pipeline.io.volume import Header, grid_difference, read_header, read_voxels
+from atlaseg.workflows.report_page.benchmark_tables import Benchmark
 from atlaseg.workflows.report_page.blocks import Block, Figure, Notice
 from atlaseg.workflows.report_page.context import Context
 from atlaseg.workflows.report_page.drawing import Canvas, linear_scale, path, shorten
-from atlaseg.workflows.report_page.folder import Benchmark
 from atlaseg.workflows.report_page.palette import GRID, INK, MUTED, Style
 from atlaseg.workflows.report_page.voxels import Truths, label_table, read_truth
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from atlaseg.pipeline.evaluation.metrics import Metric, drawn_metrics, main_metric
-from atlaseg.workflows.report_page.folder import Benchmark
+from atlaseg.workflows.report_page.benchmark_tables import Benchmark
 from atlaseg.workflows.report_page.palette import Style
 from atlaseg.workflows.report_page.voxels import Truths
 

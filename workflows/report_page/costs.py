@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from atlaseg.workflows.report_page.folder import Benchmark, with_labels
+from atlaseg.workflows.report_page.benchmark_tables import Benchmark, with_labels
 
 __all__ = ["Cost", "costs"]
 

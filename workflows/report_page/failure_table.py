@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from atlaseg.workflows.report_page.benchmark_tables import Benchmark
 from atlaseg.workflows.report_page.blocks import Block, Cell, Html, Notice, Row, Table
 from atlaseg.workflows.report_page.context import Context, labels_text
-from atlaseg.workflows.report_page.folder import Benchmark, without_paths
 from atlaseg.workflows.report_page.method_names import marked_name
 from atlaseg.workflows.report_page.palette import Style
+from atlaseg.workflows.report_page.texts_without_paths import without_paths
 
 __all__ = ["FailureRow", "failure_blocks", "failure_rows"]
 

@@ -9,10 +9,10 @@ from markupsafe import Markup
 
 from atlaseg.pipeline.evaluation.metrics import Metric
 from atlaseg.pipeline.evaluation.statistics import ALL_STRUCTURES
+from atlaseg.workflows.report_page.benchmark_tables import Benchmark
 from atlaseg.workflows.report_page.blocks import Block, Figure, folded_but_first
 from atlaseg.workflows.report_page.context import Context, labels_text
 from atlaseg.workflows.report_page.drawing import Canvas, Scale, linear_scale, path, shorten
-from atlaseg.workflows.report_page.folder import Benchmark
 from atlaseg.workflows.report_page.palette import Style
 
 __all__ = ["curve_figures", "learning_curves"]

@@ -11,11 +11,11 @@ import numpy as np
 from markupsafe import Markup
 
 from atlaseg.pipeline.evaluation.metrics import Metric
+from atlaseg.workflows.report_page.benchmark_tables import Benchmark, with_labels
 from atlaseg.workflows.report_page.blocks import Block, Cell, Row, Table, folded_but_first
 from atlaseg.workflows.report_page.context import Context, scans_text
 from atlaseg.workflows.report_page.costs import costs
 from atlaseg.workflows.report_page.drawing import Canvas, Scale, path
-from atlaseg.workflows.report_page.folder import Benchmark, with_labels
 from atlaseg.workflows.report_page.method_names import marked_name
 from atlaseg.workflows.report_page.number_texts import duration, interval_text, memory, number_text
 from atlaseg.workflows.report_page.palette import GRID, Style

@@ -9,13 +9,14 @@ from typing import Any
 
 from markupsafe import Markup
 
+from atlaseg.workflows.report_page.benchmark_tables import Benchmark
 from atlaseg.workflows.report_page.context import Context, labels_text, most_labels, scans_text
 from atlaseg.workflows.report_page.findings import findings
-from atlaseg.workflows.report_page.folder import Benchmark, without_paths
 from atlaseg.workflows.report_page.method_names import marked_name
 from atlaseg.workflows.report_page.palette import method_styles
 from atlaseg.workflows.report_page.protocol import folds_text
 from atlaseg.workflows.report_page.sections import SECTIONS
+from atlaseg.workflows.report_page.texts_without_paths import without_paths
 from atlaseg.workflows.report_page.voxels import find_truths
 
 __all__ = ["Page", "make_page"]

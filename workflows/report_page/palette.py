@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from atlaseg.pipeline.overlay_colours import METHOD_COLOURS
-from atlaseg.workflows.report_page.folder import MethodEntry
+from atlaseg.workflows.report_page.benchmark_tables import MethodEntry
 
 __all__ = ["BEYOND", "FAILED", "GRID", "INK", "MUTED", "SHADES", "Style", "method_styles"]
 

@@ -8,10 +8,11 @@ from typing import Any
 from markupsafe import Markup
 
 from atlaseg.pipeline.evaluation.metrics import Metric
+from atlaseg.workflows.report_page.benchmark_tables import Benchmark
 from atlaseg.workflows.report_page.blocks import Block, Html
 from atlaseg.workflows.report_page.context import Context, labels_text
-from atlaseg.workflows.report_page.folder import Benchmark, without_paths
 from atlaseg.workflows.report_page.method_names import marked_name
+from atlaseg.workflows.report_page.texts_without_paths import without_paths
 
 __all__ = ["folds_text", "protocol_blocks"]
 

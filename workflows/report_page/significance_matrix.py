@@ -9,9 +9,9 @@ from typing import Any
 from markupsafe import Markup
 
 from atlaseg.pipeline.evaluation.metrics import Metric
+from atlaseg.workflows.report_page.benchmark_tables import Benchmark, with_labels
 from atlaseg.workflows.report_page.blocks import Block, Cell, Row, Table, folded_but_first
 from atlaseg.workflows.report_page.context import Context
-from atlaseg.workflows.report_page.folder import Benchmark, with_labels
 from atlaseg.workflows.report_page.method_names import marked_name, marker
 from atlaseg.workflows.report_page.number_texts import EMPTY, p_text
 from atlaseg.workflows.report_page.palette import Style

@@ -10,10 +10,10 @@ from markupsafe import Markup
 
 from atlaseg.pipeline.evaluation.metrics import Metric
 from atlaseg.pipeline.evaluation.statistics import ALL_STRUCTURES
+from atlaseg.workflows.report_page.benchmark_tables import Benchmark
 from atlaseg.workflows.report_page.blocks import Block, Cell, Figure, Row, Table, folded_but_first
 from atlaseg.workflows.report_page.box_plots import box_plots
 from atlaseg.workflows.report_page.context import Context
-from atlaseg.workflows.report_page.folder import Benchmark
 from atlaseg.workflows.report_page.method_names import marked_name
 from atlaseg.workflows.report_page.methods_table import winner
 from atlaseg.workflows.report_page.number_texts import interval_text, number_text

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from atlaseg.pipeline.case import Case, LabelTable
 from atlaseg.pipeline.errors import AtlasegError, GeometryError, MissingFileError
 from atlaseg.pipeline.io.volume import Header, grid_difference, read_header, read_label_map
-from atlaseg.workflows.report_page.folder import Benchmark
+from atlaseg.workflows.report_page.benchmark_tables import Benchmark
 
 __all__ = [
     "Truths",

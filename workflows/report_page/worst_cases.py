@@ -11,9 +11,9 @@ from markupsafe import Markup, escape
 
 from atlaseg.pipeline.errors import AtlasegError
 from atlaseg.pipeline.evaluation.metrics import Metric, main_metric
+from atlaseg.workflows.report_page.benchmark_tables import Benchmark
 from atlaseg.workflows.report_page.blocks import Block, Figure, Html, Notice
 from atlaseg.workflows.report_page.context import Context
-from atlaseg.workflows.report_page.folder import Benchmark
 from atlaseg.workflows.report_page.method_names import marked_name
 from atlaseg.workflows.report_page.overlays import Views
 from atlaseg.workflows.report_page.palette import Style

@@ -10,12 +10,13 @@ import pytest
 
 from atlaseg.pipeline.evaluation.metrics import METRICS, drawn_metrics
 from atlaseg.pipeline.overlay_colours import METHOD_COLOURS
+from atlaseg.workflows.report_page.benchmark_tables import MethodEntry
 from atlaseg.workflows.report_page.box_plots import box_plots
 from atlaseg.workflows.report_page.confusion import confusion_figures
 from atlaseg.workflows.report_page.context import Context
 from atlaseg.workflows.report_page.costs import costs
 from atlaseg.workflows.report_page.drawing import Scale, linear_scale, log_scale
-from atlaseg.workflows.report_page.folder import MethodEntry, read_benchmark
+from atlaseg.workflows.report_page.folder import read_benchmark
 from atlaseg.workflows.report_page.learning_curves import learning_curves
 from atlaseg.workflows.report_page.methods_table import method_rows
 from atlaseg.workflows.report_page.palette import method_styles

@@ -6,7 +6,8 @@ import os
 import pytest
 
 from atlaseg.pipeline.errors import DatasetError, UnreadableFileError
-from atlaseg.workflows.report_page.folder import read_benchmark, with_labels, without_paths
+from atlaseg.workflows.report_page.benchmark_tables import with_labels
+from atlaseg.workflows.report_page.folder import read_benchmark
 
 
 def test_names_stay_text_and_numbers_numbers(hostile_benchmark):
@@ -66,22 +67,3 @@ def test_tables_of_two_definitions_of_a_surface(make_benchmark):
     (out / "benchmark.json").write_text(json.dumps(about))
     with pytest.raises(DatasetError, match="surfaces are made of elements and of voxels in the tables"):
         read_benchmark(out)
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("/home/ann/a.nii.gz: no such file", "a.nii.gz: no such file"),
-        ("cannot open '/data/Dr Doe/scan 1.nii.gz'", "cannot open 'scan 1.nii.gz'"),
-        (r"C:\Users\Ann\scan.nii is broken", "scan.nii is broken"),
-        (r"\\server\share\scan.nii is broken", "scan.nii is broken"),
-        ("~/study/scan.nii", "scan.nii"),
-        ("--out=/srv/a/b/out", "--out=out"),
-        ("file:///srv/a/page.html", "page.html"),
-        ("runs/of Ann/scan.nii", "runs/of scan.nii"),
-        ("Dice 1/2, <b>bold</b>, 3 mm/s", "Dice 1/2, <b>bold</b>, 3 mm/s"),
-        ("unet:depth=context,minutes=12", "unet:depth=context,minutes=12"),
-    ],
-)
-def test_paths_are_reduced(text, expected):
-    assert without_paths(text) == expected

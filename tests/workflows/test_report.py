@@ -179,6 +179,35 @@ def test_files_that_cannot_be_read_are_listed(made_benchmark, tmp_path, capsys):
     assert str(folder) not in page
 
 
+def test_a_metric_of_a_package_has_figures(make_benchmark, tmp_path, monkeypatch):
+    (tmp_path / "farpkg.py").write_text(
+        "from atlaseg.pipeline.evaluation.metrics import Metric\n"
+        "def far(pair):\n"
+        "    return float(pair.distances.to_reference.distances.max())\n"
+        "FAR = Metric('far_mm', 'the farthest voxel', 'farpkg:far', label='farthest', unit='mm', better='low',\n"
+        "             best=0.0, worst='diagonal')\n"
+    )
+    (tmp_path / "farpkg-1.dist-info").mkdir()
+    (tmp_path / "farpkg-1.dist-info" / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: farpkg\nVersion: 1\n"
+    )
+    (tmp_path / "farpkg-1.dist-info" / "entry_points.txt").write_text(
+        "[atlaseg.metrics]\nfar_mm = farpkg:FAR\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    methods = (("majority", "majority", {}, 1.0), ("kmeans", "kmeans", {}, 3.0))
+    made = make_benchmark(methods=methods, probabilities=False)
+    assert Report(made.write()).run() == 0
+    page = (made.out / "report.html").read_text(encoding="utf-8")
+    assert "Farthest (mm) of each structure" in page
+    assert "Box plot of Farthest (mm) of Anterior" in page
+    assert "<b>Farthest</b>: the farthest voxel." in page
+    with (made.out / "scores.csv").open(encoding="utf-8") as stream:
+        far = [float(row["value"]) for row in csv.DictReader(stream) if row["metric"] == "far_mm"]
+    assert len(far) == 2 * 6 * 3
+    assert min(far) > 0
+
+
 @pytest.mark.thorough
 def test_unfinished(make_benchmark, tmp_path):
     made = make_benchmark(finished=False, methods=(("majority", "majority", {}, 1.0),), probabilities=False)

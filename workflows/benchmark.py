@@ -83,8 +83,8 @@ class Benchmark:
     """What surfaces are made of: voxels at the border of a structure, or elements between voxels, weighted by their
     area (docs/explanation/scores.md)."""
     rank_by: tuple[str, ...] = ()
-    """Metrics that methods are ranked by, joined by commas, as scores.csv names them; by default one of volumes and one of
-    surfaces."""
+    """Metrics that methods are ranked by, joined by commas, as scores.csv names them; by default one of volumes and one
+    of surfaces."""
     workers: Count = 1
     """Number of methods to run in parallel, which share the cores. Measured times are comparable with 1 only."""
     share_registrations: bool = True

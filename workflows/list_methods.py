@@ -23,6 +23,7 @@ PARTS: dict[str, tuple[str, str]] = {
     "schedule": ("atlaseg.pipeline.training.learning_rate:SCHEDULES", "schedules of the learning rate"),
     "layout": ("atlaseg.pipeline.datasets.registry:LAYOUTS", "layouts of data sets"),
     "engine": ("atlaseg.atlases.registration.engines.registry:ENGINES", "registration engines"),
+    "metric": ("atlaseg.pipeline.evaluation.metrics:METRICS", "metrics of label maps"),
 }
 
 

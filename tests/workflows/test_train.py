@@ -107,7 +107,7 @@ def test_tracking_and_device_may_change(runs: Any, tiny_run: Path, tmp_path: Pat
     ("options", "error", "message"),
     [
         ({"fold": 5}, OptionError, "choose 0 to 4"),
-        ({"fold": -1}, OptionError, "choose 0 to 4"),
+        ({"fold": -1}, OptionError, "--fold must be at least 0"),
         ({"minutes": 1.0}, OptionError, "either --epochs or --minutes"),
         ({"device": "tpu"}, OptionError, "no device 'tpu'"),
         ({"overrides": ("training.precision=fp16",)}, OptionError, "fp16 needs a GPU"),

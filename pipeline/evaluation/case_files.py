@@ -1,4 +1,4 @@
-"""Scores of one case from its files: the label map that was found, and the one it is compared with."""
+"""Scores of one case from its files: the predicted label map and the reference."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many voxels of each structure were labelled as which: the matrix that all overlap scores come from."""
+"""Confusion matrix of two label maps in voxels, from which overlap scores are computed."""
 
 from __future__ import annotations
 

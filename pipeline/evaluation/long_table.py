@@ -64,7 +64,7 @@ def long_table(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
 
 
 def table_surface(table: pd.DataFrame) -> str:
-    """What surfaces are made of in all rows.
+    """Definition of surfaces in all rows.
 
     Raises:
         DatasetError: voxels in some rows and elements in others.

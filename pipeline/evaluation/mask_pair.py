@@ -1,4 +1,4 @@
-"""One structure in two label maps: what metrics are computed from, with the work that they share done once."""
+"""One structure in two label maps: input of the metrics, with shared intermediate results."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""The table of metrics: what is computed for each structure, what its numbers mean, and what counts as the worst.
+"""Table of metrics: their computation, labels, units, which values are better, and the worst values.
 
-Everything that names metrics asks here: columns of score tables, statistics, tests, rankings, figures and help texts. A
+Everything that names metrics uses this table: columns of score tables, statistics, tests, rankings, figures and help
+texts. A
 metric is a function of a :class:`~atlaseg.pipeline.evaluation.mask_pair.MaskPair` and a row here, or a row in a package
 that names it by an entry point of ``atlaseg.metrics``.
 """
@@ -271,7 +272,7 @@ METRICS = Registry(
 
 
 def main_metric() -> Metric:
-    """The metric that methods are described by where there is room for one."""
+    """The main metric of methods, where only one is shown."""
     return METRICS.rows()[0]
 
 

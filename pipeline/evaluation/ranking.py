@@ -1,4 +1,4 @@
-"""The ranking of methods, made as challenges make theirs."""
+"""Rank methods as segmentation challenges do."""
 
 from __future__ import annotations
 

@@ -154,7 +154,7 @@ def missing_prediction(
     case: str = "",
     surface: Surface = "voxels",
 ) -> CaseScores:
-    """The worst scores, for a case that was asked for and not segmented.
+    """The worst scores, for a case without a prediction.
 
     Every structure counts as missed, also one that the reference does not have: a file that is not there says
     nothing about it.
@@ -184,7 +184,7 @@ def _scores(pairs: Iterable[MaskPair], labels: LabelTable, case: str) -> tuple[S
 
 
 def surface_of(scores: Iterable[Score]) -> Surface:
-    """What surfaces are made of in scores; one thing in all of them, or means of them would mean nothing.
+    """Definition of surfaces in scores, which must be the same in all of them.
 
     Raises:
         DatasetError: voxels in some and elements in others.

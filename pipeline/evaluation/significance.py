@@ -1,4 +1,4 @@
-"""Whether methods differ by more than chance: paired tests on the same cases, corrected for being several."""
+"""Paired significance tests between methods on the same cases, corrected for multiple comparisons."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def _wilcoxon(differences: pd.Series[Any]) -> float:
 
 
 def holm(p_values: Sequence[float]) -> npt.NDArray[np.float64]:
-    """Correct p values for being several, by Holm's step-down procedure.
+    """Correct p values for multiple comparisons by Holm's step-down procedure.
 
     Source: Holm, A Simple Sequentially Rejective Multiple Test Procedure, Scandinavian Journal of Statistics 6,
     1979, 65-70.

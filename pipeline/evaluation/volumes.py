@@ -1,4 +1,4 @@
-"""Volumes of a structure in the reference and in the prediction, and how much they differ."""
+"""Volumes of a structure in reference and prediction, and their difference."""
 
 from __future__ import annotations
 

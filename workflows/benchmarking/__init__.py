@@ -1,1 +1,1 @@
-"""The parts of ``atlaseg benchmark``."""
+"""Parts of ``atlaseg benchmark``."""

@@ -1,4 +1,4 @@
-"""Cells of a benchmark: one method on one fold with one number of labels; each is run once, scored and sealed."""
+"""Cells of a benchmark: one method on one fold with one number of labels; each is run, scored and stored once."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ FORMAT = 1
 
 
 class Stopped(Exception):  # noqa: N818 (not an error: somebody wished it)
-    """The benchmark was asked to stop while a cell was under way."""
+    """The benchmark was stopped while a cell was running."""
 
 
 @dataclass(frozen=True)
 class Conditions:
-    """What holds for all cells of a benchmark.
+    """Conditions of all cells of a benchmark.
 
     Args:
         out: folder of the benchmark.
@@ -136,7 +136,7 @@ def sealed(cell: Cell) -> dict[str, Any] | None:
 
 
 def run_cell(cell: Cell, conditions: Conditions, stop: threading.Event | None = None) -> dict[str, Any]:
-    """Run what is missing of a cell, score it and seal it; returns its content.
+    """Run the missing parts of a cell, score it and store it; returns its content.
 
     A method that fails, or whose process the system ends, is a result and no error: its cases get the worst scores.
 
@@ -173,7 +173,7 @@ def forget_failures(cell: Cell) -> None:
 
 
 def _tell(cell: Cell, what: str) -> None:
-    """In a job without a terminal this is the only sign of life, for as long as a training takes."""
+    """Print progress; without a terminal it is the only output during a training."""
     print(f"{cell.title}: {what}; follow it in {cell.log}", file=sys.stderr, flush=True)
 
 
@@ -187,7 +187,7 @@ def _fit(cell: Cell, conditions: Conditions, stop: threading.Event | None) -> No
 
 
 def _take_twin(cell: Cell) -> bool:
-    """Take what an earlier cell has learnt in the very same way, at the same cost; whether there was such."""
+    """Copy the model of an earlier cell that was trained identically, with its cost; whether there was one."""
     if cell.twin is None:
         return False
     content = _read(record_of_fit(cell.twin))

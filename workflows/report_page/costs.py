@@ -1,4 +1,4 @@
-"""What methods cost: times and memory."""
+"""Cost of methods: times and memory."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["Cost", "costs"]
 
 @dataclass(frozen=True)
 class Cost:
-    """What a method took.
+    """Cost of a method.
 
     Args:
         fit_seconds: mean over folds of the wall-clock time of fitting, ``None`` where it was not timed.

@@ -1,4 +1,4 @@
-"""What the tables say, in sentences."""
+"""Findings of the tables, in sentences."""
 
 from __future__ import annotations
 

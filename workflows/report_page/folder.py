@@ -1,4 +1,4 @@
-"""What ``atlaseg benchmark`` has left in its folder, read and checked."""
+"""Read and check the output folder of ``atlaseg benchmark``."""
 
 from __future__ import annotations
 
@@ -81,7 +81,8 @@ def read_benchmark(folder: Path) -> Benchmark:
     about = read_json(file, dict)
     if about.get("format") != FORMAT:
         raise DatasetError(
-            f"{file}: expected format {FORMAT}, found {str(about.get('format'))[:40]!r}; make it anew by this atlaseg"
+            f"{file}: expected format {FORMAT}, found {str(about.get('format'))[:40]!r}; "
+            "run the benchmark again with this version of atlaseg"
         )
     for key, kinds in _ABOUT.items():
         if not isinstance(about.setdefault(key, None), (*kinds, type(None))):
@@ -90,7 +91,7 @@ def read_benchmark(folder: Path) -> Benchmark:
             )
     tables = {name: _read_table(folder / f"{name}.csv", columns) for name, columns in _TABLES.items()}
     if tables["scores"].empty:
-        raise DatasetError(f"{folder / 'scores.csv'}: holds no scores yet; let atlaseg benchmark go on")
+        raise DatasetError(f"{folder / 'scores.csv'}: holds no scores yet; continue atlaseg benchmark")
     with taking_apart(file, "methods, labels and structures"):
         methods = tuple(
             MethodEntry(str(m["name"]), str(m["method"]), dict(m.get("options") or {}))
@@ -100,7 +101,7 @@ def read_benchmark(folder: Path) -> Benchmark:
         structures = {int(value): str(name) for value, name in about["structures"].items()}
     for what, names in (("structures", list(structures.values())), ("methods", [m.name for m in methods])):
         if twice := [name for name in names if names.count(name) > 1]:
-            raise DatasetError(f"{file}: two {what} are called {twice[0]!r}; give each a name of its own")
+            raise DatasetError(f"{file}: two {what} are called {twice[0]!r}; give each a different name")
     _check_methods(file, {m.name for m in methods}, tables["scores"])
     return Benchmark(
         path=folder,
@@ -116,7 +117,7 @@ def read_benchmark(folder: Path) -> Benchmark:
 
 
 def _surface(file: Path, about: Mapping[str, Any], tables: Mapping[str, pd.DataFrame]) -> Surface:
-    """What surfaces are made of in all tables: voxels where a folder is of before there was a choice."""
+    """Definition of surfaces in all tables; voxels for folders written before there was a choice."""
     said = about.get("surface", "voxels")
     found = {str(said)} | {
         str(name) for table in tables.values() if "surface" in table for name in table["surface"].unique()
@@ -133,14 +134,15 @@ def _surface(file: Path, about: Mapping[str, Any], tables: Mapping[str, pd.DataF
 def _check_methods(file: Path, known: set[str], scores: pd.DataFrame) -> None:
     if unknown := sorted(set(scores["method"]) - known):
         raise DatasetError(
-            f"{file}: does not name method {unknown[0]!r}, which has scores; was the folder put together by hand?"
+            f"{file}: does not name method {unknown[0]!r}, which has scores; "
+            "check whether the folder was assembled by hand"
         )
 
 
 def _read_table(file: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     """A table whose case names stay text: ``001`` is no number, and ``NA`` is not missing."""
     if not file.is_file():
-        raise MissingFileError(f"{file}: no such file; let atlaseg benchmark go on to its end")
+        raise MissingFileError(f"{file}: no such file; let atlaseg benchmark finish")
     try:
         text = file.read_text(encoding="utf-8")
         if "\0" in text:
@@ -166,7 +168,9 @@ def _read_table(file: Path, columns: tuple[str, ...]) -> pd.DataFrame:
     keys = [column for column in _KEYS.get(file.stem, ()) if column in columns]
     if keys and (twice := table[table.duplicated(keys)]).size:
         found = ", ".join(str(value) for value in twice.iloc[0][keys] if not pd.isna(value))
-        raise UnreadableFileError(f"{file}: two rows for {found}; let atlaseg benchmark write the table anew")
+        raise UnreadableFileError(
+            f"{file}: two rows for {found}; let atlaseg benchmark write the table again"
+        )
     return table
 
 

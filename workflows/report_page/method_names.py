@@ -1,4 +1,4 @@
-"""How a method is written on the page: its marker, number and label."""
+"""Name of a method on the page: its marker, number and label."""
 
 from __future__ import annotations
 

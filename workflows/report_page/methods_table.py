@@ -100,7 +100,7 @@ def method_rows(
 def _best_methods(
     main: Metric, others: Sequence[Metric], scores: Any, beside: Mapping[str, Any], ranking: Any
 ) -> dict[str, str | None]:
-    """Method with the best number of each column; nobody is best alone."""
+    """Method with the best number of each column; none where there is one method only."""
     if len(scores) < 2:
         return {}
     best = {column: winner(main, scores[column]) for column in ("mean", "median", "worst")}

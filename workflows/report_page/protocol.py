@@ -23,7 +23,7 @@ _SURFACES = {
 
 
 def folds_text(benchmark: Benchmark) -> str:
-    """How cases were shared out, in words."""
+    """Describe the folds in words."""
     for key, text in (("first", "trained on the first {} cases"), ("last", "tested on the last {} cases")):
         if benchmark.about.get(key) is not None:
             return text.format(benchmark.about[key])
@@ -32,7 +32,7 @@ def folds_text(benchmark: Benchmark) -> str:
 
 
 def protocol_blocks(context: Context) -> list[Block]:
-    """A list of what was done with what, and the definitions."""
+    """List of data, settings and versions, and the definitions of the scores."""
     benchmark, about = context.benchmark, context.benchmark.about
     structures = ", ".join(f"{name} ({value})" for value, name in benchmark.structures.items())
     numbers = ", ".join(map(labels_text, benchmark.labels))
@@ -77,7 +77,7 @@ def _definitions(context: Context) -> Markup:
     of_metrics = Markup("\n").join(_definition(metric, near) for metric in context.metrics)
     return Markup(
         "<p>{}\n"
-        "<b>Surfaces</b> are made of {}. <b>Failed</b> cases get the worst score there is and stay in every mean.\n"
+        "<b>Surfaces</b> are made of {}. <b>Failed</b> cases get the worst possible score and stay in every mean.\n"
         "<b>Interval</b>: percentile bootstrap over cases (Efron and Tibshirani 1993). <b>p</b>: Wilcoxon signed-rank "
         "test on the cases' means over structures (Wilcoxon 1945), corrected by Holm's procedure (Holm 1979).\n"
         "<b>Rank</b>: methods are ranked in each case by the mean over its structures, then ranks are averaged "

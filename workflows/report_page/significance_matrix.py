@@ -1,4 +1,4 @@
-"""Which methods differ by more than chance: a matrix of paired tests for each metric."""
+"""Significance of differences between methods: a matrix of paired tests for each metric."""
 
 from __future__ import annotations
 

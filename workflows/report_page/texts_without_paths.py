@@ -1,4 +1,4 @@
-"""Texts freed of folders, which tell names of people and machines."""
+"""Remove folders from texts, because they may contain names of people and machines."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _RELATIVE = re.compile(r"""[^\s'"\\/=,]+[\\/](?:[^\s'"\\/]+[\\/])*([^\s'"\\/]+\.
 
 
 def without_paths(text: str) -> str:
-    """Text in which every path is reduced to its last part: folders tell names of people and machines.
+    """Text in which every path is reduced to its last part; folders may contain names of people and machines.
 
     >>> without_paths("/home/ann/study/a.nii.gz: no such file")
     'a.nii.gz: no such file'

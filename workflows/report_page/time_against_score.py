@@ -1,4 +1,4 @@
-"""What a score costs: the mean of the main metric against the time of training and of one scan."""
+"""Mean of the main metric against the time of training and of one scan."""
 
 from __future__ import annotations
 

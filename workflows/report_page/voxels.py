@@ -33,7 +33,7 @@ def label_table(benchmark: Benchmark) -> LabelTable:
 
 
 def find_truths(benchmark: Benchmark, dataset: Path | None) -> Truths | None:
-    """Cases of the data set by name, ``None`` where it has moved and nobody says where it is.
+    """Cases of the data set by name, ``None`` where it has moved and no folder is given.
 
     Args:
         benchmark: that was run on it.

@@ -1,4 +1,4 @@
-"""The cases on which methods did worst: the scan and every method's outlines in three planes."""
+"""Worst cases of the methods: the scan and every method's outlines in three planes."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Tile:
 
 @dataclass(frozen=True)
 class WorstCase:
-    """A case on which some methods did worst.
+    """The worst case of some methods.
 
     Args:
         case: its name.
@@ -129,7 +129,7 @@ def draw_case(
 def worst_case_figures(context: Context) -> list[Block]:
     """A figure for each case, or why there is none."""
     if context.truths is None:
-        said = "Not drawn: the data set was not found where the benchmark read it. {} says where it is."
+        said = "Not drawn: the data set has moved since the benchmark. Give its folder by {}."
         return [Notice(escape(said).format(Markup("<code>--dataset</code>")))]
     chosen = choose_cases(context.benchmark, context.styles, context.labels, context.worst_cases)
     found = [
@@ -148,7 +148,7 @@ def worst_case_figures(context: Context) -> list[Block]:
     drawn = [case for case in found if case is not None]
     if not drawn:
         return [
-            Notice("None was asked for." if context.worst_cases == 0 else "Not drawn: no scan could be read.")
+            Notice("None was requested." if context.worst_cases == 0 else "Not drawn: no scan could be read.")
         ]
     metric = context.main
     which = "highest" if metric.better == "low" else "lowest"

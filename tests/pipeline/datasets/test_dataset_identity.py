@@ -8,6 +8,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from atlaseg.pipeline.case import LabelTable
 from atlaseg.pipeline.datasets import list_dataset
 from atlaseg.pipeline.datasets.dataset_identity import (

@@ -117,7 +117,7 @@ def test_whole_benchmark(job: Callable[..., Benchmark], capsys: pytest.CaptureFi
     assert set(times["stage"]) == {"fit", "segment"}
     assert times[times["stage"] == "fit"]["case"].isna().all()
     ranking = read(whole, "ranking")
-    assert list(ranking["method"].iloc[:2]) == ["joint-fusion:keep=2", "majority"]
+    assert list(ranking["method"].iloc[:2]) == ["joint:keep=2", "majority"]
     about = json.loads((whole.out / "benchmark.json").read_text())
     assert about["finished"] is True
     assert about["labels"] == [1, None]
@@ -127,7 +127,7 @@ def test_whole_benchmark(job: Callable[..., Benchmark], capsys: pytest.CaptureFi
     assert str(whole.out.parent) not in (whole.out / "benchmark.json").read_text()
     assert not (whole.out / "dataset.path").exists()
     said = capsys.readouterr()
-    assert "joint-fusion" in said.out
+    assert "joint" in said.out
     assert "all training cases" in said.out
     # signs of life of what takes long, one for each process
     assert said.err.count("majority, 1 labels, fold 0: learns from 1 cases; follow it in") == 1
@@ -158,7 +158,7 @@ def test_interrupted_it_resumes_to_the_same_tables(
 
 @pytest.mark.thorough
 def test_a_process_that_dies_costs_its_case_only(job: Callable[..., Benchmark], fakes: FakeProcesses) -> None:
-    fakes.dies = {("majority", "shapes_002"), ("joint-fusion", "")}
+    fakes.dies = {("majority", "shapes_002"), ("joint", "")}
     bad = job()
     assert bad.run() == 1
     failures, scores = read(bad, "failures"), read(bad, "scores")

@@ -216,8 +216,8 @@ def by_evaluate(variation: Variation, images: tuple[Path, ...], label: Path, fol
     for score in outcome.scores:
         size = int((expected.label == score.value).sum())
         missing = int(score.value == variation.values[0])
-        assert score.dice == pytest.approx(2 * (size - missing) / (2 * size - missing))
-        assert score.volume_reference_ml == pytest.approx(ml * size)
+        assert score["dice"] == pytest.approx(2 * (size - missing) / (2 * size - missing))
+        assert score["volume_reference_ml"] == pytest.approx(ml * size)
     return Seen()
 
 

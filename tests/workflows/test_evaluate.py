@@ -231,6 +231,6 @@ def test_mouse_brains_against_each_other(real_data, tmp_path, capsys):
     assert not {22, 30, 37} & set(table["value"])
     assert np.isfinite(table.drop(columns=["case", "structure", "surface", "note"]).to_numpy(float)).all()
     assert replace(job, predictions=second, out=None).run() == 0
-    (line,) = (line for line in capsys.readouterr().out.splitlines() if "all structures" in line)
+    line = next(line for line in reversed(capsys.readouterr().out.splitlines()) if "all structures" in line)
     expected = ["1.000", "[n", "too", "small]", "1.000", "1.000", "0.00", "0.00", "1.000"]
     assert line.split() == ["all", "structures", *expected]

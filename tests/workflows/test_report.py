@@ -151,7 +151,7 @@ def test_data_set_that_has_moved(made_benchmark, tmp_path, capsys):
     assert "give its folder by --dataset" in capsys.readouterr().err
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert "data:image/png" not in page
-    assert "Not drawn: the data set was not found" in page
+    assert "Not drawn: the data set has moved since the benchmark" in page
     # confusion comes from the cells
     assert "Confusion matrix of joint-fusion" in page
     assert Report(folder, dataset=made_benchmark.dataset).run() == 0

@@ -196,13 +196,13 @@ def test_a_network_in_the_place_of_atlases(run: Path, tiny_run: Path, shapes_fol
         ({"method": "unet", "keep": 3}, "--transform, --keep: for atlases.* only, and not for method unet"),
         ({"method": None, "engine": "ants"}, "--transform, --engine: for atlases.* only"),
         (
-            {"method": "joint"},
-            "choose a network .*, an atlas method .*, a classical one .* or one with atlases",
+            {"method": "joined"},
+            "choose one of the networks: unet, .*; atlases: joint, ",
         ),
         ({"transform": "fluid"}, "no transform 'fluid'"),
         ({"engine": "niftyreg"}, "no registration engine 'niftyreg'"),
         ({"transform": "syn", "engine": "elastix"}, "elastix has no syn stage"),
-        ({"keep": 0}, "keep at least 1"),
+        ({"keep": 0}, "--keep must be at least 1"),
         ({"fold": 5}, "choose 0 to 4"),
     ],
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -18,6 +17,7 @@ from atlaseg.pipeline.io.volume import read_image
 from atlaseg.pipeline.network_segmenter import NetworkSegmenter
 from atlaseg.workflows.benchmarking.meter import Registrations
 from atlaseg.workflows.cli import main
+from atlaseg.workflows.train import Train
 
 
 def job(runs: Any, out: Path, **options: Any) -> Any:
@@ -176,7 +176,7 @@ def test_nothing_joined_is_the_network_alone(shapes_folder: Path, tmp_path: Path
     ("options", "message"),
     [
         ({"weight": 2.0}, "at most 1"),
-        ({"weight": 0.5, "combine": "none"}, "says nothing"),
+        ({"weight": 0.5, "combine": "none"}, "has no effect"),
         ({"warped": -1}, "at least 0"),
         ({"transform": "sideways"}, "sideways"),
         ({"option": ("a=1",)}, "--option: for classical"),
@@ -221,10 +221,8 @@ def test_registrations_serve_everything_and_every_run(runs: Any, tmp_path: Path)
         sum(json.loads(path.read_text())["seconds"] for path in kept)
     )
     # an atlas method alone has the same ones
-    atlases = runs.job(
-        tmp_path / "third", method="joint-fusion", transform="rigid", work=work, correct="yes", epochs=None
-    )
-    dataclasses.replace(atlases, override=(), tracking="mlflow", device="auto").run()
+    options = {"method": "joint", "transform": "rigid", "work": work, "correct": "yes"}
+    assert Train.of(runs.dataset, tmp_path / "third", **options).run() == 0
     assert sorted(work.glob("*.json")) == kept
 
 

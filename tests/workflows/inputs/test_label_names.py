@@ -39,4 +39,4 @@ def test_names_from_a_plan_and_from_labels_json(tmp_path):
     (tmp_path / "data" / "labels" / "x.nii.gz").touch()
     assert find_label_names(tmp_path / "data" / "labels") == tmp_path / "data" / "labels.json"
     assert find_label_names(tmp_path / "data" / "labels" / "x.nii.gz") == tmp_path / "data" / "labels.json"
-    assert find_label_names(tmp_path / "nowhere" / "deep") is None
+    assert find_label_names(tmp_path / "nowhere" / "deep" / "er") is None
